@@ -1,0 +1,151 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// The interface between execute/ and a device, in the shape of Metal's because it fits all three: a
+// backend allocates buffers and makes queues; a queue takes command buffers; a command buffer is
+// encoded kernel by kernel, committed and awaited.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "metal_candle/core/device.h"
+#include "metal_candle/core/intrusive_ptr.h"
+#include "metal_candle/graph/operation.h"
+#include "metal_candle/graph/tensor_spec.h"
+
+namespace metal_candle::backend {
+
+/// Device memory. Freed (to the backend's pool) when the last handle goes.
+class Buffer : public RefCounted {
+ public:
+  Buffer(void* contents, std::size_t size) : contents_(contents), size_(size) {}
+  /// The address in host memory, or null where the host cannot see it. 64-byte aligned.
+  [[nodiscard]] void* contents() const { return contents_; }
+  /// Usable bytes, at least what was asked for.
+  [[nodiscard]] std::size_t size() const { return size_; }
+
+ protected:
+  void* contents_;
+  std::size_t size_;
+};
+using BufferPtr = IntrusivePtr<Buffer>;
+
+/// A place in a buffer, in bytes.
+struct BufferRegion {
+  Buffer* buffer = nullptr;
+  std::size_t offset = 0;
+};
+
+struct MemoryStatistics {
+  std::size_t in_use = 0;         // Bytes in live buffers.
+  std::size_t peak = 0;           // The most in_use has been since reset_peak().
+  std::size_t cached = 0;         // Freed bytes kept for reuse.
+  std::size_t limit = 0;          // allocate() throws rather than let in_use exceed this.
+  std::uint64_t allocations = 0;  // Calls of allocate().
+  std::uint64_t pool_hits = 0;    // Those served from the cache.
+};
+
+/// One operation made ready for given layouts: immutable, stateless, shared by any number of
+/// evaluations at once. Made when a plan is, so choosing an implementation costs nothing per step.
+class Kernel {
+ public:
+  virtual ~Kernel() = default;
+  /// Bytes of temporary memory that a run needs.
+  [[nodiscard]] std::size_t scratch_bytes() const { return scratch_bytes_; }
+
+ protected:
+  std::size_t scratch_bytes_ = 0;
+};
+
+/// What a kernel is asked to do. An output that nobody uses has needed[i] == false; its region is
+/// null.
+struct KernelRequest {
+  const Operation& operation;
+  std::span<const TensorLayout> inputs;
+  std::span<const TensorLayout> outputs;  // Always contiguous.
+  std::span<const bool> needed;
+};
+
+/// How a kernel wants an input to lie. The planner inserts a copy where it does not.
+enum class InputLayout : std::uint8_t {
+  kAny,         // Any strides, zero and negative ones too.
+  kContiguous,  // Dense and row-major.
+  kDenseRows,   // The last axis has stride 1 (or length 1); the others are arbitrary.
+  kMatrix,  // Of the last two axes one has stride 1 and the other a stride at least as long as it;
+            // the others are arbitrary.
+};
+
+/// What the profiler and errors say of a step. Outlives the command buffer.
+struct StepLabel {
+  std::string name;    // The operation's name.
+  std::string detail;  // Its shapes.
+  double flops = 0;
+  double bytes = 0;  // Read and written, as the algorithm needs.
+};
+
+/// A list of kernels to run in order. Not thread safe; encoded by one thread, then committed once.
+class CommandBuffer {
+ public:
+  virtual ~CommandBuffer() = default;
+  /// Regions stay valid until completion because the committer holds their buffers.
+  virtual void encode(const Kernel& kernel, std::span<const BufferRegion> inputs,
+                      std::span<const BufferRegion> outputs, BufferRegion scratch,
+                      const StepLabel& label) = 0;
+  [[nodiscard]] virtual std::size_t size() const = 0;  // Kernels encoded.
+};
+
+/// Runs command buffers in the order committed. Thread safe.
+class CommandQueue {
+ public:
+  virtual ~CommandQueue() = default;
+  /// From a pool; given back when completed.
+  virtual std::unique_ptr<CommandBuffer> make_command_buffer() = 0;
+  /// Queues the buffer. Blocks while max_pending buffers are in flight. `on_complete` is called
+  /// once, on a thread of the backend's, with the first error of the buffer (null if none).
+  virtual void commit(std::unique_ptr<CommandBuffer> buffer,
+                      std::function<void(std::exception_ptr)> on_complete) = 0;
+  /// Makes buffers committed later wait until `wait` returns; an error it throws fails the next
+  /// buffer.
+  virtual void enqueue_wait(std::function<void()> wait) = 0;
+  /// Nothing committed is unfinished.
+  [[nodiscard]] virtual bool idle() const = 0;
+  /// Runs the buffer on the calling thread, now, where the device can (the CPU); returns false
+  /// where not. Errors are thrown.
+  virtual bool run_inline(CommandBuffer& buffer) = 0;
+  /// Blocks until everything committed so far is finished.
+  virtual void synchronize() = 0;
+};
+
+/// A device that can compute. One instance a device, alive until the process ends. Thread safe.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  [[nodiscard]] virtual Device device() const = 0;
+
+  /// Uninitialised memory. Throws OutOfMemoryError with the bytes asked for, in use and the limit.
+  virtual BufferPtr allocate(std::size_t bytes) = 0;
+  [[nodiscard]] virtual MemoryStatistics memory() const = 0;
+  virtual void reset_peak_memory() = 0;
+  virtual void set_memory_limit(std::size_t bytes) = 0;
+  virtual void clear_memory_cache() = 0;
+
+  /// Whether make_kernel() can serve this, at these types and shapes. A composite that it cannot is
+  /// decomposed; a primitive that it cannot is an error.
+  [[nodiscard]] virtual bool supports(const Operation& operation,
+                                      std::span<const TensorSpec> inputs) const = 0;
+  [[nodiscard]] virtual InputLayout input_layout(const Operation& operation, int input) const = 0;
+  /// Whether output 0 may be written over input `input` when both have the same size in bytes and
+  /// layout.
+  [[nodiscard]] virtual bool can_run_in_place(const Operation& operation, int input) const = 0;
+  /// The operation is one that supports() took, and inputs lie as input_layout() asks.
+  [[nodiscard]] virtual std::unique_ptr<Kernel> make_kernel(const KernelRequest& request) const = 0;
+
+  virtual std::unique_ptr<CommandQueue> make_queue() = 0;
+};
+
+}  // namespace metal_candle::backend
