@@ -1,0 +1,177 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// The flat graph: use lists are kept exact by every edit, so passes can trust them.
+#include "metal_candle/graph/computation_graph.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <functional>
+#include <iterator>
+#include <queue>
+
+#include "metal_candle/core/error.h"
+#include "metal_candle/graph/shape_rules.h"
+
+namespace metal_candle {
+
+NodeId ComputationGraph::add_input(const TensorLayout& layout) {
+  GraphNode node;
+  node.spec = {layout.shape, layout.dtype};
+  node.input_index = static_cast<std::int32_t>(inputs_.size());
+  const NodeId id = size();
+  inputs_.push_back(id);
+  input_layouts_.push_back(layout);
+  nodes_.push_back(std::move(node));
+  ++live_;
+  return id;
+}
+
+NodeId ComputationGraph::add(Operation operation, std::span<const NodeId> inputs,
+                             const TensorSpec& requested) {
+  std::vector<const TensorSpec*> specs;
+  specs.reserve(inputs.size());
+  for (const NodeId input : inputs) specs.push_back(&node(input).spec);
+  GraphNode added;
+  added.spec = infer_output(operation, specs, requested);
+  added.operation = std::move(operation);
+  added.inputs.assign(inputs.begin(), inputs.end());
+  const NodeId id = size();
+  for (const NodeId input : inputs) nodes_[static_cast<std::size_t>(input)].users.push_back(id);
+  nodes_.push_back(std::move(added));
+  ++live_;
+  return id;
+}
+
+void ComputationGraph::add_output(NodeId id) {
+  outputs_.push_back(id);
+  ++nodes_[static_cast<std::size_t>(id)].output_uses;
+}
+
+void ComputationGraph::replace(NodeId from, NodeId to) {
+  if (from == to) return;
+  GraphNode& old_node = nodes_[static_cast<std::size_t>(from)];
+  GraphNode& new_node = nodes_[static_cast<std::size_t>(to)];
+  if (!(old_node.spec == new_node.spec)) {
+    throw ShapeError(fmt::format("replace: {} {} is not {} {}", name(old_node.spec.dtype),
+                                 to_string(old_node.spec.shape), name(new_node.spec.dtype),
+                                 to_string(new_node.spec.shape)));
+  }
+  for (const NodeId user : old_node.users) {
+    std::vector<NodeId>& edges = nodes_[static_cast<std::size_t>(user)].inputs;
+    // One entry in users for each edge, so each pass over it moves one edge.
+    *std::find(edges.begin(), edges.end(), from) = to;
+    new_node.users.push_back(user);
+  }
+  old_node.users.clear();
+  if (old_node.output_uses > 0) {
+    std::replace(outputs_.begin(), outputs_.end(), from, to);
+    new_node.output_uses += std::exchange(old_node.output_uses, 0);
+  }
+  remove_if_unused(from);
+}
+
+void ComputationGraph::remove_if_unused(NodeId id) {
+  std::vector<NodeId> candidates{id};
+  while (!candidates.empty()) {
+    const NodeId candidate = candidates.back();
+    candidates.pop_back();
+    GraphNode& n = nodes_[static_cast<std::size_t>(candidate)];
+    if (n.dead || n.is_input() || !n.users.empty() || n.output_uses > 0) continue;
+    n.dead = true;
+    --live_;
+    for (const NodeId input : n.inputs) {
+      std::vector<NodeId>& users = nodes_[static_cast<std::size_t>(input)].users;
+      // Last edge first: graphs are mostly taken down from the end.
+      const auto it = std::find(users.rbegin(), users.rend(), candidate);
+      users.erase(std::prev(it.base()));
+      candidates.push_back(input);
+    }
+    n.inputs.clear();
+  }
+}
+
+void ComputationGraph::compact() {
+  const auto count = static_cast<std::size_t>(size());
+  std::vector<std::int32_t> waiting(count, 0);
+  std::priority_queue<NodeId, std::vector<NodeId>, std::greater<>> ready;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (nodes_[i].dead) continue;
+    waiting[i] = static_cast<std::int32_t>(nodes_[i].inputs.size());
+    if (waiting[i] == 0) ready.push(static_cast<NodeId>(i));
+  }
+  std::vector<NodeId> renumbered(count, kNoNode);
+  std::vector<GraphNode> sorted;
+  sorted.reserve(static_cast<std::size_t>(live_));
+  while (!ready.empty()) {
+    const NodeId id = ready.top();
+    ready.pop();
+    for (const NodeId user : node(id).users) {
+      if (--waiting[static_cast<std::size_t>(user)] == 0) ready.push(user);
+    }
+    renumbered[static_cast<std::size_t>(id)] = static_cast<NodeId>(sorted.size());
+    sorted.push_back(std::move(nodes_[static_cast<std::size_t>(id)]));
+  }
+  if (static_cast<NodeId>(sorted.size()) != live_) throw Error("compact: the graph has a cycle");
+  nodes_ = std::move(sorted);
+  const auto renumber = [&](std::vector<NodeId>& ids) {
+    for (NodeId& id : ids) id = renumbered[static_cast<std::size_t>(id)];
+  };
+  for (GraphNode& n : nodes_) {
+    renumber(n.inputs);
+    renumber(n.users);
+  }
+  renumber(inputs_);
+  renumber(outputs_);
+}
+
+namespace {
+
+std::string describe(const TensorSpec& spec) {
+  return fmt::format("{}{}", name(spec.dtype), to_string(spec.shape));
+}
+
+}  // namespace
+
+std::string ComputationGraph::to_text() const {
+  std::string text;
+  const auto out = std::back_inserter(text);
+  for (NodeId id = 0; id < size(); ++id) {
+    const GraphNode& n = node(id);
+    if (n.dead) continue;
+    fmt::format_to(out, "%{} = ", id);
+    if (n.is_input()) {
+      fmt::format_to(out, "input({})", n.input_index);
+    } else {
+      fmt::format_to(out, "{}", to_string(n.operation));
+      for (std::size_t i = 0; i < n.inputs.size(); ++i) {
+        fmt::format_to(out, "{}%{}", i == 0 ? " " : ", ", n.inputs[i]);
+      }
+    }
+    fmt::format_to(out, " : {}\n", describe(n.spec));
+  }
+  text += "return";
+  for (std::size_t i = 0; i < outputs_.size(); ++i) {
+    fmt::format_to(out, "{}%{}", i == 0 ? " " : ", ", outputs_[i]);
+  }
+  text += '\n';
+  return text;
+}
+
+std::string ComputationGraph::to_dot() const {
+  std::string text = "digraph computation {\n  node [shape=box, fontname=\"monospace\"];\n";
+  const auto out = std::back_inserter(text);
+  for (NodeId id = 0; id < size(); ++id) {
+    const GraphNode& n = node(id);
+    if (n.dead) continue;
+    fmt::format_to(out, "  n{} [label=\"{}\\n{}\"{}];\n", id,
+                   n.is_input() ? fmt::format("input {}", n.input_index) : to_string(n.operation),
+                   describe(n.spec),
+                   n.output_uses > 0 ? ", peripheries=2" : (n.is_input() ? ", style=rounded" : ""));
+    for (const NodeId input : n.inputs) fmt::format_to(out, "  n{} -> n{};\n", input, id);
+  }
+  text += "}\n";
+  return text;
+}
+
+}  // namespace metal_candle
