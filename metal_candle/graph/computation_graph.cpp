@@ -6,9 +6,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <functional>
 #include <iterator>
-#include <queue>
+#include <utility>
 
 #include "metal_candle/core/error.h"
 #include "metal_candle/graph/shape_rules.h"
@@ -92,29 +91,50 @@ void ComputationGraph::remove_if_unused(NodeId id) {
 }
 
 void ComputationGraph::compact() {
-  const auto count = static_cast<std::size_t>(size());
-  std::vector<std::int32_t> waiting(count, 0);
-  std::priority_queue<NodeId, std::vector<NodeId>, std::greater<>> ready;
-  for (std::size_t i = 0; i < count; ++i) {
-    if (nodes_[i].dead) continue;
-    waiting[i] = static_cast<std::int32_t>(nodes_[i].inputs.size());
-    if (waiting[i] == 0) ready.push(static_cast<NodeId>(i));
-  }
-  std::vector<NodeId> renumbered(count, kNoNode);
-  std::vector<GraphNode> sorted;
-  sorted.reserve(static_cast<std::size_t>(live_));
-  while (!ready.empty()) {
-    const NodeId id = ready.top();
-    ready.pop();
-    for (const NodeId user : node(id).users) {
-      if (--waiting[static_cast<std::size_t>(user)] == 0) ready.push(user);
+  std::vector<NodeId> renumbered(nodes_.size(), kNoNode);
+  std::vector<NodeId> order;
+  order.reserve(nodes_.size());
+  const auto emit = [&](NodeId id) {
+    renumbered[static_cast<std::size_t>(id)] = static_cast<NodeId>(order.size());
+    order.push_back(id);
+  };
+  for (const NodeId input : inputs_) emit(input);
+  // Depth first from the outputs, inputs before users: what is needed first is computed first, and
+  // little is alive at once.
+  struct Frame {
+    NodeId id;
+    std::size_t next_input;
+  };
+  std::vector<Frame> stack;
+  std::vector<bool> entered(nodes_.size(), false);
+  for (const NodeId output : outputs_) {
+    stack.push_back({output, 0});
+    while (!stack.empty()) {
+      Frame& frame = stack.back();
+      const auto index = static_cast<std::size_t>(frame.id);
+      const std::vector<NodeId>& edges = nodes_[index].inputs;
+      if (renumbered[index] != kNoNode) {
+        stack.pop_back();
+      } else if (frame.next_input == 0 && entered[index] && !edges.empty()) {
+        throw Error("compact: the graph has a cycle");
+      } else if (frame.next_input < edges.size()) {
+        entered[index] = true;
+        const NodeId input = edges[frame.next_input++];
+        stack.push_back({input, 0});
+      } else {
+        emit(frame.id);
+        stack.pop_back();
+      }
     }
-    renumbered[static_cast<std::size_t>(id)] = static_cast<NodeId>(sorted.size());
-    sorted.push_back(std::move(nodes_[static_cast<std::size_t>(id)]));
   }
-  if (static_cast<NodeId>(sorted.size()) != live_) throw Error("compact: the graph has a cycle");
+  std::vector<GraphNode> sorted;
+  sorted.reserve(order.size());
+  for (const NodeId id : order) sorted.push_back(std::move(nodes_[static_cast<std::size_t>(id)]));
   nodes_ = std::move(sorted);
+  live_ = size();
   const auto renumber = [&](std::vector<NodeId>& ids) {
+    std::erase_if(ids,
+                  [&](NodeId id) { return renumbered[static_cast<std::size_t>(id)] == kNoNode; });
     for (NodeId& id : ids) id = renumbered[static_cast<std::size_t>(id)];
   };
   for (GraphNode& n : nodes_) {

@@ -72,7 +72,8 @@ class ComputationGraph {
   /// Removes a node without users that is not an output, and then its inputs likewise. Graph inputs
   /// stay.
   void remove_if_unused(NodeId id);
-  /// Drops dead nodes and renumbers in topological order (stable: earlier-built nodes first).
+  /// Drops every operation that no output needs, and renumbers in topological order: inputs first,
+  /// then depth first from the outputs.
   void compact();
 
   /// One line a node: "%3 = add(%1, %2) : f32[2, 3]".

@@ -159,7 +159,4 @@ void evaluate_eagerly(const Tensor& tensor);
 bool eager_mode();
 }  // namespace detail
 
-extern template float Tensor::item<float>() const;
-extern template std::vector<float> Tensor::to_vector<float>() const;
-
 }  // namespace metal_candle
