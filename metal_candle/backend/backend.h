@@ -16,6 +16,7 @@
 #include "metal_candle/core/device.h"
 #include "metal_candle/core/intrusive_ptr.h"
 #include "metal_candle/graph/operation.h"
+#include "metal_candle/graph/storage.h"
 #include "metal_candle/graph/tensor_spec.h"
 
 namespace metal_candle::backend {
@@ -88,37 +89,63 @@ struct StepLabel {
   double bytes = 0;  // Read and written, as the algorithm needs.
 };
 
+/// Is told of every step that runs, with times of the clock below. Called from queue threads.
+class StepObserver {
+ public:
+  virtual ~StepObserver() = default;
+  virtual void on_step(const StepLabel& label, int queue, std::int64_t start_ns,
+                       std::int64_t end_ns) = 0;
+};
+/// Null switches observation off, which is then one atomic load a command buffer. The observer must
+/// outlive the work in flight.
+void set_step_observer(StepObserver* observer);
+[[nodiscard]] StepObserver* step_observer();
+/// Nanoseconds of a monotonic clock.
+[[nodiscard]] std::int64_t now_ns();
+
 /// A list of kernels to run in order. Not thread safe; encoded by one thread, then committed once.
 class CommandBuffer {
  public:
   virtual ~CommandBuffer() = default;
-  /// Regions stay valid until completion because the committer holds their buffers.
+  /// Buffers, kernel and label stay alive until completion: the committer holds them.
   virtual void encode(const Kernel& kernel, std::span<const BufferRegion> inputs,
                       std::span<const BufferRegion> outputs, BufferRegion scratch,
                       const StepLabel& label) = 0;
   [[nodiscard]] virtual std::size_t size() const = 0;  // Kernels encoded.
 };
 
+/// Called once when a command buffer is done, on a thread of the backend's, with its error or null.
+using CompletionHandler = std::function<void(std::exception_ptr)>;
+
 /// Runs command buffers in the order committed. Thread safe.
 class CommandQueue {
  public:
   virtual ~CommandQueue() = default;
-  /// From a pool; given back when completed.
+  [[nodiscard]] virtual int index() const = 0;
+  /// From a pool, to which it returns when completed.
   virtual std::unique_ptr<CommandBuffer> make_command_buffer() = 0;
-  /// Queues the buffer. Blocks while max_pending buffers are in flight. `on_complete` is called
-  /// once, on a thread of the backend's, with the first error of the buffer (null if none).
+  /// Queues the buffer, to run once all `dependencies` are complete; if one of them failed, the
+  /// buffer does not run and has that error. Blocks while max_pending buffers are in flight.
   virtual void commit(std::unique_ptr<CommandBuffer> buffer,
-                      std::function<void(std::exception_ptr)> on_complete) = 0;
-  /// Makes buffers committed later wait until `wait` returns; an error it throws fails the next
-  /// buffer.
-  virtual void enqueue_wait(std::function<void()> wait) = 0;
+                      std::span<const CompletionPtr> dependencies,
+                      CompletionHandler on_complete) = 0;
   /// Nothing committed is unfinished.
   [[nodiscard]] virtual bool idle() const = 0;
-  /// Runs the buffer on the calling thread, now, where the device can (the CPU); returns false
-  /// where not. Errors are thrown.
-  virtual bool run_inline(CommandBuffer& buffer) = 0;
+  /// Runs the buffer on the calling thread, now, if the device can (the CPU); returns false if it
+  /// cannot. Errors are thrown.
+  virtual bool run_inline(std::unique_ptr<CommandBuffer>& buffer) = 0;
   /// Blocks until everything committed so far is finished.
   virtual void synchronize() = 0;
+};
+
+/// Of all queues of a backend together.
+struct QueueStatistics {
+  std::uint64_t command_buffers = 0;  // Committed or run inline.
+  std::uint64_t inline_buffers = 0;   // Those run on the calling thread.
+  std::uint64_t kernels = 0;          // Encoded in them.
+  std::uint64_t buffers_made = 0;     // Command buffers allocated...
+  std::uint64_t buffers_reused = 0;   // ...and taken from the pool.
+  std::uint64_t full_waits = 0;  // Commits that had to wait because max_pending were in flight.
 };
 
 /// A device that can compute. One instance a device, alive until the process ends. Thread safe.
@@ -145,7 +172,11 @@ class Backend {
   /// The operation is one that supports() took, and inputs lie as input_layout() asks.
   [[nodiscard]] virtual std::unique_ptr<Kernel> make_kernel(const KernelRequest& request) const = 0;
 
-  virtual std::unique_ptr<CommandQueue> make_queue() = 0;
+  /// Queue `index`, made when first asked for. Queues run concurrently; the number is bounded by
+  /// num_queues().
+  virtual CommandQueue& queue(int index) = 0;
+  [[nodiscard]] virtual int num_queues() const = 0;
+  [[nodiscard]] virtual QueueStatistics queue_statistics() const = 0;
 };
 
 }  // namespace metal_candle::backend

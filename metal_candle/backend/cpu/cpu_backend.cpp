@@ -1,0 +1,146 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// What the CPU has kernels for, how they want their operands, and which file makes each.
+#include "metal_candle/backend/cpu/cpu_backend.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "metal_candle/core/error.h"
+
+namespace metal_candle::backend::cpu {
+namespace {
+
+using Maker = std::unique_ptr<Kernel> (*)(const KernelRequest&);
+
+// The kernel family of each operation. An operation that is missing here does not compile; null
+// means that it never reaches a backend: the planner resolves it.
+constexpr Overload kFamilies{
+    [](const op::Full&) -> Maker { return make_elementwise; },
+    [](const op::Arange&) -> Maker { return make_elementwise; },
+    [](const op::Unary&) -> Maker { return make_elementwise; },
+    [](const op::Binary&) -> Maker { return make_elementwise; },
+    [](const op::Select&) -> Maker { return make_elementwise; },
+    [](const op::Cast&) -> Maker { return make_elementwise; },
+    [](const op::SwiGlu&) -> Maker { return make_elementwise; },
+    [](const op::Elementwise&) -> Maker { return make_elementwise; },
+    [](const op::RandomBits&) -> Maker { return make_random; },
+    [](const op::Reduce&) -> Maker { return make_reduce; },
+    [](const op::ArgReduce&) -> Maker { return make_reduce; },
+    [](const op::Cumulative&) -> Maker { return make_reduce; },
+    [](const op::Sort&) -> Maker { return make_sort; },
+    [](const op::ArgSort&) -> Maker { return make_sort; },
+    [](const op::ArgTopK&) -> Maker { return make_sort; },
+    [](const op::Matmul&) -> Maker { return make_matmul; },
+    [](const op::Linear&) -> Maker { return make_matmul; },
+    [](const op::Reshape&) -> Maker { return make_copy; },
+    [](const op::Transpose&) -> Maker { return make_copy; },
+    [](const op::Slice&) -> Maker { return make_copy; },
+    [](const op::Broadcast&) -> Maker { return make_copy; },
+    [](const op::Identity&) -> Maker { return make_copy; },
+    [](const op::StopGradient&) -> Maker { return make_copy; },
+    [](const op::Barrier&) -> Maker { return make_copy; },
+    [](const op::Pick&) -> Maker { return nullptr; },
+    [](const op::CustomGradient&) -> Maker { return nullptr; },
+    [](const op::Concatenate&) -> Maker { return make_concatenate; },
+    [](const op::Pad&) -> Maker { return make_concatenate; },
+    [](const op::Take&) -> Maker { return make_index; },
+    [](const op::TakeAlongAxis&) -> Maker { return make_index; },
+    [](const op::ScatterAdd&) -> Maker { return make_index; },
+    [](const op::ScatterAddAlongAxis&) -> Maker { return make_index; },
+    [](const op::SliceUpdate&) -> Maker { return make_index; },
+    [](const op::DynamicSlice&) -> Maker { return make_index; },
+    [](const op::DynamicSliceUpdate&) -> Maker { return make_index; },
+    [](const op::Softmax&) -> Maker { return make_softmax; },
+    [](const op::LogSoftmax&) -> Maker { return make_softmax; },
+    [](const op::LogSumExp&) -> Maker { return make_softmax; },
+    [](const op::SoftmaxBackward&) -> Maker { return make_softmax; },
+    [](const op::CrossEntropy&) -> Maker { return make_softmax; },
+    [](const op::CrossEntropyBackward&) -> Maker { return make_softmax; },
+    [](const op::RmsNorm&) -> Maker { return make_norm; },
+    [](const op::RmsNormBackward&) -> Maker { return make_norm; },
+    [](const op::LayerNorm&) -> Maker { return make_norm; },
+    [](const op::LayerNormBackward&) -> Maker { return make_norm; },
+    [](const op::Rope&) -> Maker { return make_rope; },
+    [](const op::Lora&) -> Maker { return make_lora; },
+    [](const op::LoraLinear&) -> Maker { return make_lora; },
+    [](const op::Attention&) -> Maker { return make_attention; },
+    [](const op::AttentionBackward&) -> Maker { return make_attention; },
+    [](const op::LinearCrossEntropy&) -> Maker { return make_linear_cross_entropy; },
+    [](const op::LinearCrossEntropyBackward&) -> Maker { return make_linear_cross_entropy; },
+};
+
+Maker family(const Operation& operation) { return std::visit(kFamilies, operation); }
+
+}  // namespace
+
+bool CpuBackend::supports(const Operation& operation, std::span<const TensorSpec> inputs) const {
+  (void)inputs;  // Every kernel takes every dtype that the shape rules let through.
+  return family(operation) != nullptr;
+}
+
+InputLayout CpuBackend::input_layout(const Operation& operation, int input) const {
+  const Maker maker = family(operation);
+  if (maker == make_elementwise || maker == make_copy || maker == make_concatenate)
+    return InputLayout::kAny;
+  if (maker == make_matmul || maker == make_lora || maker == make_linear_cross_entropy) {
+    return InputLayout::kMatrix;
+  }
+  if (maker == make_attention || maker == make_rope || maker == make_softmax ||
+      maker == make_norm) {
+    return input == 0 ? InputLayout::kDenseRows : InputLayout::kContiguous;
+  }
+  return InputLayout::kContiguous;
+}
+
+bool CpuBackend::can_run_in_place(const Operation& operation, int input) const {
+  const Maker maker = family(operation);
+  if (maker == make_elementwise) return true;
+  if (maker == make_softmax || maker == make_norm || maker == make_rope) return false;
+  if (maker == make_index) {
+    return input == 0 && !std::holds_alternative<op::Take>(operation) &&
+           !std::holds_alternative<op::TakeAlongAxis>(operation) &&
+           !std::holds_alternative<op::DynamicSlice>(operation);
+  }
+  return false;
+}
+
+std::unique_ptr<Kernel> CpuBackend::make_kernel(const KernelRequest& request) const {
+  const Maker maker = family(request.operation);
+  if (maker == nullptr) {
+    throw DeviceError(fmt::format("cpu: no kernel for {}", name(request.operation)));
+  }
+  return maker(request);
+}
+
+CommandQueue& CpuBackend::queue(int index) {
+  const std::lock_guard lock(queues_mutex_);
+  std::unique_ptr<CpuQueue>& queue = queues_.at(static_cast<std::size_t>(index));
+  if (!queue) queue = std::make_unique<CpuQueue>(index, pool_);
+  return *queue;
+}
+
+void CpuBackend::stop() {
+  const std::lock_guard lock(queues_mutex_);
+  for (const auto& queue : queues_) {
+    if (queue) queue->stop();
+  }
+}
+
+CpuBackend& cpu_backend_instance() {
+  static CpuBackend* instance = [] {
+    auto* backend = new CpuBackend;
+    // Registered after the libraries that kernels use were loaded, so it runs before they are taken
+    // down.
+    std::atexit([] { cpu_backend_instance().stop(); });
+    return backend;
+  }();
+  return *instance;
+}
+
+Backend& cpu_backend();
+Backend& cpu_backend() { return cpu_backend_instance(); }
+
+}  // namespace metal_candle::backend::cpu

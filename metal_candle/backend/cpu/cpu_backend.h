@@ -1,0 +1,51 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// The CPU backend: kernels with Highway and oneDNN, run by worker threads or by the caller.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <mutex>
+
+#include "metal_candle/backend/backend.h"
+#include "metal_candle/backend/cpu/cpu_allocator.h"
+#include "metal_candle/backend/cpu/cpu_queue.h"
+
+namespace metal_candle::backend::cpu {
+
+class CpuBackend final : public Backend {
+ public:
+  static constexpr int kNumQueues = 4;
+
+  [[nodiscard]] Device device() const override { return Device::cpu(); }
+  BufferPtr allocate(std::size_t bytes) override { return allocator_.allocate(bytes); }
+  [[nodiscard]] MemoryStatistics memory() const override { return allocator_.statistics(); }
+  void reset_peak_memory() override { allocator_.reset_peak(); }
+  void set_memory_limit(std::size_t bytes) override { allocator_.set_limit(bytes); }
+  void clear_memory_cache() override { allocator_.clear_cache(); }
+
+  [[nodiscard]] bool supports(const Operation& operation,
+                              std::span<const TensorSpec> inputs) const override;
+  [[nodiscard]] InputLayout input_layout(const Operation& operation, int input) const override;
+  [[nodiscard]] bool can_run_in_place(const Operation& operation, int input) const override;
+  [[nodiscard]] std::unique_ptr<Kernel> make_kernel(const KernelRequest& request) const override;
+
+  CommandQueue& queue(int index) override;
+  [[nodiscard]] int num_queues() const override { return kNumQueues; }
+  [[nodiscard]] QueueStatistics queue_statistics() const override { return pool_.statistics(); }
+
+  [[nodiscard]] CpuAllocator& allocator() { return allocator_; }
+  /// Ends the workers. Called as the process exits.
+  void stop();
+
+ private:
+  CpuAllocator allocator_;
+  CommandBufferPool pool_;
+  std::mutex queues_mutex_;
+  std::array<std::unique_ptr<CpuQueue>, kNumQueues> queues_;
+};
+
+/// The one instance. Never destroyed: work may be in flight while the process exits.
+CpuBackend& cpu_backend_instance();
+
+}  // namespace metal_candle::backend::cpu

@@ -1,0 +1,14 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// The backends of this process.
+#pragma once
+
+#include "metal_candle/backend/backend.h"
+
+namespace metal_candle::backend {
+
+/// The backend of a device, made when first asked for. Throws DeviceError if there is none. Thread
+/// safe.
+[[nodiscard]] Backend& backend_for(Device device);
+
+}  // namespace metal_candle::backend
