@@ -1,0 +1,79 @@
+#!/bin/sh
+# Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+#
+# Installs what is missing, builds, and runs the tests. Exits non-zero when any of it fails.
+set -eu
+cd "$(dirname "$0")"
+
+usage() {
+  cat <<'TEXT'
+usage: ./test.sh [--sanitize] [--fast] [--filter REGEX]
+
+  --sanitize      build and test under ASan+UBSan and under TSan, not the release build
+  --fast          only the bounded selection labelled "fast"
+  --filter REGEX  only the ctest entries whose name matches, as in `ctest -R`
+  --help          this text
+
+Entries are named <folder of tests/>.<test suite>; `ctest --test-dir build -N` lists them.
+TEXT
+}
+
+presets="release"
+fast=""
+filter=""
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --sanitize) presets="asan tsan" ;;
+    --fast) fast=yes ;;
+    --filter)
+      [ $# -ge 2 ] || { echo "--filter needs a regular expression" >&2; exit 2; }
+      filter=$2
+      shift ;;
+    --help | -h) usage; exit 0 ;;
+    *) echo "unknown argument: $1" >&2; usage >&2; exit 2 ;;
+  esac
+  shift
+done
+
+folder_of() { [ "$1" = release ] && echo build || echo "build-$1"; }
+
+# GCC 12's ThreadSanitizer cannot map its shadow memory where the kernel randomises more bits of an
+# address than this.
+fixed_addresses() {
+  bits=$(cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 28)
+  if [ "$bits" -gt 28 ] && setarch "$(uname -m)" -R true 2>/dev/null; then
+    setarch "$(uname -m)" -R "$@"
+  else
+    "$@"
+  fi
+}
+
+build() {
+  # Sanitizers make GCC warn of what is not there, so only the release build is strict.
+  strict=OFF
+  [ "$1" = release ] && strict=ON
+  cmake --preset "$1" -DMETAL_CANDLE_WERROR=$strict
+  if [ -n "$fast" ]; then set -- "$1" --target fast_tests; fi
+  cmake --build --preset "$@"
+}
+
+run_tests() {
+  preset=$1
+  set -- --preset "$preset" --parallel "$(nproc)"
+  if [ -n "$fast" ]; then set -- "$@" --label-regex '^fast$'; fi
+  if [ -n "$filter" ]; then set -- "$@" --tests-regex "$filter"; fi
+  if [ "$preset" = tsan ]; then fixed_addresses ctest "$@"; else ctest "$@"; fi
+}
+
+scripts/install_dependencies.sh
+logs=""
+status=0
+for preset in $presets; do
+  echo "== $preset"
+  build "$preset"
+  run_tests "$preset" || status=1
+  logs="$logs $(folder_of "$preset")/Testing/Temporary/LastTest.log"
+done
+# shellcheck disable=SC2086  # A list of words.
+awk -f scripts/count_tests.awk $logs
+exit $status
