@@ -99,10 +99,14 @@ void Node::destroy(Node* node) {
 }
 
 bool Node::pin() const {
-  const std::uint32_t before = state_.fetch_add(kReader, std::memory_order_acquire);
-  if ((before & kRetired) == 0) return true;
-  unpin();
-  return false;
+  for (;;) {
+    const std::uint32_t before = state_.fetch_add(kReader, std::memory_order_acquire);
+    if ((before & kRetired) == 0) return true;
+    unpin();
+    std::uint32_t state = state_.load(std::memory_order_acquire);
+    if ((state & kResolved) != 0) return false;
+    if ((state & kRetired) != 0) wait_for_change(state);  // Sealed.
+  }
 }
 
 void Node::unpin() const {
@@ -125,20 +129,25 @@ void Node::retire() {
   drop_expression_if_unread();
 }
 
+void Node::wait_for_change(std::uint32_t seen) const {
+  if ((seen & kWaiting) == 0 &&
+      !state_.compare_exchange_strong(seen, seen | kWaiting, std::memory_order_acq_rel)) {
+    return;
+  }
+  state_.wait(seen | kWaiting, std::memory_order_acquire);
+}
+
 bool Node::claim() {
   std::uint32_t state = state_.load(std::memory_order_acquire);
-  for (;;) {
-    if ((state & kResolved) != 0) return false;
-    if ((state & kClaimed) == 0) {
-      if (state_.compare_exchange_weak(state, state | kClaimed, std::memory_order_acq_rel))
-        return true;
-    } else if ((state & kWaiting) == 0) {
-      state_.compare_exchange_weak(state, state | kWaiting, std::memory_order_acq_rel);
-    } else {
-      state_.wait(state, std::memory_order_acquire);
+  while ((state & kResolved) == 0) {
+    if ((state & kClaimed) != 0) {
+      wait_for_change(state);
       state = state_.load(std::memory_order_acquire);
+    } else if (state_.compare_exchange_weak(state, state | kClaimed, std::memory_order_acq_rel)) {
+      return true;
     }
   }
+  return false;
 }
 
 void Node::wake_waiters(std::uint32_t previous_state) {
@@ -149,13 +158,25 @@ void Node::abandon() {
   wake_waiters(state_.fetch_and(~(kClaimed | kWaiting), std::memory_order_acq_rel));
 }
 
+bool Node::seal() {
+  std::uint32_t state = state_.load(std::memory_order_acquire);
+  while (state / kReader == 1) {
+    if (state_.compare_exchange_weak(state, state | kRetired, std::memory_order_acq_rel))
+      return true;
+  }
+  return false;
+}
+
+void Node::unseal() {
+  wake_waiters(state_.fetch_and(~(kRetired | kWaiting), std::memory_order_acq_rel));
+}
+
 void Node::resolve(Value value) {
   value_ = std::make_unique<Value>(std::move(value));
   IntrusivePtr<GradientScope> scope = gradient_scope();
   while (scope && !scope->keep(this)) scope = scope->parent();
   const std::uint32_t flags = scope ? kResolved : kResolved | kRetired;
-  const std::uint32_t before = state_.fetch_or(flags, std::memory_order_acq_rel);
-  wake_waiters(before);
+  wake_waiters(state_.fetch_or(flags, std::memory_order_acq_rel));
   if (!scope) drop_expression_if_unread();
 }
 

@@ -118,6 +118,11 @@ class Node {
   /// of address.
   [[nodiscard]] bool claim();
   void abandon();
+  /// Refuses further readers, so that memory which only this expression reaches may be overwritten.
+  /// Only by the holder of the claim, who is the one reader; false if there are others. Until
+  /// resolve() or unseal(), pin() by other threads blocks.
+  [[nodiscard]] bool seal();
+  void unseal();
   /// Attaches the value and, unless a gradient scope needs it, drops the expression.
   void resolve(Value value);
 
@@ -133,6 +138,8 @@ class Node {
   void retire();
   void drop_expression_if_unread();
   void wake_waiters(std::uint32_t previous_state);
+  /// Blocks until the state is no longer `seen` in its flags.
+  void wait_for_change(std::uint32_t seen) const;
 
   static constexpr std::uint32_t kResolved = 1;  // value_ is there.
   static constexpr std::uint32_t kClaimed = 2;   // Some thread is evaluating it.

@@ -1,0 +1,203 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// See async_executor.h.
+#include "metal_candle/execute/async_executor.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "metal_candle/core/error.h"
+#include "metal_candle/execute/statistics.h"
+
+namespace metal_candle {
+
+using backend::Buffer;
+using backend::BufferPtr;
+using backend::BufferRegion;
+
+// One run of a plan: everything that must live until the last kernel has finished.
+struct AsyncExecutor::Run : RefCounted {
+  ExecutionRequest request;
+  std::vector<BufferPtr> leaf_buffers;
+  // A leaf read on a queue other than 0 must not be overwritten by work on queue 0, which does not
+  // wait for it: holding the storage says that it is not exclusive.
+  std::vector<StoragePtr> leaf_storages;
+  std::vector<std::int64_t> leaf_offsets;
+  std::vector<BufferPtr> output_buffers;
+  std::vector<std::int64_t> output_offsets;  // Not zero where memory was donated.
+  BufferPtr arena;
+  CompletionPtr completion;  // Null when it has already run.
+
+  [[nodiscard]] const Plan& plan() const { return *request.plan; }
+
+  [[nodiscard]] BufferRegion bind(const PlanRegion& region) const {
+    const auto index = static_cast<std::size_t>(region.index);
+    const auto at = [](const BufferPtr& buffer, std::int64_t offset) {
+      return BufferRegion{buffer.get(), static_cast<std::size_t>(offset)};
+    };
+    switch (region.kind) {
+      case PlanRegion::Kind::kNone:
+        return {};
+      case PlanRegion::Kind::kLeaf:
+        return at(leaf_buffers[index], leaf_offsets[index] + region.offset);
+      case PlanRegion::Kind::kOutput:
+        return at(output_buffers[index], output_offsets[index] + region.offset);
+      case PlanRegion::Kind::kArena:
+        break;
+    }
+    return at(arena, region.offset);
+  }
+};
+
+std::vector<Value> AsyncExecutor::execute(ExecutionRequest request) {
+  auto run = make_intrusive<Run>();
+  run->request = std::move(request);
+  const ExecutionRequest& r = run->request;
+  backend::CommandQueue& queue = backend_.queue(r.queue);
+  std::vector<CompletionPtr> dependencies;
+  for (const Value& leaf : r.leaves) {
+    const StoragePtr& storage = leaf.storage;
+    run->leaf_buffers.emplace_back(static_cast<Buffer*>(storage->buffer()));
+    run->leaf_offsets.push_back(static_cast<std::int64_t>(leaf.offset));
+    if (r.queue != 0) run->leaf_storages.push_back(storage);
+    const CompletionPtr& completion = storage->completion();
+    if (!completion || (completion->ready() && !completion->wait_for_error())) continue;
+    if (std::find(dependencies.begin(), dependencies.end(), completion) == dependencies.end()) {
+      dependencies.push_back(completion);
+    }
+  }
+  allocate(*run);
+  if (r.plan->steps.empty()) return values_of(*run);
+
+  const bool wants_queue =
+      r.mode == ExecutionMode::kAsync && (!r.blocking || !queue.idle() || !dependencies.empty());
+  if (!wants_queue) {
+    try {
+      for (const CompletionPtr& dependency : dependencies) {
+        statistics().waits.fetch_add(1, std::memory_order_relaxed);
+        dependency->wait();
+      }
+      run_on_this_thread(run, queue);
+    } catch (...) {
+      // The outputs have failed, as they would have on a queue: whoever reads them is told.
+      run->completion = make_intrusive<Completion>();
+      run->completion->complete(std::current_exception());
+    }
+    return values_of(*run);
+  }
+  run->completion = make_intrusive<Completion>();
+  commit(run, queue, dependencies);
+  return values_of(*run);
+}
+
+void AsyncExecutor::allocate(Run& run) const {
+  const Plan& plan = run.plan();
+  try {
+    for (const std::size_t bytes : plan.output_buffers) {
+      const auto index = static_cast<std::int32_t>(run.output_buffers.size());
+      const auto donation =
+          std::find_if(plan.donations.begin(), plan.donations.end(), [&](const Donation& d) {
+            return d.output_buffer == index && !run.request.donatable.empty() &&
+                   run.request.donatable[static_cast<std::size_t>(d.leaf)];
+          });
+      if (donation != plan.donations.end()) {
+        statistics().donations.fetch_add(1, std::memory_order_relaxed);
+        const auto leaf = static_cast<std::size_t>(donation->leaf);
+        run.output_buffers.push_back(run.leaf_buffers[leaf]);
+        run.output_offsets.push_back(run.leaf_offsets[leaf]);
+      } else {
+        run.output_buffers.push_back(backend_.allocate(bytes));
+        run.output_offsets.push_back(0);
+      }
+    }
+    if (plan.arena_bytes > 0) run.arena = backend_.allocate(plan.arena_bytes);
+  } catch (const OutOfMemoryError& error) {
+    const backend::StepLabel* peak =
+        plan.steps.empty()
+            ? nullptr
+            : &plan.steps[static_cast<std::size_t>(std::max(plan.peak_step, 0))].label;
+    throw OutOfMemoryError(
+        fmt::format("evaluation needs {} bytes: {} for outputs and {} for intermediates, most at "
+                    "step {} {}: {}",
+                    plan.peak_bytes(), plan.output_bytes(), plan.arena_bytes,
+                    peak ? peak->name : "none", peak ? peak->detail : "", error.what()));
+  }
+}
+
+void AsyncExecutor::encode(const Run& run, std::size_t begin, std::size_t end,
+                           backend::CommandBuffer& buffer) const {
+  std::vector<BufferRegion> regions;
+  for (std::size_t s = begin; s < end; ++s) {
+    const PlanStep& step = run.plan().steps[s];
+    regions.clear();
+    for (const PlanRegion& region : step.inputs) regions.push_back(run.bind(region));
+    for (const PlanRegion& region : step.outputs) regions.push_back(run.bind(region));
+    const std::span<const BufferRegion> all(regions);
+    buffer.encode(*step.kernel, all.first(step.inputs.size()), all.subspan(step.inputs.size()),
+                  run.bind(step.scratch), step.label);
+  }
+}
+
+void AsyncExecutor::run_on_this_thread(const IntrusivePtr<Run>& run,
+                                       backend::CommandQueue& queue) const {
+  const std::size_t count = run->plan().steps.size();
+  // Sync and eager modes batch nothing.
+  const std::size_t batch = run->request.mode == ExecutionMode::kAsync ? count : 1;
+  for (std::size_t begin = 0; begin < count; begin += batch) {
+    const std::size_t end = std::min(count, begin + batch);
+    std::unique_ptr<backend::CommandBuffer> buffer = queue.make_command_buffer();
+    encode(*run, begin, end, *buffer);
+    if (queue.run_inline(buffer)) continue;
+    // A device that runs only what is queued.
+    const auto done = make_intrusive<Completion>();
+    queue.commit(std::move(buffer), {},
+                 [run, done](std::exception_ptr error) { done->complete(error); });
+    statistics().waits.fetch_add(1, std::memory_order_relaxed);
+    done->wait();
+  }
+}
+
+void AsyncExecutor::commit(const IntrusivePtr<Run>& run, backend::CommandQueue& queue,
+                           std::span<const CompletionPtr> dependencies) const {
+  const std::size_t count = run->plan().steps.size();
+  CompletionPtr previous;  // Of the buffer before: its failure stops those after it.
+  for (std::size_t begin = 0; begin < count; begin += kStepsPerCommandBuffer) {
+    const std::size_t end = std::min(count, begin + kStepsPerCommandBuffer);
+    std::unique_ptr<backend::CommandBuffer> buffer = queue.make_command_buffer();
+    encode(*run, begin, end, *buffer);
+    const bool is_last = end == count;
+    const CompletionPtr done = is_last ? run->completion : make_intrusive<Completion>();
+    const std::span<const CompletionPtr> waits_for =
+        previous ? std::span<const CompletionPtr>(&previous, 1) : dependencies;
+    queue.commit(std::move(buffer), waits_for,
+                 [run, done](std::exception_ptr error) { done->complete(std::move(error)); });
+    previous = done;
+  }
+}
+
+std::vector<Value> AsyncExecutor::values_of(const Run& run) const {
+  std::vector<StoragePtr> storages;
+  for (const BufferPtr& buffer : run.output_buffers) {
+    storages.push_back(
+        make_intrusive<Storage>(backend_.device(), buffer, buffer->contents(), run.completion));
+  }
+  std::vector<Value> values;
+  for (const PlanOutput& output : run.plan().outputs) {
+    const auto index = static_cast<std::size_t>(output.region.index);
+    Value value;
+    value.strides = output.strides;
+    if (output.region.kind == PlanRegion::Kind::kLeaf) {
+      value.storage = run.request.leaves[index].storage;
+      value.offset = static_cast<std::size_t>(run.leaf_offsets[index] + output.region.offset);
+    } else {
+      value.storage = storages[index];
+      value.offset = static_cast<std::size_t>(run.output_offsets[index] + output.region.offset);
+    }
+    values.push_back(std::move(value));
+  }
+  return values;
+}
+
+}  // namespace metal_candle

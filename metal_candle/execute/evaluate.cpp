@@ -1,0 +1,317 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// Evaluation from the top: claim the outputs, trace, find or make a plan, run it, attach the
+// values.
+#include "metal_candle/execute/evaluate.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "metal_candle/backend/registry.h"
+#include "metal_candle/core/error.h"
+#include "metal_candle/execute/async_executor.h"
+#include "metal_candle/execute/plan_cache.h"
+#include "metal_candle/execute/profiler.h"
+#include "metal_candle/execute/statistics.h"
+#include "metal_candle/graph/trace.h"
+#include "metal_candle/optimize/pass_registry.h"
+
+namespace metal_candle {
+namespace {
+
+PlanCache& plan_cache() {
+  static auto* cache = new PlanCache;  // Used by workers until the process ends.
+  return *cache;
+}
+
+// The nodes that this thread has the right to evaluate. Gives the claims back if it does not come
+// to that.
+class Claims {
+ public:
+  explicit Claims(std::span<const Tensor> outputs) {
+    for (const Tensor& output : outputs) {
+      Node* node = output.node().get();
+      if (node->resolved()) continue;
+      if (std::find(nodes_.begin(), nodes_.end(), node) == nodes_.end()) nodes_.push_back(node);
+    }
+    if (nodes_.size() <= 1) {
+      if (!nodes_.empty() && !nodes_[0]->claim()) nodes_.clear();
+      return;
+    }
+    // In order of address, so that two threads claiming the same nodes cannot wait for each other;
+    // but traced in the order asked for, so that the structure is the same every time.
+    std::vector<Node*> sorted = nodes_;
+    std::sort(sorted.begin(), sorted.end(), std::less<>());
+    std::vector<Node*> lost;
+    for (Node* node : sorted) {
+      if (!node->claim()) lost.push_back(node);
+    }
+    std::erase_if(nodes_, [&](Node* node) {
+      return std::find(lost.begin(), lost.end(), node) != lost.end();
+    });
+  }
+  ~Claims() {
+    for (std::size_t i = resolved_; i < nodes_.size(); ++i) nodes_[i]->abandon();
+  }
+  Claims(const Claims&) = delete;
+  Claims& operator=(const Claims&) = delete;
+
+  [[nodiscard]] std::span<Node* const> nodes() const { return nodes_; }
+  void resolve(std::vector<Value> values) {
+    for (; resolved_ < nodes_.size(); ++resolved_) {
+      nodes_[resolved_]->resolve(std::move(values[resolved_]));
+    }
+  }
+
+ private:
+  std::vector<Node*> nodes_;
+  std::size_t resolved_ = 0;
+};
+
+// While sealed, no other thread can begin to read what the outputs are computed from.
+bool seal(std::span<Node* const> nodes) {
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    if (nodes[i]->seal()) continue;
+    while (i > 0) nodes[--i]->unseal();
+    return false;
+  }
+  return true;
+}
+
+void unseal(std::span<Node* const> nodes) {
+  for (Node* node : nodes) node->unseal();
+}
+
+// Leaves that only this trace can reach, and only until its outputs have let go of it: their memory
+// may be overwritten. The outputs are sealed.
+std::vector<bool> donatable_leaves(const Trace& trace, std::span<Node* const> claimed) {
+  const auto entries = trace.entries();
+  std::vector<std::uint32_t> edges_in(entries.size(), 0);
+  std::vector<char> kept(entries.size(), 0);  // Some reader of it stays reachable.
+  std::vector<char> is_output(entries.size(), 0);
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    for (const std::int32_t input : trace.edges(i)) ++edges_in[static_cast<std::size_t>(input)];
+  }
+  for (const std::int32_t output : trace.outputs()) is_output[static_cast<std::size_t>(output)] = 1;
+  std::vector<bool> donatable(trace.leaves().size(), false);
+  for (std::size_t i = entries.size(); i-- > 0;) {
+    const Node* node = entries[i].node;
+    const bool claimed_output =
+        is_output[i] != 0 && std::find(claimed.begin(), claimed.end(), node) != claimed.end();
+    const bool reachable = !claimed_output && node->use_count() != edges_in[i];
+    if (entries[i].leaf >= 0) {
+      donatable[static_cast<std::size_t>(entries[i].leaf)] =
+          !reachable && is_output[i] == 0 && kept[i] == 0 &&
+          node->value().storage->use_count() == 1;
+      continue;
+    }
+    if (reachable || kept[i] != 0 || node->gradient_scope()) {
+      for (const std::int32_t input : trace.edges(i)) kept[static_cast<std::size_t>(input)] = 1;
+    }
+  }
+  return donatable;
+}
+
+std::shared_ptr<const CompiledGraph> find_or_compile(const Trace& trace, const PassSet& passes,
+                                                     Device device) {
+  const std::uint64_t hash = trace.hash();
+  std::shared_ptr<const CompiledGraph> compiled = plan_cache().find(trace, hash, passes, device);
+  if (compiled) {
+    statistics().plan_hits.fetch_add(1, std::memory_order_relaxed);
+    return compiled;
+  }
+  compiled = compile(trace, passes, device);
+  statistics().plans_made.fetch_add(1, std::memory_order_relaxed);
+  plan_cache().insert(hash, compiled);
+  return compiled;
+}
+
+PassSet passes_for(ExecutionMode mode) {
+  return mode == ExecutionMode::kEager ? PassSet::none() : current_passes();
+}
+
+std::vector<Value> run_parts(const std::shared_ptr<const CompiledGraph>& compiled,
+                             const Trace& trace, std::span<Node* const> claimed, bool blocking,
+                             int queue) {
+  backend::Backend& backend = backend::backend_for(compiled->device);
+  AsyncExecutor executor(backend);
+  const ExecutionMode mode = execution_mode();
+  std::vector<Value> values(compiled->structure.outputs().size());
+  const std::size_t num_parts = compiled->parts.size();
+  // The last part first: a blocking caller then runs part 0 itself while queues run the others.
+  for (std::size_t p = num_parts; p-- > 0;) {
+    const CompiledGraph::Part& part = compiled->parts[p];
+    ExecutionRequest request;
+    request.owner = compiled;
+    request.plan = &part.plan;
+    request.mode = mode;
+    request.queue = (queue + static_cast<int>(p)) % backend.num_queues();
+    request.blocking = blocking && p == 0;
+    request.leaves.reserve(part.leaves.size());
+    for (const std::int32_t leaf : part.leaves) {
+      request.leaves.push_back(trace.leaves()[static_cast<std::size_t>(leaf)]->value());
+    }
+    const bool donates =
+        !part.plan.donations.empty() && num_parts == 1 && queue == 0 && seal(claimed);
+    if (donates) {
+      // Counted before request.leaves has handles of its own.
+      request.leaves.clear();
+      request.donatable = donatable_leaves(trace, claimed);
+      for (const Node* leaf : trace.leaves()) request.leaves.push_back(leaf->value());
+    }
+    std::vector<Value> part_values;
+    try {
+      part_values = executor.execute(std::move(request));
+    } catch (...) {
+      if (donates) unseal(claimed);
+      throw;
+    }
+    for (std::size_t i = 0; i < part_values.size(); ++i) {
+      values[static_cast<std::size_t>(part.outputs[i])] = std::move(part_values[i]);
+    }
+  }
+  return values;
+}
+
+Device common_device(std::span<Node* const> nodes) {
+  const Device device = nodes[0]->device();
+  for (const Node* node : nodes) {
+    if (!(node->device() == device)) {
+      throw DeviceError(fmt::format("eval: outputs are on {} and {}; evaluate them separately",
+                                    to_string(device), to_string(node->device())));
+    }
+  }
+  return device;
+}
+
+// Attaches values (perhaps still being computed) to all outputs.
+void schedule(std::span<const Tensor> outputs, bool blocking, int queue) {
+  for (const Tensor& output : outputs) {
+    if (output.empty()) throw Error("eval: an output is an empty tensor");
+  }
+  Claims claims(outputs);
+  if (claims.nodes().empty()) return;
+  start_trace_from_environment();
+  const Device device = common_device(claims.nodes());
+  std::vector<Value> values;
+  {
+    const Trace trace(claims.nodes());
+    statistics().evaluations.fetch_add(1, std::memory_order_relaxed);
+    statistics().nodes.fetch_add(trace.entries().size() - trace.leaves().size(),
+                                 std::memory_order_relaxed);
+    const auto compiled = find_or_compile(trace, passes_for(execution_mode()), device);
+    values = run_parts(compiled, trace, claims.nodes(), blocking, queue);
+  }
+  claims.resolve(std::move(values));
+}
+
+void wait_for(const Tensor& tensor) {
+  const CompletionPtr& completion = tensor.node()->value().storage->completion();
+  if (!completion) return;
+  if (!completion->ready()) statistics().waits.fetch_add(1, std::memory_order_relaxed);
+  completion->wait();
+}
+
+}  // namespace
+
+void eval(std::span<const Tensor> outputs) {
+  schedule(outputs, /*blocking=*/true, /*queue=*/0);
+  for (const Tensor& output : outputs) wait_for(output);
+}
+
+void eval(const std::vector<Tensor>& outputs) { eval(std::span<const Tensor>(outputs)); }
+
+Future eval_async(std::span<const Tensor> outputs, int queue) {
+  for (const Tensor& output : outputs) {
+    if (output.empty()) throw Error("eval_async: an output is an empty tensor");
+    const int count = backend::backend_for(output.device()).num_queues();
+    if (queue < 0 || queue >= count) {
+      throw DeviceError(fmt::format("eval_async: queue {} of {}: there are {}", queue,
+                                    to_string(output.device()), count));
+    }
+  }
+  schedule(outputs, /*blocking=*/false, queue);
+  std::vector<CompletionPtr> completions;
+  for (const Tensor& output : outputs) {
+    const CompletionPtr& completion = output.node()->value().storage->completion();
+    if (completion) completions.push_back(completion);
+  }
+  return {{outputs.begin(), outputs.end()}, std::move(completions)};
+}
+
+Future eval_async(const std::vector<Tensor>& outputs, int queue) {
+  return eval_async(std::span<const Tensor>(outputs), queue);
+}
+
+Future Tensor::eval_async() const { return metal_candle::eval_async({this, 1}); }
+
+std::size_t Tensor::graph_size() const {
+  if (node_->resolved()) return 0;
+  Node* const root[] = {node_.get()};
+  const Trace trace(root);
+  return trace.entries().size() - trace.leaves().size();
+}
+
+void synchronize(Device device) {
+  backend::Backend& backend = backend::backend_for(device);
+  for (int queue = 0; queue < backend.num_queues(); ++queue) backend.queue(queue).synchronize();
+}
+
+EvaluationPlan plan_evaluation(std::span<const Tensor> outputs) {
+  EvaluationPlan result;
+  std::vector<Node*> nodes;
+  for (const Tensor& output : outputs) {
+    if (output.empty()) throw Error("plan_evaluation: an output is an empty tensor");
+    if (!output.is_evaluated()) nodes.push_back(output.node().get());
+  }
+  if (nodes.empty()) return result;
+  const Device device = common_device(nodes);
+  const Trace trace(nodes);
+  const auto compiled = find_or_compile(trace, passes_for(execution_mode()), device);
+  result.nodes = trace.entries().size() - trace.leaves().size();
+  std::size_t fullest = 0;
+  for (const CompiledGraph::Part& part : compiled->parts) {
+    const Plan& plan = part.plan;
+    result.steps += plan.steps.size();
+    result.peak_bytes += plan.peak_bytes();
+    result.output_bytes += plan.output_bytes();
+    if (plan.peak_step >= 0 && plan.arena_bytes >= fullest) {
+      fullest = plan.arena_bytes;
+      const backend::StepLabel& label = plan.steps[static_cast<std::size_t>(plan.peak_step)].label;
+      result.peak_step = label.name + " " + label.detail;
+    }
+  }
+  result.optimizer_report = compiled->optimizer_report;
+  result.text = compiled->optimized_text;
+  return result;
+}
+
+EvaluationPlan plan_evaluation(const std::vector<Tensor>& outputs) {
+  return plan_evaluation(std::span<const Tensor>(outputs));
+}
+
+MemoryUse memory_use(Device device) {
+  const backend::MemoryStatistics memory = backend::backend_for(device).memory();
+  return {memory.in_use, memory.peak, memory.cached, memory.limit};
+}
+void reset_peak_memory(Device device) { backend::backend_for(device).reset_peak_memory(); }
+void set_memory_limit(std::size_t bytes, Device device) {
+  backend::backend_for(device).set_memory_limit(bytes);
+}
+void clear_memory_cache(Device device) { backend::backend_for(device).clear_memory_cache(); }
+
+// ---- What graph/ asks of this layer
+// -------------------------------------------------------------------
+
+StoragePtr detail::allocate_storage(Device device, std::size_t bytes) {
+  backend::BufferPtr buffer = backend::backend_for(device).allocate(bytes);
+  void* contents = buffer->contents();
+  return make_intrusive<Storage>(device, buffer, contents, nullptr);
+}
+
+void detail::evaluate_and_wait(std::span<const Tensor> outputs) { eval(outputs); }
+void detail::evaluate_eagerly(const Tensor& tensor) { eval({&tensor, 1}); }
+
+}  // namespace metal_candle

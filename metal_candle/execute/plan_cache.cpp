@@ -1,0 +1,86 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// See plan_cache.h.
+#include "metal_candle/execute/plan_cache.h"
+
+#include "metal_candle/backend/registry.h"
+#include "metal_candle/execute/partition.h"
+#include "metal_candle/execute/statistics.h"
+#include "metal_candle/optimize/graph_optimizer.h"
+#include "metal_candle/optimize/lowering.h"
+
+namespace metal_candle {
+
+std::shared_ptr<const CompiledGraph> PlanCache::find(const Trace& trace, std::uint64_t hash,
+                                                     const PassSet& passes, Device device) {
+  // Compared outside the lock: graphs may be large, and what is compared cannot change.
+  std::vector<std::shared_ptr<const CompiledGraph>> candidates;
+  std::shared_ptr<const CompiledGraph> found;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto [begin, end] = by_hash_.equal_range(hash);
+    for (auto it = begin; it != end; ++it) {
+      const auto& compiled = it->second->compiled;
+      if (compiled->passes == passes && compiled->device == device) {
+        if (!found)
+          found = compiled;
+        else
+          candidates.push_back(compiled);
+        entries_.splice(entries_.begin(), entries_, it->second);
+      }
+    }
+  }
+  if (!found || trace.matches(found->structure)) return found;
+  for (const auto& candidate : candidates) {
+    if (trace.matches(candidate->structure)) return candidate;
+  }
+  return nullptr;
+}
+
+void PlanCache::insert(std::uint64_t hash, std::shared_ptr<const CompiledGraph> compiled) {
+  // Freed outside the lock.
+  std::shared_ptr<const CompiledGraph> evicted;
+  const std::lock_guard lock(mutex_);
+  entries_.push_front({hash, std::move(compiled)});
+  by_hash_.emplace(hash, entries_.begin());
+  if (entries_.size() <= kCapacity) return;
+  const auto last = std::prev(entries_.end());
+  auto [it, end] = by_hash_.equal_range(last->hash);
+  while (it != end && it->second != last) ++it;
+  by_hash_.erase(it);
+  evicted = std::move(last->compiled);
+  entries_.erase(last);
+  statistics().plans_evicted.fetch_add(1, std::memory_order_relaxed);
+}
+
+void PlanCache::clear() {
+  const std::lock_guard lock(mutex_);
+  by_hash_.clear();
+  entries_.clear();
+}
+
+std::size_t PlanCache::size() const {
+  const std::lock_guard lock(mutex_);
+  return entries_.size();
+}
+
+std::shared_ptr<const CompiledGraph> compile(const Trace& trace, const PassSet& passes,
+                                             Device device) {
+  backend::Backend& backend = backend::backend_for(device);
+  auto compiled =
+      std::make_shared<CompiledGraph>(CompiledGraph{trace.to_graph(), passes, device, {}, {}, {}});
+  ComputationGraph graph = compiled->structure;
+  compiled->optimizer_report = GraphOptimizer(passes).run(graph).to_string();
+  compiled->optimized_text = graph.to_text();
+  lower_unsupported(graph, [&](const Operation& operation, std::span<const TensorSpec> inputs) {
+    return backend.supports(operation, inputs);
+  });
+  graph.compact();
+  for (GraphPart& part : partition(graph)) {
+    compiled->parts.push_back(
+        {make_plan(part.graph, backend), std::move(part.inputs), std::move(part.outputs)});
+  }
+  return compiled;
+}
+
+}  // namespace metal_candle
