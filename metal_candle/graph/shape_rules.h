@@ -21,7 +21,8 @@ struct OutputSpecs {
   int count = 0;
 };
 
-/// How many outputs an operation has. One that has several is always read through Pick.
+/// How many outputs an operation can have. One that can have several is always read through Pick,
+/// also where it has one (a norm's gradient without a weight): infer_outputs() has the count.
 [[nodiscard]] int num_outputs(const Operation& operation);
 
 /// The output of an operation that has one, or output 0. Throws ShapeError or DTypeError naming the

@@ -41,9 +41,9 @@ using op::Activation;
 /// What linear_epilogue() does to the product; empty tensors are left out.
 struct LinearEpilogue {
   float scale = 1;
-  Tensor bias;  // [n].
+  Tensor bias = {};  // [n].
   Activation activation = Activation::kNone;
-  Tensor residual;  // [..., m, n].
+  Tensor residual = {};  // [..., m, n].
 };
 /// activation(scale * (x [..., m, k] @ weight [..., k, n]) + bias) + residual, as one operation.
 /// All of one floating dtype, or DTypeError.

@@ -32,7 +32,7 @@ struct RopeOptions {
   bool interleaved = false;  // Pairs are (2i, 2i + 1) instead of (i, i + dims / 2).
   float scale = 1;           // Of positions: linear scaling by n is 1 / n.
   double base = 10000;       // Of the default frequencies.
-  Tensor frequencies;        // f32 [dims / 2]; rope_frequencies(dims, base) if empty.
+  Tensor frequencies = {};   // f32 [dims / 2]; rope_frequencies(dims, base) if empty.
 };
 /// Rotates pairs in the last axis of x [..., length, d] by (offset + position) * scale *
 /// frequencies[i]. offset: integer [], or [batch] with one for each element of the first axis.
@@ -43,11 +43,13 @@ struct RopeOptions {
 [[nodiscard]] Tensor rope_frequencies(int dims, double base = 10000, Device device = Device::cpu());
 
 struct AttentionOptions {
-  std::optional<float> scale;  // 1 / sqrt(d) if none.
-  bool causal = false;         // Query i of lq, at position n - lq + i, sees keys up to there.
-  int window = 0;              // With causal: only the last `window` of those; 0 for all.
-  Tensor mask;  // bool (true: seen) or floating (added to scores); broadcast to [b, h, lq, lk].
-  Tensor key_length;  // Integer [] or [b]: n, how many of the lk keys exist; all if empty.
+  std::optional<float> scale = {};  // 1 / sqrt(d) if none.
+  bool causal = false;              // Query i of lq, at position n - lq + i, sees keys up to there.
+  int window = 0;                   // With causal: only the last `window` of those; 0 for all.
+  // bool (true: seen) or floating (added to scores); broadcast to [b, h, lq, lk].
+  Tensor mask = {};
+  // Integer [] or [b]: n, how many of the lk keys exist; all if empty.
+  Tensor key_length = {};
 };
 /// softmax(scale * q @ k^T + mask) @ v: q [b, h, lq, d], k [b, hkv, lk, d], v [b, hkv, lk, dv] ->
 /// [b, h, lq, dv]. h is a multiple of hkv: each key head serves h / hkv query heads. A query that
