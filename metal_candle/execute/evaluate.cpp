@@ -292,6 +292,14 @@ EvaluationPlan plan_evaluation(const std::vector<Tensor>& outputs) {
   return plan_evaluation(std::span<const Tensor>(outputs));
 }
 
+bool detail::has_plan(std::span<const Tensor> outputs) {
+  std::vector<Node*> nodes;
+  for (const Tensor& output : outputs) nodes.push_back(output.node().get());
+  const Trace trace(nodes);
+  const PassSet passes = passes_for(execution_mode());
+  return plan_cache().find(trace, trace.hash(), passes, common_device(nodes)) != nullptr;
+}
+
 MemoryUse memory_use(Device device) {
   const backend::MemoryStatistics memory = backend::backend_for(device).memory();
   return {memory.in_use, memory.peak, memory.cached, memory.limit};

@@ -1,0 +1,131 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// See harness.h.
+#include "bench/harness.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+namespace metal_candle::bench {
+namespace {
+
+double seconds_now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+double time_batch(const std::function<void()>& fn, std::int64_t calls) {
+  const double start = seconds_now();
+  for (std::int64_t i = 0; i < calls; ++i) fn();
+  return (seconds_now() - start) / static_cast<double>(calls);
+}
+
+std::string cell(const std::optional<double>& value) {
+  if (!value) return "-";
+  const double size = std::abs(*value);
+  return size >= 1000 ? fmt::format("{:.0f}", *value) : fmt::format("{:.3g}", *value);
+}
+
+bool within(Bound bound, double value, double limit) {
+  return bound == Bound::kAtMost ? value <= limit : value >= limit;
+}
+
+const char* symbol(Bound bound) { return bound == Bound::kAtMost ? "<=" : ">="; }
+
+nlohmann::json or_null(const std::optional<double>& value) {
+  return value ? nlohmann::json(*value) : nlohmann::json(nullptr);
+}
+
+}  // namespace
+
+Contestant timed(std::function<void()> fn, double batch_seconds) {
+  fn();  // Planning and first touches are not what is measured.
+  const double once = std::max(time_batch(fn, 1), 1e-9);
+  const auto calls = std::max<std::int64_t>(1, static_cast<std::int64_t>(batch_seconds / once));
+  return [fn = std::move(fn), calls] { return time_batch(fn, calls); };
+}
+
+std::vector<double> compete(const std::vector<Contestant>& contestants, int rounds) {
+  std::vector<std::vector<double>> samples(contestants.size());
+  for (int round = -1; round < rounds; ++round) {
+    for (std::size_t i = 0; i < contestants.size(); ++i) {
+      const double seconds = contestants[i]();
+      if (round >= 0) samples[i].push_back(seconds);
+    }
+  }
+  std::vector<double> medians;
+  for (std::vector<double>& s : samples) medians.push_back(median(std::move(s)));
+  return medians;
+}
+
+Row& judge_ratio(Row& row, Bound bound, double limit) {
+  row.goal = fmt::format("ratio {} {}", symbol(bound), limit);
+  if (row.value && row.reference && *row.reference != 0) {
+    row.ratio = *row.value / *row.reference;
+    row.met = within(bound, *row.ratio, limit);
+  }
+  return row;
+}
+
+Row& judge_value(Row& row, Bound bound, double limit) {
+  row.goal = fmt::format("value {} {}", symbol(bound), limit);
+  if (row.value) row.met = within(bound, *row.value, limit);
+  return row;
+}
+
+bool Table::wants(const std::string& name) const { return name.find(filter_) != std::string::npos; }
+
+void Table::note(const std::string& text) const {
+  if (!quiet_) std::fputs((text + "\n").c_str(), stdout);
+}
+
+void Table::header() const {
+  if (quiet_) return;
+  std::fputs(fmt::format("{:<52}{:>10} {:<8}{:>10} {:<22}{:>7}  {:<14}{}\n", "case", "value",
+                         "unit", "reference", "of", "ratio", "goal", "met")
+                 .c_str(),
+             stdout);
+}
+
+void Table::add(Row row) {
+  if (!row.ratio && row.value && row.reference && *row.reference != 0)
+    row.ratio = *row.value / *row.reference;
+  if (!quiet_) {
+    std::fputs(fmt::format("{:<52}{:>10} {:<8}{:>10} {:<22}{:>7}  {:<14}{}{}\n", row.name,
+                           cell(row.value), row.unit, cell(row.reference), row.reference_name,
+                           cell(row.ratio), row.goal, row.met ? (*row.met ? "yes" : "NO") : "",
+                           row.note.empty() ? "" : "  (" + row.note + ")")
+                   .c_str(),
+               stdout);
+    std::fflush(stdout);
+  }
+  rows_.push_back(std::move(row));
+}
+
+std::string Table::to_json() const {
+  nlohmann::json rows = nlohmann::json::array();
+  for (const Row& row : rows_) {
+    rows.push_back({{"name", row.name},
+                    {"value", or_null(row.value)},
+                    {"unit", row.unit},
+                    {"reference", or_null(row.reference)},
+                    {"reference_name", row.reference_name},
+                    {"ratio", or_null(row.ratio)},
+                    {"goal", row.goal.empty() ? nlohmann::json(nullptr) : nlohmann::json(row.goal)},
+                    {"met", row.met ? nlohmann::json(*row.met) : nlohmann::json(nullptr)},
+                    {"note", row.note}});
+  }
+  return rows.dump(2) + "\n";
+}
+
+}  // namespace metal_candle::bench

@@ -1,0 +1,67 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// Measuring: contestants take turns, many times, and each is judged by its median, so that a noisy
+// machine disturbs all of them alike. Every call evaluates its result.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace metal_candle::bench {
+
+/// One line of a suite's table.
+struct Row {
+  std::string name;
+  std::optional<double> value;
+  std::string unit;
+  std::optional<double> reference;
+  std::string reference_name;
+  std::optional<double> ratio;  // value / reference.
+  std::string goal;             // "ratio <= 4"; empty if there is none.
+  std::optional<bool> met;
+  std::string note;
+};
+
+/// Seconds of one call, as one batch of calls measured it.
+using Contestant = std::function<double()>;
+
+/// A contestant that times batches of fn, as many calls a batch as take about `batch_seconds`.
+[[nodiscard]] Contestant timed(std::function<void()> fn, double batch_seconds = 2e-3);
+
+/// Median seconds of a call of each contestant, over `rounds` rounds in which they take turns. One
+/// round before that is thrown away.
+[[nodiscard]] std::vector<double> compete(const std::vector<Contestant>& contestants,
+                                          int rounds = 15);
+
+/// Bounds that a row can be held to.
+enum class Bound { kAtMost, kAtLeast };
+/// Fills ratio, goal ("ratio <= 4") and met.
+Row& judge_ratio(Row& row, Bound bound, double limit);
+/// Fills goal ("value <= 3") and met.
+Row& judge_value(Row& row, Bound bound, double limit);
+
+/// Collects rows, printing each as it comes.
+class Table {
+ public:
+  explicit Table(std::string filter, bool quiet) : filter_(std::move(filter)), quiet_(quiet) {}
+  /// Whether a case with this name is asked for.
+  [[nodiscard]] bool wants(const std::string& name) const;
+  /// A line above the table.
+  void note(const std::string& text) const;
+  void header() const;
+  void add(Row row);
+  [[nodiscard]] const std::vector<Row>& rows() const { return rows_; }
+  /// An array of objects with the keys name, value, unit, reference, ratio, goal, met (and
+  /// reference_name, note).
+  [[nodiscard]] std::string to_json() const;
+
+ private:
+  std::string filter_;
+  bool quiet_;
+  std::vector<Row> rows_;
+};
+
+}  // namespace metal_candle::bench

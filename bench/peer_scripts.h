@@ -1,0 +1,11 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// The scripts of bench/peers/, which CMake puts into the binary, so that it can be run from
+// anywhere.
+#pragma once
+
+namespace metal_candle::bench {
+
+extern const char* const kTorchEngineScript;
+
+}  // namespace metal_candle::bench

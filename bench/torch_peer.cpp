@@ -1,0 +1,89 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// See torch_peer.h. One line in, one line out.
+#include "bench/torch_peer.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "bench/peer_scripts.h"
+#include "metal_candle/backend/cpu/parallel.h"
+#include "metal_candle/core/error.h"
+
+namespace metal_candle::bench {
+
+std::unique_ptr<TorchPeer> TorchPeer::start(std::string& why) {
+  int to_peer[2];
+  int from_peer[2];
+  if (::pipe(to_peer) != 0 || ::pipe(from_peer) != 0) throw IoError("bench: cannot make a pipe");
+  const char* python = std::getenv("METAL_CANDLE_PYTHON");
+  if (python == nullptr || *python == '\0') python = "python3";
+  const std::string threads = std::to_string(backend::cpu::num_threads());
+  ::signal(SIGPIPE, SIG_IGN);
+  const int pid = ::fork();
+  if (pid == 0) {
+    ::dup2(to_peer[0], STDIN_FILENO);
+    ::dup2(from_peer[1], STDOUT_FILENO);
+    for (const int fd : {to_peer[0], to_peer[1], from_peer[0], from_peer[1]}) ::close(fd);
+    ::execlp(python, python, "-u", "-c", kTorchEngineScript, threads.c_str(),
+             static_cast<char*>(nullptr));
+    ::_exit(127);
+  }
+  ::close(to_peer[0]);
+  ::close(from_peer[1]);
+  std::unique_ptr<TorchPeer> peer(new TorchPeer);
+  peer->pid_ = pid;
+  peer->to_peer_ = to_peer[1];
+  peer->from_peer_ = from_peer[0];
+  const std::string greeting = peer->ask("");
+  if (greeting.rfind("torch ", 0) != 0) {
+    why = greeting.empty() ? fmt::format("{} did not start", python) : greeting;
+    return nullptr;
+  }
+  peer->version_ = greeting.substr(6);
+  return peer;
+}
+
+TorchPeer::~TorchPeer() {
+  if (to_peer_ >= 0) ::close(to_peer_);
+  if (from_peer_ >= 0) ::close(from_peer_);
+  if (pid_ > 0) ::waitpid(pid_, nullptr, 0);
+}
+
+std::string TorchPeer::ask(const std::string& line) {
+  const std::string message = line + "\n";
+  if (!line.empty() &&
+      ::write(to_peer_, message.data(), message.size()) != static_cast<ssize_t>(message.size())) {
+    return {};
+  }
+  for (;;) {
+    const std::size_t end = buffered_.find('\n');
+    if (end != std::string::npos) {
+      std::string answer = buffered_.substr(0, end);
+      buffered_.erase(0, end + 1);
+      return answer;
+    }
+    char chunk[4096];
+    const ssize_t count = ::read(from_peer_, chunk, sizeof(chunk));
+    if (count <= 0) return {};
+    buffered_.append(chunk, static_cast<std::size_t>(count));
+  }
+}
+
+Contestant TorchPeer::contestant(const std::string& case_name) {
+  return [this, case_name] {
+    const std::string answer = ask(case_name);
+    char* end = nullptr;
+    const double seconds = std::strtod(answer.c_str(), &end);
+    if (answer.empty() || end == answer.c_str()) {
+      throw Error(fmt::format("bench: PyTorch failed on '{}': {}", case_name, answer));
+    }
+    return seconds;
+  };
+}
+
+}  // namespace metal_candle::bench

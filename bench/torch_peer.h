@@ -1,0 +1,37 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// PyTorch as a contestant: a Python process that times a named case when it is told to.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "bench/harness.h"
+
+namespace metal_candle::bench {
+
+class TorchPeer {
+ public:
+  /// Starts `python3` (METAL_CANDLE_PYTHON if set) with as many threads as our kernels use. Null,
+  /// with the reason in `why`, if it has no PyTorch.
+  static std::unique_ptr<TorchPeer> start(std::string& why);
+  ~TorchPeer();
+  TorchPeer(const TorchPeer&) = delete;
+  TorchPeer& operator=(const TorchPeer&) = delete;
+
+  [[nodiscard]] const std::string& version() const { return version_; }
+  /// Times a case of peers/torch_engine.py. Each call is one batch.
+  [[nodiscard]] Contestant contestant(const std::string& case_name);
+
+ private:
+  TorchPeer() = default;
+  std::string ask(const std::string& line);
+
+  int pid_ = -1;
+  int to_peer_ = -1;
+  int from_peer_ = -1;
+  std::string buffered_;
+  std::string version_;
+};
+
+}  // namespace metal_candle::bench

@@ -1,0 +1,25 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// The metal-candle command. Exit codes: 0 success, 1 failure, 2 usage error.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
+
+#include "cli/commands.h"
+
+int main(int argc, char** argv) {
+  CLI::App app("metal-candle: a lazy, asynchronous tensor engine for language models.",
+               "metal-candle");
+  app.set_version_flag("--version", "metal-candle " METAL_CANDLE_VERSION);
+  app.require_subcommand(1);
+  metal_candle::cli::add_bench_command(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "metal-candle: %s\n", error.what());
+    return 1;
+  }
+  return 0;
+}
