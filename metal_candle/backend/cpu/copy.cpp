@@ -1,0 +1,176 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// Copies of strided tensors to contiguous ones, of any element size.
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+#include "metal_candle/backend/cpu/cpu_kernel.h"
+#include "metal_candle/backend/cpu/elementwise_steps.h"
+#include "metal_candle/backend/cpu/parallel.h"
+#include "metal_candle/backend/cpu/strided.h"
+
+namespace metal_candle::backend::cpu {
+namespace {
+
+// One thread's share.
+constexpr std::int64_t kGrainBytes = 128 * 1024;
+// Copies larger than this go past the caches, which would not hold them.
+constexpr std::int64_t kStreamBytes = std::int64_t{16} << 20;
+// Edge of the square blocks that a transposition moves: both sides of one stay in the first-level
+// cache, and each line of the source is used up while it is there.
+constexpr std::int64_t kBlock = 32;
+
+void copy_dense(const void* from, void* to, std::int64_t bytes) {
+  const auto* in = static_cast<const std::byte*>(from);
+  auto* out = static_cast<std::byte*>(to);
+  parallel_for(bytes, kGrainBytes, [&](std::int64_t begin, std::int64_t end) {
+    const auto count = static_cast<std::size_t>(end - begin);
+    if (bytes < kStreamBytes) {
+      std::memcpy(out + begin, in + begin, count);
+    } else {
+      float_steps().stream_copy(in + begin, out + begin, count);
+      float_steps().stream_fence();
+    }
+  });
+}
+
+template <typename T>
+void copy_row(const T* in, std::int64_t stride, T* out, std::int64_t count) {
+  if (stride == 1) {
+    std::copy_n(in, count, out);
+  } else if (stride == 0) {
+    std::fill_n(out, count, *in);
+  } else {
+    for (std::int64_t i = 0; i < count; ++i) out[i] = in[i * stride];
+  }
+}
+
+// Output rows one after another.
+template <typename T>
+void copy_rows(const Shape& shape, const Strides& strides, const T* in, T* out) {
+  const std::int64_t grain = kGrainBytes / static_cast<std::int64_t>(sizeof(T));
+  parallel_for(num_elements(shape), grain, [&](std::int64_t begin, std::int64_t end) {
+    StridedCursor cursor(shape, strides, begin);
+    for (std::int64_t i = begin; i < end;) {
+      const std::int64_t count = std::min(end - i, cursor.remaining());
+      copy_row(in + cursor.offset(), strides.back(), out + i, count);
+      cursor.advance(count);
+      i += count;
+    }
+  });
+}
+
+// Output rows are `row` elements apart. Along a row the input goes by `across`, and from row to row
+// by `down`, which is 1 or -1.
+template <typename T>
+void transpose_block(const T* in, std::int64_t down, std::int64_t across, T* out, std::int64_t row,
+                     std::int64_t rows, std::int64_t columns) {
+  for (std::int64_t i = 0; i < rows; ++i) {
+    for (std::int64_t j = 0; j < columns; ++j) out[i * row + j] = in[i * down + j * across];
+  }
+}
+
+// The input is dense along `axis`, which is not the last: blocks of those two axes.
+template <typename T>
+void copy_transposed(const Shape& shape, const Strides& strides, int axis, const T* in, T* out) {
+  const Strides out_strides = contiguous_strides(shape);
+  const std::int64_t rows = shape[axis];
+  const std::int64_t columns = shape.back();
+  // The other axes, and strips of kBlock rows of `axis`, are the units of work.
+  Shape outer = shape;
+  Strides in_outer = strides;
+  Strides out_outer = out_strides;
+  for (Dims* dims : {&outer, &in_outer, &out_outer}) {
+    dims->erase(dims->rank() - 1);
+    (*dims)[axis] *= dims == &outer ? 1 : kBlock;
+  }
+  outer[axis] = (rows + kBlock - 1) / kBlock;
+  const std::int64_t unit = kBlock * columns * static_cast<std::int64_t>(sizeof(T));
+  const std::int64_t grain =
+      std::max<std::int64_t>(1, kGrainBytes / std::max<std::int64_t>(unit, 1));
+  parallel_for(num_elements(outer), grain, [&](std::int64_t begin, std::int64_t end) {
+    StridedCursor source(outer, in_outer, begin);
+    StridedCursor target(outer, out_outer, begin);
+    std::int64_t inner = 1;  // Units for each strip.
+    for (int i = axis + 1; i < outer.rank(); ++i) inner *= outer[i];
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t strip = (i / inner) % outer[axis];
+      const std::int64_t height = std::min(kBlock, rows - strip * kBlock);
+      for (std::int64_t j = 0; j < columns; j += kBlock) {
+        transpose_block(in + source.offset() + j * strides.back(), strides[axis], strides.back(),
+                        out + target.offset() + j, out_strides[axis], height,
+                        std::min(kBlock, columns - j));
+      }
+      source.advance(1);
+      target.advance(1);
+    }
+  });
+}
+
+// What the copy reads, in the order in which it writes.
+struct Source {
+  Shape shape;
+  Strides strides;
+  std::int64_t offset = 0;  // In elements.
+};
+
+Source source_of(const Operation& operation, const TensorLayout& input, const Shape& output) {
+  if (const auto* transpose = std::get_if<op::Transpose>(&operation)) {
+    Source source{output, output};
+    for (int i = 0; i < output.rank(); ++i) {
+      source.strides[i] = input.strides[static_cast<int>(transpose->permutation[i])];
+    }
+    return source;
+  }
+  if (const auto* slice = std::get_if<op::Slice>(&operation)) {
+    Source source{output, input.strides};
+    for (int i = 0; i < output.rank(); ++i) {
+      source.offset += slice->start[i] * input.strides[i];
+      source.strides[i] *= slice->step[i];
+    }
+    return source;
+  }
+  if (std::holds_alternative<op::Broadcast>(operation)) {
+    return {output, broadcast_strides(input, output)};
+  }
+  return {input.shape, input.strides};  // Also a reshape: row-major order stays.
+}
+
+// An axis before the last along which the source is dense, where the last is not and both are long
+// enough for blocks to pay; or -1.
+int transposed_axis(const Source& source) {
+  if (std::abs(source.strides.back()) <= 1 || source.shape.back() < 4) return -1;
+  for (int axis = source.shape.rank() - 2; axis >= 0; --axis) {
+    if (std::abs(source.strides[axis]) == 1 && source.shape[axis] >= 8) return axis;
+  }
+  return -1;
+}
+
+}  // namespace
+
+std::unique_ptr<Kernel> make_copy(const KernelRequest& request) {
+  const TensorLayout& output = request.outputs[0];
+  const auto bytes = static_cast<std::int64_t>(size_of(output.dtype));
+  Source source = source_of(request.operation, request.inputs[0], output.shape);
+  collapse_axes(source.shape, std::span(&source.strides, 1));
+  const std::int64_t count = num_elements(source.shape);
+  if (is_contiguous(source.shape, source.strides)) {
+    return make_cpu_kernel([=, begin = source.offset * bytes](const KernelArguments& arguments) {
+      const auto* in = static_cast<const std::byte*>(arguments.inputs[0]) + begin;
+      if (in != arguments.outputs[0]) copy_dense(in, arguments.outputs[0], count * bytes);
+    });
+  }
+  return make_cpu_kernel([=, axis = transposed_axis(source)](const KernelArguments& arguments) {
+    if (count == 0) return;
+    dispatch_element_size(static_cast<std::size_t>(bytes), [&](auto element) {
+      using T = decltype(element);
+      const T* in = static_cast<const T*>(arguments.inputs[0]) + source.offset;
+      auto* out = static_cast<T*>(arguments.outputs[0]);
+      if (axis < 0) return copy_rows(source.shape, source.strides, in, out);
+      copy_transposed(source.shape, source.strides, axis, in, out);
+    });
+  });
+}
+
+}  // namespace metal_candle::backend::cpu

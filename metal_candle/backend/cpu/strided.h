@@ -1,0 +1,107 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// Walking over several operands of one shape whose strides differ.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <span>
+
+#include "metal_candle/core/shape.h"
+#include "metal_candle/graph/tensor_spec.h"
+
+namespace metal_candle::backend::cpu {
+
+/// The strides with which `layout`, aligned to the right as NumPy does, is read to fill `shape`: 0
+/// along the axes that it is repeated over.
+inline Strides broadcast_strides(const TensorLayout& layout, const Shape& shape) {
+  Strides strides(shape.size(), 0);
+  const int offset = shape.rank() - layout.shape.rank();
+  for (int i = 0; i < layout.shape.rank(); ++i) {
+    if (layout.shape[i] != 1) strides[offset + i] = layout.strides[i];
+  }
+  return strides;
+}
+
+/// Drops the axes of length 1 and merges neighbours that every operand passes through with one
+/// stride. Row-major order stays what it was. A shape of one element becomes [1], so at least one
+/// axis is left.
+inline void collapse_axes(Shape& shape, std::span<Strides> operands) {
+  int last = -1;  // The last axis written.
+  for (int axis = 0; axis < shape.rank(); ++axis) {
+    const std::int64_t length = shape[axis];
+    if (length == 1) continue;
+    const bool merges =
+        last >= 0 && std::all_of(operands.begin(), operands.end(),
+                                 [&](const Strides& s) { return s[last] == s[axis] * length; });
+    if (!merges) ++last;
+    shape[last] = merges ? shape[last] * length : length;
+    for (Strides& s : operands) s[last] = s[axis];
+  }
+  const auto rank = static_cast<std::size_t>(last + 1);
+  const auto truncate = [rank](Dims& dims, std::int64_t scalar) {
+    dims = rank > 0 ? Dims(std::span<const std::int64_t>(dims.data(), rank)) : Dims{scalar};
+  };
+  truncate(shape, 1);
+  for (Strides& s : operands) truncate(s, 0);
+}
+
+/// A position in a shape, with the offset in elements of one strided operand, that moves along in
+/// row-major order.
+class StridedCursor {
+ public:
+  /// Starts at the element with row-major position `position`. Both arguments outlive the cursor.
+  StridedCursor(const Shape& shape, const Strides& strides, std::int64_t position)
+      : shape_(shape), strides_(strides) {
+    for (int axis = shape.rank() - 1; axis >= 0; --axis) {
+      const std::int64_t index = axis == 0 ? position : position % shape[axis];
+      position /= shape[axis];
+      index_[static_cast<std::size_t>(axis)] = index;
+      offset_ += index * strides[axis];
+    }
+  }
+
+  [[nodiscard]] std::int64_t offset() const { return offset_; }
+  /// Elements left on the last axis.
+  [[nodiscard]] std::int64_t remaining() const { return shape_.back() - index_[last_axis()]; }
+
+  /// Moves on by `count` <= remaining() elements.
+  void advance(std::int64_t count) {
+    index_[last_axis()] += count;
+    offset_ += count * strides_.back();
+    for (int axis = shape_.rank() - 1; axis > 0; --axis) {
+      std::int64_t& index = index_[static_cast<std::size_t>(axis)];
+      if (index < shape_[axis]) return;
+      index = 0;
+      ++index_[static_cast<std::size_t>(axis - 1)];
+      offset_ += strides_[axis - 1] - shape_[axis] * strides_[axis];
+    }
+  }
+
+ private:
+  [[nodiscard]] std::size_t last_axis() const { return shape_.size() - 1; }
+
+  const Shape& shape_;
+  const Strides& strides_;
+  std::array<std::int64_t, kMaxRank> index_{};
+  std::int64_t offset_ = 0;
+};
+
+/// Calls fn(std::uint8_t{}), ... with the unsigned integer of `bytes` bytes: moving elements about
+/// needs their size only.
+template <typename Fn>
+void dispatch_element_size(std::size_t bytes, Fn&& fn) {
+  switch (bytes) {
+    case 1:
+      return fn(std::uint8_t{});
+    case 2:
+      return fn(std::uint16_t{});
+    case 4:
+      return fn(std::uint32_t{});
+    default:
+      return fn(std::uint64_t{});
+  }
+}
+
+}  // namespace metal_candle::backend::cpu
