@@ -1,0 +1,192 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// The work list is a stack: what a rewrite made is looked at again before anything further down the
+// graph, so that patterns see their operands in final form.
+#include "metal_candle/optimize/graph_optimizer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <iterator>
+#include <memory>
+#include <span>
+
+#include "metal_candle/core/error.h"
+
+namespace metal_candle {
+namespace {
+
+/// Live nodes, each after its inputs (Kahn's algorithm).
+std::vector<NodeId> topological_order(const ComputationGraph& graph) {
+  const auto size = static_cast<std::size_t>(graph.size());
+  std::vector<std::size_t> missing(size, 0);
+  std::vector<NodeId> order;
+  order.reserve(size);
+  for (NodeId id = 0; id < graph.size(); ++id) {
+    const GraphNode& node = graph.node(id);
+    missing[static_cast<std::size_t>(id)] = node.inputs.size();
+    if (!node.dead && node.inputs.empty()) order.push_back(id);
+  }
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    // One entry in users for each edge, so each edge is counted off once.
+    for (const NodeId user : graph.node(order[i]).users) {
+      if (--missing[static_cast<std::size_t>(user)] == 0) order.push_back(user);
+    }
+  }
+  return order;
+}
+
+/// One stage over one graph.
+class StageRun {
+ public:
+  StageRun(ComputationGraph& graph, std::span<const PassEntry> entries) : graph_(graph) {
+    for (const PassEntry& entry : entries) {
+      passes_.push_back({entry.make(), {}, 0});
+      passes_.back().roots = passes_.back().pass->roots();
+    }
+    // Passes that settle visit a node a handful of times: once, and once for each rewrite near it.
+    max_visits_ = 100 * (std::int64_t{graph.live_size()} + 10);
+  }
+
+  void run() {
+    stack_ = topological_order(graph_);
+    const bool users_first = std::any_of(passes_.begin(), passes_.end(), [](const auto& running) {
+      return running.pass->order() == FusionPass::Order::kUsersFirst;
+    });
+    if (!users_first) std::reverse(stack_.begin(), stack_.end());
+    queued_.assign(static_cast<std::size_t>(graph_.size()), true);
+    while (!stack_.empty()) {
+      const NodeId id = stack_.back();
+      stack_.pop_back();
+      queued_[static_cast<std::size_t>(id)] = false;
+      if (!graph_.node(id).dead && !graph_.node(id).is_input()) visit(id);
+    }
+  }
+
+  [[nodiscard]] std::int64_t visits() const { return visits_; }
+  [[nodiscard]] std::int64_t rewrites(std::size_t pass) const { return passes_[pass].rewrites; }
+
+ private:
+  struct RunningPass {
+    std::unique_ptr<FusionPass> pass;
+    OperationSet roots;
+    std::int64_t rewrites;
+  };
+
+  void visit(NodeId id) {
+    ++visits_;
+    bool noted = false;
+    for (RunningPass& running : passes_) {
+      if (!running.roots.contains(graph_.node(id).operation)) continue;
+      if (!noted) {
+        // After a rewrite the node no longer knows its neighbours.
+        users_.assign(graph_.node(id).users.begin(), graph_.node(id).users.end());
+        inputs_.assign(graph_.node(id).inputs.begin(), graph_.node(id).inputs.end());
+        noted = true;
+      }
+      const NodeId first_new = graph_.size();
+      if (!running.pass->try_fuse(graph_, id)) continue;
+      ++running.rewrites;
+      if (visits_ > max_visits_) {
+        throw Error(fmt::format("optimizer: the passes do not settle; the last to rewrite was {}",
+                                running.pass->name()));
+      }
+      queue_neighbours(id, first_new);
+      return;
+    }
+  }
+
+  void queue_neighbours(NodeId id, NodeId first_new) {
+    queued_.resize(static_cast<std::size_t>(graph_.size()), false);
+    for (const NodeId user : users_) queue(user);
+    for (const NodeId input : inputs_) queue_last_users(input);
+    for (NodeId added = graph_.size() - 1; added >= first_new; --added) {
+      for (const NodeId input : graph_.node(added).inputs) queue_last_users(input);
+    }
+    queue(id);
+    // On top, and inputs before their users.
+    for (NodeId added = graph_.size() - 1; added >= first_new; --added) queue(added);
+  }
+  /// A node that lost a user may now be an intermediate of the one that is left (or, used twice,
+  /// of the two).
+  void queue_last_users(NodeId id) {
+    if (graph_.node(id).dead || graph_.node(id).users.size() > 2) return;
+    for (const NodeId user : graph_.node(id).users) queue(user);
+  }
+  void queue(NodeId id) {
+    if (queued_[static_cast<std::size_t>(id)] || graph_.node(id).dead) return;
+    queued_[static_cast<std::size_t>(id)] = true;
+    stack_.push_back(id);
+  }
+
+  ComputationGraph& graph_;
+  std::vector<RunningPass> passes_;
+  std::vector<NodeId> stack_;
+  std::vector<bool> queued_;
+  std::vector<NodeId> users_, inputs_;  // Of the node being visited.
+  std::int64_t visits_ = 0;
+  std::int64_t max_visits_;
+};
+
+}  // namespace
+
+std::int64_t OptimizationReport::rewrites(std::string_view pass) const {
+  for (const PassReport& report : passes) {
+    if (report.pass == pass) return report.rewrites;
+  }
+  return 0;
+}
+
+std::string OptimizationReport::to_string() const {
+  std::string text = fmt::format("optimized {} nodes to {} in {:.3f} ms ({} visits)\n",
+                                 nodes_before, nodes_after, seconds * 1e3, visits);
+  for (const PassReport& report : passes) {
+    if (report.rewrites == 0) continue;
+    fmt::format_to(std::back_inserter(text), "  {:<22} {} rewrite{}\n", report.pass,
+                   report.rewrites, report.rewrites == 1 ? "" : "s");
+  }
+  return text;
+}
+
+GraphOptimizer::GraphOptimizer(std::vector<PassEntry> passes) : passes_(std::move(passes)) {
+  std::stable_sort(passes_.begin(), passes_.end(),
+                   [](const PassEntry& a, const PassEntry& b) { return a.stage < b.stage; });
+}
+
+OptimizationReport GraphOptimizer::run(ComputationGraph& graph) const {
+  const auto start = std::chrono::steady_clock::now();
+  OptimizationReport report;
+  report.nodes_before = graph.live_size();
+  for (const PassEntry& entry : passes_) report.passes.push_back({entry.name, 0});
+
+  const auto run_stage = [&](OptimizerStage stage) {
+    const auto in_stage = [&](const PassEntry& entry) { return entry.stage == stage; };
+    const auto first = std::find_if(passes_.begin(), passes_.end(), in_stage);
+    const auto last = std::find_if_not(first, passes_.end(), in_stage);
+    if (first == last) return false;
+    const auto begin = static_cast<std::size_t>(first - passes_.begin());
+    const auto count = static_cast<std::size_t>(last - first);
+    StageRun run(graph, std::span(passes_).subspan(begin, count));
+    run.run();
+    report.visits += run.visits();
+    std::int64_t rewrites = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      report.passes[begin + i].rewrites += run.rewrites(i);
+      rewrites += run.rewrites(i);
+    }
+    return rewrites > 0;
+  };
+  run_stage(OptimizerStage::kCanonicalize);
+  // Composing leaves reshapes and signs that cancel.
+  if (run_stage(OptimizerStage::kCompose)) run_stage(OptimizerStage::kCanonicalize);
+  run_stage(OptimizerStage::kEpilogue);
+  run_stage(OptimizerStage::kElementwise);
+  graph.compact();
+
+  report.nodes_after = graph.live_size();
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return report;
+}
+
+}  // namespace metal_candle

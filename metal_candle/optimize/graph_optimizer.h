@@ -1,0 +1,52 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// Runs passes over a graph until nothing changes, in time linear in its size: a work list, on which
+// a rewrite puts only what is next to it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "metal_candle/graph/computation_graph.h"
+#include "metal_candle/optimize/pass_registry.h"
+
+namespace metal_candle {
+
+struct PassReport {
+  std::string pass;
+  std::int64_t rewrites = 0;
+};
+
+/// What an optimization did.
+struct OptimizationReport {
+  std::vector<PassReport> passes;  // Those that ran, in order, with 0 rewrites too.
+  NodeId nodes_before = 0;
+  NodeId nodes_after = 0;
+  std::int64_t visits = 0;  // How often a node was offered to the passes of a stage.
+  double seconds = 0;
+
+  /// 0 for a pass that did not run.
+  [[nodiscard]] std::int64_t rewrites(std::string_view pass) const;
+  /// One line for the whole, then one a pass that rewrote something.
+  [[nodiscard]] std::string to_string() const;
+};
+
+/// An ordered list of passes. Immutable; any number of threads may run it at once.
+class GraphOptimizer {
+ public:
+  /// The registered passes that are switched on for this thread.
+  GraphOptimizer() : GraphOptimizer(current_passes()) {}
+  explicit GraphOptimizer(PassSet passes) : GraphOptimizer(passes_in_order(passes)) {}
+  /// These passes, stage by stage and in this order within a stage.
+  explicit GraphOptimizer(std::vector<PassEntry> passes);
+
+  /// Rewrites the graph and compacts it (so ids change, but for those of inputs). Throws Error
+  /// naming the pass when passes undo each other's work without end.
+  OptimizationReport run(ComputationGraph& graph) const;
+
+ private:
+  std::vector<PassEntry> passes_;
+};
+
+}  // namespace metal_candle
