@@ -127,7 +127,7 @@ namespace metal_candle {
 /// a where condition, else b. The condition, if not bool, counts as condition != 0. Two scalars
 /// give f32, i32 or bool.
 [[nodiscard]] Tensor where(const Tensor& condition, const Operand& a, const Operand& b);
-/// minimum(maximum(x, low), high), of the dtype of x. A missing bound is none.
+/// minimum(maximum(x, low), high). A missing bound is none.
 [[nodiscard]] Tensor clip(const Tensor& x, const std::optional<Operand>& low,
                           const std::optional<Operand>& high);
 /// bool: |a - b| <= atol + rtol * |b|, or both the same infinity; NaN equals NaN only if equal_nan.

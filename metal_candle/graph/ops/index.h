@@ -41,7 +41,8 @@ namespace metal_candle {
 [[nodiscard]] Tensor dynamic_slice_update(const Tensor& x, const Tensor& update,
                                           const Tensor& starts, const Axes& axes);
 
-/// [shape of indices, classes]: 1 at the index, else 0; a row of zeros for an index out of range.
+/// [shape of indices, classes]: 1 at the index, else 0; a row of zeros for a negative index or one
+/// out of range.
 [[nodiscard]] Tensor one_hot(const Tensor& indices, std::int64_t classes,
                              DType dtype = DType::kF32);
 

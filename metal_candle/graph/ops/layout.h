@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "metal_candle/graph/ops/creation.h"
 #include "metal_candle/graph/tensor.h"
 
 namespace metal_candle {
@@ -48,7 +49,7 @@ namespace metal_candle {
 [[nodiscard]] Tensor slice(const Tensor& x, const Dims& starts, const Dims& stops,
                            const Dims& steps = {});
 
-/// Joined along axis. Operands meet in one dtype; other axes must agree. At least one operand.
+/// Joined along axis. Operands meet in promote(); other axes must agree. At least one operand.
 [[nodiscard]] Tensor concatenate(std::span<const Tensor> tensors, int axis = 0);
 [[nodiscard]] Tensor concatenate(std::initializer_list<Tensor> tensors, int axis = 0);
 /// Joined along a new axis at that position of the output. Shapes must be equal.
@@ -60,9 +61,14 @@ namespace metal_candle {
 [[nodiscard]] std::vector<Tensor> split_at(const Tensor& x, std::span<const std::int64_t> positions,
                                            int axis = 0);
 
+namespace detail {
+Tensor make_pad(const Tensor& x, const Dims& low, const Dims& high, Scalar value);
+}  // namespace detail
 /// low[i] elements of value before axis i and high[i] after it; neither negative.
-[[nodiscard]] Tensor pad(const Tensor& x, const Dims& low, const Dims& high,
-                         const Operand& value = 0);
+template <ScalarValue T = int>
+[[nodiscard]] Tensor pad(const Tensor& x, const Dims& low, const Dims& high, T value = 0) {
+  return detail::make_pad(x, low, high, detail::to_scalar(value));
+}
 /// The whole of x, counts[i] times along axis i. The shorter of shape and counts is extended with
 /// leading ones.
 [[nodiscard]] Tensor tile(const Tensor& x, const Dims& counts);
