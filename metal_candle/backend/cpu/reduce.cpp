@@ -1,0 +1,240 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// Reduce: floating sums, products, maxima and minima as vectors of f32; integers, bool and the
+// logical reductions through reduce_scalar.h.
+//
+// Inputs: Reduce kAny, ArgReduce and Cumulative kDenseRows. Cumulative may overwrite input 0.
+#include "metal_candle/backend/cpu/reduce.h"
+
+#include <array>
+#include <numeric>
+#include <string>
+
+#include "metal_candle/backend/cpu/reduce_scalar.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "metal_candle/backend/cpu/reduce.cpp"
+#include "hwy/foreach_target.h"
+// foreach_target.h comes before what it includes again.
+#include "hwy/highway.h"
+#include "metal_candle/backend/cpu/float_io-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace metal_candle::backend::cpu::HWY_NAMESPACE {
+namespace {
+
+template <ReduceKind kKind>
+HWY_INLINE VecF32 join_vectors(VecF32 a, VecF32 b) {
+  if constexpr (kKind == ReduceKind::kSum) {
+    return hn::Add(a, b);
+  } else if constexpr (kKind == ReduceKind::kProd) {
+    return hn::Mul(a, b);
+  } else {
+    // What Max and Min do with a NaN depends on the processor.
+    const VecF32 extreme = kKind == ReduceKind::kMax ? hn::Max(a, b) : hn::Min(a, b);
+    return hn::IfThenElse(hn::IsNaN(a), a, hn::IfThenElse(hn::IsNaN(b), b, extreme));
+  }
+}
+
+// A policy for run_reduce(), see reduce.h.
+template <ReduceKind kKind, typename T>
+struct VectorReduce : ScalarReduce<kKind, T> {
+  using Scalar = ScalarReduce<kKind, T>;
+  static constexpr float kIdentity = reduce_identity<kKind, float>();
+
+  static float fold_run(const T* p, std::int64_t count, std::int64_t stride) {
+    const F32 d;
+    if (stride != 1 || count < static_cast<std::int64_t>(hn::Lanes(d))) {
+      return Scalar::fold_run(p, count, stride);
+    }
+    const VecF32 v = fold_row(
+        d, static_cast<std::size_t>(count), hn::Set(d, kIdentity),
+        [&](std::size_t i, auto part, VecF32 acc)
+            HWY_ATTR { return join_vectors<kKind>(acc, load(d, p + i, part, kIdentity)); },
+        [](VecF32 a, VecF32 b) HWY_ATTR { return join_vectors<kKind>(a, b); });
+    HWY_ALIGN float lanes[kMaxLanes];
+    hn::Store(v, d, lanes);
+    // In halves, for the same reason as in join_all().
+    for (std::size_t half = hn::Lanes(d) / 2; half > 0; half /= 2) {
+      for (std::size_t i = 0; i < half; ++i) lanes[i] = Scalar::join(lanes[i], lanes[i + half]);
+    }
+    return lanes[0];
+  }
+  static void add_row(float* acc, const T* p, std::int64_t columns) {
+    const F32 d;
+    if (columns < static_cast<std::int64_t>(hn::Lanes(d))) return Scalar::add_row(acc, p, columns);
+    for_each_vector(d, static_cast<std::size_t>(columns), [&](std::size_t i, auto part) HWY_ATTR {
+      const VecF32 v = join_vectors<kKind>(load(d, acc + i, part), load(d, p + i, part));
+      store(v, d, acc + i, part);
+    });
+  }
+  static void add_four_rows(float* acc, const T* p0, const T* p1, const T* p2, const T* p3,
+                            std::int64_t columns) {
+    const F32 d;
+    if (columns < static_cast<std::int64_t>(hn::Lanes(d))) {
+      return Scalar::add_four_rows(acc, p0, p1, p2, p3, columns);
+    }
+    for_each_vector(d, static_cast<std::size_t>(columns), [&](std::size_t i, auto part) HWY_ATTR {
+      const VecF32 a = join_vectors<kKind>(load(d, p0 + i, part), load(d, p1 + i, part));
+      const VecF32 b = join_vectors<kKind>(load(d, p2 + i, part), load(d, p3 + i, part));
+      const VecF32 v = join_vectors<kKind>(load(d, acc + i, part), join_vectors<kKind>(a, b));
+      store(v, d, acc + i, part);
+    });
+  }
+};
+
+template <ReduceKind kKind>
+void reduce_floating(const ReducePlan& plan, const KernelArguments& arguments) {
+  dispatch_floating("reduce", plan.dtype, [&](auto zero) {
+    run_reduce<VectorReduce<kKind, decltype(zero)>>(plan, arguments);
+  });
+}
+
+void run_floating(const ReducePlan& plan, const KernelArguments& arguments) {
+  switch (plan.kind) {
+    case ReduceKind::kSum:
+      return reduce_floating<ReduceKind::kSum>(plan, arguments);
+    case ReduceKind::kProd:
+      return reduce_floating<ReduceKind::kProd>(plan, arguments);
+    case ReduceKind::kMax:
+      return reduce_floating<ReduceKind::kMax>(plan, arguments);
+    default:
+      return reduce_floating<ReduceKind::kMin>(plan, arguments);
+  }
+}
+
+}  // namespace
+}  // namespace metal_candle::backend::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace metal_candle::backend::cpu {
+namespace {
+
+HWY_EXPORT(run_floating);
+
+template <ReduceKind kKind>
+void run_scalar(const ReducePlan& plan, const KernelArguments& arguments) {
+  dispatch_dtype(plan.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    constexpr bool kLogical = kKind == ReduceKind::kAny || kKind == ReduceKind::kAll;
+    if constexpr (kLogical || !kIsFloating<T>) {
+      run_reduce<ScalarReduce<kKind, T>>(plan, arguments);
+    }
+  });
+}
+
+void run_integer(const ReducePlan& plan, const KernelArguments& arguments) {
+  switch (plan.kind) {
+    case ReduceKind::kSum:
+      return run_scalar<ReduceKind::kSum>(plan, arguments);
+    case ReduceKind::kProd:
+      return run_scalar<ReduceKind::kProd>(plan, arguments);
+    case ReduceKind::kMax:
+      return run_scalar<ReduceKind::kMax>(plan, arguments);
+    case ReduceKind::kMin:
+      return run_scalar<ReduceKind::kMin>(plan, arguments);
+    case ReduceKind::kAny:
+      return run_scalar<ReduceKind::kAny>(plan, arguments);
+    case ReduceKind::kAll:
+      return run_scalar<ReduceKind::kAll>(plan, arguments);
+  }
+}
+
+// Orders reduced axes from the largest stride to the smallest and turns negative strides round:
+// the order of a reduction is ours to choose. Returns the offset of the first element.
+std::int64_t normalize(Dims& sizes, Dims& strides) {
+  std::int64_t base = 0;
+  std::array<int, kMaxRank> order;
+  std::iota(order.begin(), order.end(), 0);
+  for (int i = 0; i < sizes.rank(); ++i) {
+    if (strides[i] >= 0) continue;
+    base += (sizes[i] - 1) * strides[i];
+    strides[i] = -strides[i];
+  }
+  // A stride of 0 repeats the rest.
+  const auto key = [&](int i) { return strides[i] == 0 ? INT64_MAX : strides[i]; };
+  std::stable_sort(order.begin(), order.begin() + sizes.rank(),
+                   [&](int a, int b) { return key(a) > key(b); });
+  const Dims old_sizes = sizes, old_strides = strides;
+  for (int i = 0; i < sizes.rank(); ++i) {
+    sizes[i] = old_sizes[order[static_cast<std::size_t>(i)]];
+    strides[i] = old_strides[order[static_cast<std::size_t>(i)]];
+  }
+  return base;
+}
+
+void split_work(ReducePlan& plan) {
+  if (plan.is_empty()) return;
+  if (plan.by_columns) {
+    constexpr std::int64_t kMaxUnits = 64;
+    plan.unit_rows = std::max(kReduceBlock, (plan.rows + kMaxUnits - 1) / kMaxUnits);
+  } else if (plan.row_length > kReduceChunk) {
+    plan.pieces = (plan.row_length + kReduceChunk - 1) / kReduceChunk;
+    plan.units = plan.pieces * plan.rows;
+    return;
+  } else {
+    plan.unit_rows = std::max<std::int64_t>(1, kReduceChunk / plan.row_length);
+  }
+  plan.unit_rows = std::min(plan.unit_rows, plan.rows);
+  plan.units = (plan.rows + plan.unit_rows - 1) / plan.unit_rows;
+}
+
+}  // namespace
+
+ReducePlan plan_reduce(const TensorLayout& x, const op::Reduce& op) {
+  Dims kept, kept_strides, reduced, reduced_strides;
+  for (int axis = 0; axis < x.shape.rank(); ++axis) {
+    const bool is_reduced = std::find(op.axes.begin(), op.axes.end(), axis) != op.axes.end();
+    (is_reduced ? reduced : kept).push_back(x.shape[axis]);
+    (is_reduced ? reduced_strides : kept_strides).push_back(x.strides[axis]);
+  }
+  ReducePlan plan{
+      .kind = op.kind, .dtype = x.dtype, .kept = RowMap({}, {}), .reduced = RowMap({}, {})};
+  if (num_elements(reduced) > 0) plan.base = normalize(reduced, reduced_strides);
+  collapse_axes(kept, {&kept_strides, 1});
+  collapse_axes(reduced, {&reduced_strides, 1});
+  const bool dense_rows = !reduced.empty() && reduced_strides.back() == 1;
+  plan.by_columns = !dense_rows && !kept.empty() && kept_strides.back() == 1;
+  if (plan.by_columns) {
+    plan.columns = kept.back();
+    kept_strides = RowMap::without(kept_strides, kept.rank() - 1);
+    kept = RowMap::without(kept, kept.rank() - 1);
+  } else if (!reduced.empty()) {
+    plan.row_length = reduced.back();
+    plan.row_stride = reduced_strides.back();
+    reduced_strides = RowMap::without(reduced_strides, reduced.rank() - 1);
+    reduced = RowMap::without(reduced, reduced.rank() - 1);
+  }
+  plan.outer = num_elements(kept);
+  plan.rows = num_elements(reduced);
+  plan.kept = RowMap(kept, kept_strides);
+  plan.reduced = RowMap(reduced, reduced_strides);
+  split_work(plan);
+  return plan;
+}
+
+std::unique_ptr<Kernel> make_reduce(const KernelRequest& request) {
+  if (std::holds_alternative<op::ArgReduce>(request.operation)) return make_arg_reduce(request);
+  const auto* op = std::get_if<op::Reduce>(&request.operation);
+  if (!op) return make_cumulative(request);
+  const TensorLayout& x = request.inputs[0];
+  const bool logical = op->kind == ReduceKind::kAny || op->kind == ReduceKind::kAll;
+  const DType expected = logical ? DType::kBool : x.dtype;
+  if (request.outputs[0].dtype != expected) {
+    throw DTypeError(std::string("reduce_") + std::string(name(op->kind)) + ": " +
+                     std::string(name(x.dtype)) + " is reduced to " + std::string(name(expected)) +
+                     ", not " + std::string(name(request.outputs[0].dtype)));
+  }
+  const ReducePlan plan = plan_reduce(x, *op);
+  const std::size_t element = std::max(sizeof(float), size_of(x.dtype));
+  return make_cpu_kernel(
+      [plan, vectors = is_floating(x.dtype) && !logical](const KernelArguments& arguments) {
+        vectors ? HWY_DYNAMIC_DISPATCH(run_floating)(plan, arguments)
+                : run_integer(plan, arguments);
+      },
+      static_cast<std::size_t>(num_partials(plan)) * element);
+}
+
+}  // namespace metal_candle::backend::cpu
+#endif  // HWY_ONCE
