@@ -34,12 +34,11 @@ double erf_inverse(double y) {
   }
   x *= y;
   for (int step = 0; step < 3; ++step) {
-    // Near the ends 1 - |y| is exact and erf is not.
+    // erf(x) - y. Near the ends 1 - |y| is exact and erf is not.
     const double error = std::abs(y) > 0.5
-                             ? std::copysign((1 - std::abs(y)) - std::erfc(std::abs(x)), y)
-                             : y - std::erf(x);
-    const double slope = std::abs(y) > 0.5 ? -1.0 : 1.0;
-    x += slope * error * std::sqrt(std::numbers::pi) / 2 * std::exp(x * x);
+                             ? std::copysign(1, y) * ((1 - std::abs(y)) - std::erfc(std::abs(x)))
+                             : std::erf(x) - y;
+    x -= error * std::sqrt(std::numbers::pi) / 2 * std::exp(x * x);
   }
   return x;
 }
