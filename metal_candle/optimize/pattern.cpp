@@ -154,17 +154,15 @@ class Matcher {
     if (node.is_input() || node.operation.index() != element.operation_index) return false;
     if (node.inputs.size() != element.children.size()) return false;
     if (element.accepts && !element.accepts(node.operation)) return false;
-    // Nodes used beyond the size of any pattern need not be looked at further.
-    if (goal.node != match_.root_ && (node.output_uses > 0 || node.users.size() > kMaxUsers)) {
-      return false;
-    }
     interior_.push_back(goal.node);
-    if (solve_operands(element, node.inputs, 0, false, goal.next)) return true;
-    if (element.commutative && solve_operands(element, node.inputs, 0, true, goal.next)) {
-      return true;
-    }
+    if (solve_operands(element, node.inputs, goal.next)) return true;
     interior_.pop_back();
     return false;
+  }
+
+  bool solve_operands(const Element& element, const std::vector<NodeId>& inputs, const Goal* next) {
+    return solve_operands(element, inputs, 0, false, next) ||
+           (element.commutative && solve_operands(element, inputs, 0, true, next));
   }
 
   /// Puts the operands from `i` on in front of `next`, the last one first.
@@ -180,13 +178,26 @@ class Matcher {
 
   /// Whether nothing outside the match uses what the rewrite would take away.
   [[nodiscard]] bool interior_is_private() const {
-    const auto inside = [&](NodeId id) {
-      return std::find(interior_.begin(), interior_.end(), id) != interior_.end();
-    };
     return std::all_of(interior_.begin(), interior_.end(), [&](NodeId id) {
-      const std::vector<NodeId>& users = graph_.node(id).users;
-      return id == match_.root_ || std::all_of(users.begin(), users.end(), inside);
+      return id == match_.root_ || only_match_uses(id) || is_free_to_keep(id);
     });
+  }
+  [[nodiscard]] bool is_interior(NodeId id) const {
+    return std::find(interior_.begin(), interior_.end(), id) != interior_.end();
+  }
+  [[nodiscard]] bool only_match_uses(NodeId id) const {
+    const GraphNode& node = graph_.node(id);
+    // Nodes used beyond the size of any pattern need not be looked at further.
+    return node.output_uses == 0 && node.users.size() <= kMaxUsers &&
+           std::all_of(node.users.begin(), node.users.end(),
+                       [&](NodeId user) { return is_interior(user); });
+  }
+  /// A view of what stays in any case costs nothing to keep.
+  [[nodiscard]] bool is_free_to_keep(NodeId id) const {
+    const GraphNode& node = graph_.node(id);
+    const bool view =
+        is_alias(node.operation) || std::holds_alternative<op::Reshape>(node.operation);
+    return view && (!is_interior(node.inputs[0]) || is_free_to_keep(node.inputs[0]));
   }
 
   static constexpr std::size_t kMaxUsers = 8;

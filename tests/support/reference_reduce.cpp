@@ -201,11 +201,24 @@ HostTensor matmul(const HostTensor& a, const HostTensor& b, DType dtype) {
     const std::int64_t first_b = broadcast_position(index, batch_b) * depth * n;
     for (std::int64_t i = 0; i < m; ++i) {
       for (std::int64_t j = 0; j < n; ++j) {
+        const std::int64_t at = (position * m + i) * n + j;
         double total = 0;
+        std::uint64_t integer_total = 0;  // Unsigned, where overflow wraps.
         for (std::int64_t k = 0; k < depth; ++k) {
-          total += a.r(first_a + i * depth + k) * b.r(first_b + k * n + j);
+          const std::int64_t in_a = first_a + i * depth + k;
+          const std::int64_t in_b = first_b + k * n + j;
+          if (out.is_real()) {
+            total += a.r(in_a) * b.r(in_b);
+          } else {
+            integer_total +=
+                static_cast<std::uint64_t>(a.n(in_a)) * static_cast<std::uint64_t>(b.n(in_b));
+          }
         }
-        out.r((position * m + i) * n + j) = total;
+        if (out.is_real()) {
+          out.r(at) = total;
+        } else {
+          out.n(at) = wrap_to(static_cast<std::int64_t>(integer_total), dtype);
+        }
       }
     }
   }

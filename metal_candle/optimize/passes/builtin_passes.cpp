@@ -18,8 +18,9 @@ std::vector<PassEntry> builtin_passes() {
       {"silu", kCompose, passes::silu},
       {"gelu", kCompose, passes::gelu},
       {"softmax", kCompose, passes::softmax},
-      {"rms_norm", kCompose, passes::rms_norm},
+      // A centred x is an x too: rms_norm would take the larger part of a layer norm.
       {"layer_norm", kCompose, passes::layer_norm},
+      {"rms_norm", kCompose, passes::rms_norm},
       {"cross_entropy", kCompose, passes::cross_entropy},
       {"attention", kCompose, passes::attention},
       {"lora", kCompose, passes::lora},

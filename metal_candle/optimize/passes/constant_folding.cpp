@@ -10,6 +10,7 @@
 //   x ^ 2, x * x, x ^ 0.5, x ^ -0.5, x ^ -1 -> square(x), sqrt(x), rsqrt(x), reciprocal(x)
 //   1 / x, reciprocal(sqrt(x))              -> reciprocal(x), rsqrt(x)
 //   -(-x), a - (-b), a + (-b), !!x          -> x, a + b, a - b, x
+//   -reshape(-x)                            -> reshape(x)
 //
 // x * 0 and x - x of floating x are left alone: x may be infinite or NaN.
 #include <cmath>
@@ -95,6 +96,12 @@ class ConstantFolding final : public FusionPass {
     if (const auto value = constant(graph, x)) {
       return full_like(graph, fold_unary(kind, *value, dtype), id);
     }
+    if (kind == UnaryKind::kNegative && graph.get_if<op::Reshape>(x) != nullptr) {
+      const NodeId reshaped = graph.node(x).inputs[0];
+      const TensorSpec spec = graph.node(id).spec;
+      if (!is_negated(graph, reshaped)) return kNoNode;
+      return graph.add(op::Reshape{}, {graph.node(reshaped).inputs[0]}, spec);
+    }
     const auto* inner = graph.get_if<op::Unary>(x);
     if (inner == nullptr) return kNoNode;
     const NodeId y = graph.node(x).inputs[0];
@@ -117,7 +124,7 @@ class ConstantFolding final : public FusionPass {
     NodeId result = kNoNode;
     if (right) result = with_constant_right(graph, id, kind, a, *right);
     if (left) result = with_constant_left(graph, id, kind, *left, b);
-    if (result == kNoNode) result = negated_operand(graph, id, kind, a, b);
+    if (result == kNoNode) result = negated_operand(graph, kind, a, b);
     if (result == kNoNode && kind == BinaryKind::kMultiply && a == b && dtype != DType::kBool) {
       result = graph.add(op::Unary{UnaryKind::kSquare}, {a});
     }
@@ -168,22 +175,17 @@ class ConstantFolding final : public FusionPass {
     return kNoNode;
   }
 
-  static NodeId negated_operand(ComputationGraph& graph, NodeId id, BinaryKind kind, NodeId a,
-                                NodeId b) {
-    const auto negated = [&](NodeId x) {
-      const auto* unary = graph.get_if<op::Unary>(x);
-      return unary != nullptr && unary->kind == UnaryKind::kNegative;
-    };
-    static_cast<void>(id);
-    if (kind == BinaryKind::kSubtract && negated(b)) {
-      return graph.add(op::Binary{BinaryKind::kAdd}, {a, graph.node(b).inputs[0]});
-    }
-    if (kind == BinaryKind::kAdd && negated(b)) {
-      return graph.add(op::Binary{BinaryKind::kSubtract}, {a, graph.node(b).inputs[0]});
-    }
-    if (kind == BinaryKind::kAdd && negated(a)) {
-      return graph.add(op::Binary{BinaryKind::kSubtract}, {b, graph.node(a).inputs[0]});
-    }
+  static bool is_negated(const ComputationGraph& graph, NodeId x) {
+    const auto* unary = graph.get_if<op::Unary>(x);
+    return unary != nullptr && unary->kind == UnaryKind::kNegative;
+  }
+
+  static NodeId negated_operand(ComputationGraph& graph, BinaryKind kind, NodeId a, NodeId b) {
+    const bool adds = kind == BinaryKind::kAdd;
+    if (!adds && kind != BinaryKind::kSubtract) return kNoNode;
+    const op::Binary opposite{adds ? BinaryKind::kSubtract : BinaryKind::kAdd};
+    if (is_negated(graph, b)) return graph.add(opposite, {a, graph.node(b).inputs[0]});
+    if (adds && is_negated(graph, a)) return graph.add(opposite, {b, graph.node(a).inputs[0]});
     return kNoNode;
   }
 

@@ -1,0 +1,145 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// LoRA and the epilogues of matrix products.
+#include "tests/optimize/graph_fixture.h"
+
+namespace metal_candle::testing {
+namespace {
+
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::Not;
+
+class MatmulPassTest : public GraphTest {
+ protected:
+  Expr x_ = input({2, 5, 16});
+  Expr w_ = input({16, 12});
+  Expr a_ = input({16, 4});
+  Expr b_ = input({4, 12});
+  Expr bias_ = input({12});
+};
+
+TEST_F(MatmulPassTest, LoraWithScale) {
+  output(matmul(matmul(x_, a_), b_) * 2.5);
+  optimize();
+  EXPECT_THAT(operations(), ElementsAre("lora")) << graph_.to_text();
+  EXPECT_EQ(the<op::Lora>().scale, 2.5f);
+}
+
+TEST_F(MatmulPassTest, LoraForms) {
+  output(matmul(matmul(x_, a_), b_));
+  output(matmul(3.0 * matmul(x_ + 1.0, a_), b_));
+  output(matmul(2.0 * matmul(x_ + 2.0, a_), b_) / 4.0);
+  optimize();
+  EXPECT_THAT(operations(), ElementsAre("lora", "elementwise", "lora", "elementwise", "lora"))
+      << graph_.to_text();
+}
+
+TEST_F(MatmulPassTest, LoraWithAScaleThatIsATensorKeepsTheProduct) {
+  output(matmul(matmul(x_, a_), b_) * input({}));
+  optimize();
+  EXPECT_THAT(operations(), ElementsAre("lora", "multiply"));
+}
+
+TEST_F(MatmulPassTest, LoraRefusesHighRankAndSharedProducts) {
+  output(matmul(matmul(x_, input({16, 9})), input({9, 12})));
+  const Expr down = matmul(x_ + 1.0, a_);
+  output(matmul(down, b_));
+  output(down);
+  optimize();
+  EXPECT_THAT(operations(), Not(Contains("lora"))) << graph_.to_text();
+}
+
+TEST_F(MatmulPassTest, LoraLinear) {
+  output(matmul(x_, w_) + matmul(matmul(x_, a_), b_) * 0.5);
+  optimize();
+  EXPECT_THAT(operations(), ElementsAre("lora_linear")) << graph_.to_text();
+  EXPECT_EQ(the<op::LoraLinear>(), (op::LoraLinear{0.5f, false}));
+}
+
+TEST_F(MatmulPassTest, LoraLinearWithBiasInEitherPlace) {
+  const Expr y = x_ + 1.0;
+  output((matmul(x_, w_) + bias_) + matmul(matmul(x_, a_), b_) * 0.5);
+  output((matmul(matmul(y, a_), b_) + matmul(y, w_)) + bias_);
+  optimize();
+  EXPECT_THAT(operations(), ElementsAre("lora_linear", "elementwise", "lora_linear"))
+      << graph_.to_text();
+}
+
+TEST_F(MatmulPassTest, LoraLinearRefusesAnotherArgument) {
+  output(matmul(x_ + 1.0, w_) + matmul(matmul(x_, a_), b_));
+  optimize();
+  EXPECT_THAT(operations(), Not(Contains("lora_linear"))) << graph_.to_text();
+}
+
+TEST_F(MatmulPassTest, WholeEpilogue) {
+  const Expr residual = input({2, 5, 12});
+  output(unary(UnaryKind::kSilu, matmul(x_, w_) * 0.25 + bias_) + residual);
+  optimize();
+  EXPECT_THAT(operations(), ElementsAre("linear")) << graph_.to_text();
+  EXPECT_EQ(the<op::Linear>(), (op::Linear{op::Activation::kSilu, true, true, 0.25f}));
+}
+
+TEST_F(MatmulPassTest, BiasAfterResidual) {
+  output(matmul(x_, w_) + input({2, 5, 12}) + reshape(bias_, {1, 1, 12}));
+  optimize();
+  EXPECT_THAT(operations(), ElementsAre("linear")) << graph_.to_text();
+}
+
+TEST_F(MatmulPassTest, EveryActivation) {
+  output(unary(UnaryKind::kRelu, matmul(x_, w_)));
+  output(unary(UnaryKind::kGelu, matmul(x_ + 1.0, w_)));
+  output(unary(UnaryKind::kGeluTanh, matmul(x_ + 2.0, w_) + bias_));
+  const Expr h = matmul(x_ + 3.0, w_);
+  output(h * (1.0 / (1.0 + exp(-h))));
+  const OptimizationReport report = optimize();
+  EXPECT_EQ(report.rewrites("matmul_activation"), 4) << graph_.to_text();
+}
+
+TEST_F(MatmulPassTest, OrderOfTheEpilogueIsKept) {
+  // Each is out of order: what came later may not move before what came first.
+  output(unary(UnaryKind::kRelu, matmul(x_, w_)) + bias_);
+  output((matmul(x_ + 1.0, w_) + bias_) * 2.0);
+  output(unary(UnaryKind::kRelu, matmul(x_ + 2.0, w_) + input({2, 5, 12})));
+  const OptimizationReport report = optimize();
+  EXPECT_EQ(report.rewrites("matmul_bias"), 1) << graph_.to_text();
+  EXPECT_EQ(report.rewrites("matmul_scale"), 0) << graph_.to_text();
+  EXPECT_EQ(report.rewrites("matmul_activation"), 1) << graph_.to_text();
+  EXPECT_EQ(report.rewrites("matmul_residual"), 1) << graph_.to_text();
+}
+
+TEST_F(MatmulPassTest, SharedProductsKeepTheirOwnNode) {
+  const Expr product = matmul(x_, w_);
+  output(product + bias_);
+  output(unary(UnaryKind::kRelu, product));
+  optimize();
+  EXPECT_THAT(operations(), ElementsAre("matmul", "add", "relu")) << graph_.to_text();
+}
+
+TEST_F(MatmulPassTest, ProductsThatAreOutputsKeepTheirOwnNode) {
+  const Expr product = matmul(x_, w_);
+  output(product);
+  output(product * 2.0);
+  optimize();
+  EXPECT_THAT(operations(), ElementsAre("matmul", "elementwise")) << graph_.to_text();
+}
+
+TEST_F(MatmulPassTest, IntegerProductsHaveNoEpilogue) {
+  const Expr x = input({3, 4}, DType::kI32);
+  const Expr w = input({4, 5}, DType::kI32);
+  output(matmul(x, w) + input({5}, DType::kI32));
+  optimize();
+  EXPECT_THAT(operations(), ElementsAre("matmul", "add"));
+}
+
+TEST_F(MatmulPassTest, ResidualThatWidensIsNotOne) {
+  const Expr one_row = input({1, 16});
+  output(matmul(one_row, w_) + input({3, 12}));
+  output(matmul(one_row, w_ * 2.0) + input({12}));
+  const OptimizationReport report = optimize();
+  EXPECT_EQ(report.rewrites("matmul_residual"), 0) << graph_.to_text();
+  EXPECT_EQ(report.rewrites("matmul_bias"), 1) << graph_.to_text();
+}
+
+}  // namespace
+}  // namespace metal_candle::testing
