@@ -43,9 +43,15 @@ struct VectorReduce : ScalarReduce<kKind, T> {
   static constexpr float kIdentity = reduce_identity<kKind, float>();
 
   static float fold_run(const T* p, std::int64_t count, std::int64_t stride) {
+    // Accumulators that run for longer lose more to rounding than halving costs in time.
+    constexpr std::int64_t kBlock = 2048;
     const F32 d;
     if (stride != 1 || count < static_cast<std::int64_t>(hn::Lanes(d))) {
       return Scalar::fold_run(p, count, stride);
+    }
+    if (count > kBlock) {
+      const std::int64_t half = count / 2 / kBlock * kBlock + (count < 2 * kBlock ? kBlock : 0);
+      return Scalar::join(fold_run(p, half, 1), fold_run(p + half, count - half, 1));
     }
     const VecF32 v = fold_row(
         d, static_cast<std::size_t>(count), hn::Set(d, kIdentity),

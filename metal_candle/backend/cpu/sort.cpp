@@ -53,8 +53,9 @@ auto sort_key(T value, bool descending) {
     const std::uint64_t ascending = static_cast<std::uint64_t>(value) ^ (std::uint64_t{1} << 63);
     return descending ? ~ascending : ascending;
   } else {
-    const auto ascending =
-        static_cast<std::uint32_t>(static_cast<std::int64_t>(value) - INT64_C(-2147483648));
+    // Signed types are shifted up, so that the least becomes 0.
+    constexpr std::int64_t kShift = std::is_signed_v<T> ? INT64_C(1) << 31 : 0;
+    const auto ascending = static_cast<std::uint32_t>(static_cast<std::int64_t>(value) + kShift);
     return descending ? ~ascending : ascending;
   }
 }
