@@ -69,11 +69,25 @@ void Context::rank_error(std::size_t i, int rank) const {
                                rank, operands()));
 }
 
+Shape broadcast_unequal(const Context& c, const Shape& a, const Shape& b) {
+  const Shape& longer = a.rank() >= b.rank() ? a : b;
+  const Shape& shorter = a.rank() >= b.rank() ? b : a;
+  Shape result = longer;
+  const int offset = longer.rank() - shorter.rank();
+  for (int i = 0; i < shorter.rank(); ++i) {
+    std::int64_t& length = result[offset + i];
+    if (length == shorter[i] || shorter[i] == 1) continue;
+    if (length != 1) [[unlikely]]
+      c.shape_error("shapes do not broadcast");
+    length = shorter[i];
+  }
+  return result;
+}
+
 namespace {
 
 [[noreturn]] void throw_too_large(const Context& c, const TensorSpec& spec) {
-  throw ShapeError(fmt::format("{}: the result {} has more bytes than 63 bits can count",
-                               c.op_name(), describe(spec)));
+  c.shape_error(fmt::format("the result {} has more bytes than 63 bits can count", describe(spec)));
 }
 
 // Every tensor's size in bytes fits 63 bits, so nothing after this needs to ask.

@@ -99,11 +99,10 @@ class Context {
   const TensorSpec& requested_;
 };
 
-/// The NumPy broadcast of two operands.
+/// The NumPy broadcast of two operands, or of parts of them.
+[[nodiscard]] Shape broadcast_unequal(const Context& c, const Shape& a, const Shape& b);
 [[nodiscard]] inline Shape broadcast(const Context& c, const Shape& a, const Shape& b) {
-  if (a == b) return a;
-  // Names of operations are literals, so data() ends in a null.
-  return broadcast_shapes(c.op_name().data(), a, b);
+  return a == b ? a : broadcast_unequal(c, a, b);
 }
 /// The shape without its last `count` axes.
 [[nodiscard]] inline Shape leading(const Shape& shape, int count = 1) {
