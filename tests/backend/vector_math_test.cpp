@@ -154,9 +154,9 @@ class VectorMathTest : public testing::TestWithParam<std::int64_t> {
 
 TEST_P(VectorMathTest, Exponentials) {
   check(
-      "exp", f.exp, [](double x) { return std::exp(x); }, 1.1);
+      "exp", f.exp, [](double x) { return std::exp(x); }, 1.2);
   check(
-      "exp", f.exp, [](double x) { return std::exp(x); }, 1.1, samples(0.01f, 110.0f, 37));
+      "exp", f.exp, [](double x) { return std::exp(x); }, 1.2, samples(0.01f, 110.0f, 37));
   check(
       "expm1", f.expm1, [](double x) { return std::expm1(x); }, 2.0);
   check(
@@ -166,7 +166,7 @@ TEST_P(VectorMathTest, Exponentials) {
 TEST_P(VectorMathTest, ExpFlushGivesUpOnlyTheExtremes) {
   const auto slack = [](double x) { return x > 88.37 ? 1e301 : x < -87.68 ? 1.2e-38 : 0.0; };
   check(
-      "exp_flush", f.exp_flush, [](double x) { return std::exp(x); }, 1.1,
+      "exp_flush", f.exp_flush, [](double x) { return std::exp(x); }, 1.2,
       samples(0.001f, 200.0f, 37), slack);
 }
 
@@ -225,9 +225,9 @@ TEST_P(VectorMathTest, Activations) {
   const auto gelu = [](double x) {
     return std::isinf(x) && x < 0 ? NAN : 0.5 * x * std::erfc(-x * M_SQRT1_2);
   };
-  check("gelu", f.gelu, gelu, 0.0, samples(1e-3f, 50.0f, 37), close);
-  // In the tail too the result is right, not only small. 32 ulp are 2^-19 at most.
-  check("gelu", f.gelu, gelu, 32.0, samples(1e-3f, 8.0f, 37),
+  check("gelu", f.gelu, gelu, 1.0, samples(1e-3f, 50.0f, 37), close);
+  // In the tail too the result is right, not only small. 64 ulp are 2^-18 at most.
+  check("gelu", f.gelu, gelu, 64.0, samples(1e-3f, 8.0f, 37),
         [](double x) { return std::abs(x) <= 8 ? 0.0 : 0x1p-22 * std::abs(x); });
   check(
       "gelu_tanh", f.gelu_tanh,

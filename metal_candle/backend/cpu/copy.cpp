@@ -1,6 +1,8 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// Copies of strided tensors to contiguous ones, of any element size.
+// Copies of strided tensors: dense ones in one go, the others by rows or by blocks.
+#include "metal_candle/backend/cpu/copy.h"
+
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -62,13 +64,22 @@ void copy_rows(const Shape& shape, const Strides& strides, const T* in, T* out) 
 }
 
 // Output rows are `row` elements apart. Along a row the input goes by `across`, and from row to row
-// by `down`, which is 1 or -1.
+// by `down`, which is 1 or -1. Through a buffer, so that each line of the input and of the output
+// is touched once: strides are often powers of two, which let a cache keep only a few of them.
 template <typename T>
 void transpose_block(const T* in, std::int64_t down, std::int64_t across, T* out, std::int64_t row,
                      std::int64_t rows, std::int64_t columns) {
-  for (std::int64_t i = 0; i < rows; ++i) {
-    for (std::int64_t j = 0; j < columns; ++j) out[i * row + j] = in[i * down + j * across];
+  // An odd pitch spreads the columns of the buffer over the banks of the cache.
+  T buffer[kBlock][kBlock + 1];
+  for (std::int64_t j = 0; j < columns; ++j) {
+    const T* line = in + j * across;
+    if (down == 1) {
+      for (std::int64_t i = 0; i < rows; ++i) buffer[i][j] = line[i];
+    } else {
+      for (std::int64_t i = 0; i < rows; ++i) buffer[i][j] = line[i * down];
+    }
   }
+  for (std::int64_t i = 0; i < rows; ++i) std::copy_n(buffer[i], columns, out + i * row);
 }
 
 // The input is dense along `axis`, which is not the last: blocks of those two axes.
@@ -139,38 +150,53 @@ Source source_of(const Operation& operation, const TensorLayout& input, const Sh
 
 // An axis before the last along which the source is dense, where the last is not and both are long
 // enough for blocks to pay; or -1.
-int transposed_axis(const Source& source) {
-  if (std::abs(source.strides.back()) <= 1 || source.shape.back() < 4) return -1;
-  for (int axis = source.shape.rank() - 2; axis >= 0; --axis) {
-    if (std::abs(source.strides[axis]) == 1 && source.shape[axis] >= 8) return axis;
+int transposed_axis(const Shape& shape, const Strides& strides) {
+  if (std::abs(strides.back()) <= 1 || shape.back() < 4) return -1;
+  for (int axis = shape.rank() - 2; axis >= 0; --axis) {
+    if (std::abs(strides[axis]) == 1 && shape[axis] >= 8) return axis;
   }
   return -1;
 }
 
 }  // namespace
 
+StridedCopy::StridedCopy(const Shape& shape, const Strides& strides, std::int64_t offset,
+                         std::size_t element_bytes)
+    : shape_(shape), strides_(strides), offset_(offset), element_bytes_(element_bytes) {
+  collapse_axes(shape_, std::span(&strides_, 1));
+  count_ = num_elements(shape_);
+  dense_ = is_contiguous(shape_, strides_);
+  if (!dense_) dense_axis_ = transposed_axis(shape_, strides_);
+}
+
+void StridedCopy::run(const void* source, void* target) const {
+  if (count_ == 0) return;
+  const auto bytes = static_cast<std::int64_t>(element_bytes_);
+  const std::byte* from = static_cast<const std::byte*>(source) + offset_ * bytes;
+  if (dense_) {
+    if (from != target) copy_dense(from, target, count_ * bytes);
+    return;
+  }
+  dispatch_element_size(element_bytes_, [&](auto element) {
+    using T = decltype(element);
+    const auto* in = static_cast<const T*>(static_cast<const void*>(from));
+    auto* out = static_cast<T*>(target);
+    if (dense_axis_ < 0) {
+      copy_rows(shape_, strides_, in, out);
+    } else {
+      copy_transposed(shape_, strides_, dense_axis_, in, out);
+    }
+  });
+}
+
 std::unique_ptr<Kernel> make_copy(const KernelRequest& request) {
   const TensorLayout& output = request.outputs[0];
-  const auto bytes = static_cast<std::int64_t>(size_of(output.dtype));
-  Source source = source_of(request.operation, request.inputs[0], output.shape);
-  collapse_axes(source.shape, std::span(&source.strides, 1));
-  const std::int64_t count = num_elements(source.shape);
-  if (is_contiguous(source.shape, source.strides)) {
-    return make_cpu_kernel([=, begin = source.offset * bytes](const KernelArguments& arguments) {
-      const auto* in = static_cast<const std::byte*>(arguments.inputs[0]) + begin;
-      if (in != arguments.outputs[0]) copy_dense(in, arguments.outputs[0], count * bytes);
-    });
-  }
-  return make_cpu_kernel([=, axis = transposed_axis(source)](const KernelArguments& arguments) {
-    if (count == 0) return;
-    dispatch_element_size(static_cast<std::size_t>(bytes), [&](auto element) {
-      using T = decltype(element);
-      const T* in = static_cast<const T*>(arguments.inputs[0]) + source.offset;
-      auto* out = static_cast<T*>(arguments.outputs[0]);
-      if (axis < 0) return copy_rows(source.shape, source.strides, in, out);
-      copy_transposed(source.shape, source.strides, axis, in, out);
-    });
-  });
+  const Source source = source_of(request.operation, request.inputs[0], output.shape);
+  return make_cpu_kernel(
+      [copy = StridedCopy(source.shape, source.strides, source.offset, size_of(output.dtype))](
+          const KernelArguments& arguments) {
+        copy.run(arguments.inputs[0], arguments.outputs[0]);
+      });
 }
 
 }  // namespace metal_candle::backend::cpu

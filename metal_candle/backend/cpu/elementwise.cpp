@@ -8,6 +8,7 @@
 #include <new>
 #include <vector>
 
+#include "metal_candle/backend/cpu/copy.h"
 #include "metal_candle/backend/cpu/cpu_kernel.h"
 #include "metal_candle/backend/cpu/elementwise_program.h"
 #include "metal_candle/backend/cpu/elementwise_steps.h"
@@ -25,6 +26,10 @@ constexpr std::int64_t kGrainWork = 65536;
 // Rows at least this long are cut into tiles one by one, so that operands with a dense row are read
 // where they lie; shorter ones are gathered, several to a tile.
 constexpr std::int64_t kLongRow = 192;
+
+// Operands at least this large whose rows are not the dense axis are transposed first: element by
+// element they would cost a cache line each.
+constexpr std::int64_t kTransposeElements = 4096;
 
 struct AlignedDelete {
   void operator()(std::byte* p) const { ::operator delete (p, std::align_val_t{64}); }
@@ -58,18 +63,32 @@ struct Operand {
   Strides strides;    // On the collapsed axes.
 };
 
+// An operand that is copied to the scratch, transposed, before the tiles are computed.
+struct TransposedOperand {
+  std::size_t index;
+  StridedCopy copy;
+  std::size_t scratch_offset;
+};
+
 class TiledKernel {
  public:
-  explicit TiledKernel(const KernelRequest& request)
-      : TiledKernel(request, Analysis(request.inputs, request.outputs[0].shape)) {}
+  // `inputs` are the layouts after `transposed` ones have been copied.
+  TiledKernel(const KernelRequest& request, std::span<const TensorLayout> inputs,
+              std::vector<TransposedOperand> transposed)
+      : TiledKernel(request, Analysis(inputs, request.outputs[0].shape)) {
+    transposed_ = std::move(transposed);
+  }
 
   void operator()(const KernelArguments& arguments) const {
     if (elements_ == 0) return;
-    const std::int64_t tiles = (elements_ / row_) * tiles_per_row_;
-    const std::int64_t grain =
-        std::max<std::int64_t>(1, kGrainWork / (program_.cost() * std::min(tile_, row_)));
-    parallel_for(tiles, grain,
-                 [&](std::int64_t begin, std::int64_t end) { run_tiles(arguments, begin, end); });
+    if (transposed_.empty()) return run_parallel(arguments);
+    std::vector<const void*> inputs(arguments.inputs.begin(), arguments.inputs.end());
+    for (const TransposedOperand& t : transposed_) {
+      void* target = static_cast<std::byte*>(arguments.scratch) + t.scratch_offset;
+      t.copy.run(inputs[t.index], target);
+      inputs[t.index] = target;
+    }
+    run_parallel({inputs, arguments.outputs, arguments.scratch});
   }
 
  private:
@@ -106,6 +125,14 @@ class TiledKernel {
     row_ = shape_.back() >= kLongRow ? shape_.back() : std::max<std::int64_t>(elements_, 1);
     tiles_per_row_ = (row_ + tile_ - 1) / tile_;
     stream_ = static_cast<std::size_t>(elements_) * output_bytes_ >= kStreamBytes;
+  }
+
+  void run_parallel(const KernelArguments& arguments) const {
+    const std::int64_t tiles = (elements_ / row_) * tiles_per_row_;
+    const std::int64_t grain =
+        std::max<std::int64_t>(1, kGrainWork / (program_.cost() * std::min(tile_, row_)));
+    parallel_for(tiles, grain,
+                 [&](std::int64_t begin, std::int64_t end) { run_tiles(arguments, begin, end); });
   }
 
   void run_tiles(const KernelArguments& arguments, std::int64_t begin, std::int64_t end) const {
@@ -167,7 +194,24 @@ class TiledKernel {
   std::int64_t row_;  // Elements that are cut into tiles together: the last axis, or everything.
   std::int64_t tiles_per_row_;
   bool stream_;
+  std::vector<TransposedOperand> transposed_;
 };
+
+std::unique_ptr<Kernel> make_tiled(const KernelRequest& request) {
+  std::vector<TensorLayout> inputs(request.inputs.begin(), request.inputs.end());
+  std::vector<TransposedOperand> transposed;
+  std::size_t scratch = 0;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    if (num_elements(inputs[i].shape) < kTransposeElements) continue;
+    const StridedCopy copy(inputs[i].shape, inputs[i].strides, 0, size_of(inputs[i].dtype));
+    if (!copy.is_transposed()) continue;
+    inputs[i].strides = contiguous_strides(inputs[i].shape);
+    transposed.push_back({i, copy, scratch});
+    const TensorSpec spec{inputs[i].shape, inputs[i].dtype};
+    scratch += (spec.bytes() + 63) / 64 * 64;
+  }
+  return make_cpu_kernel(TiledKernel(request, inputs, std::move(transposed)), scratch);
+}
 
 std::unique_ptr<Kernel> make_full(const op::Full& full, const TensorLayout& output) {
   std::array<std::byte, 8> value{};
@@ -217,7 +261,7 @@ std::unique_ptr<Kernel> make_elementwise(const KernelRequest& request) {
   if (const auto* range = std::get_if<op::Arange>(&request.operation)) {
     return make_arange(*range, output);
   }
-  return make_cpu_kernel(TiledKernel(request));
+  return make_tiled(request);
 }
 
 }  // namespace metal_candle::backend::cpu
