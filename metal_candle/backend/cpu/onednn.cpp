@@ -1,0 +1,116 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// oneDNN computes with OpenMP teams. Ours are teams of one, for the duration of a call: the number
+// of OpenMP threads is a property of the calling thread, which may be the user's.
+#include "metal_candle/backend/cpu/onednn.h"
+
+#include <omp.h>
+#include <dnnl.hpp>
+
+#include <array>
+#include <map>
+#include <string>
+
+#include "metal_candle/core/error.h"
+
+namespace metal_candle::backend::cpu {
+namespace {
+
+class SingleThreaded {
+ public:
+  SingleThreaded() : before_(omp_get_max_threads()) {
+    if (before_ != 1) omp_set_num_threads(1);
+  }
+  ~SingleThreaded() {
+    if (before_ != 1) omp_set_num_threads(before_);
+  }
+  SingleThreaded(const SingleThreaded&) = delete;
+  SingleThreaded& operator=(const SingleThreaded&) = delete;
+
+ private:
+  int before_;
+};
+
+// Which of an operand's strides is 1, as BLAS says it, and the other.
+char transposition(const Matrix& matrix) { return matrix.column_stride == 1 ? 'N' : 'T'; }
+std::int64_t leading_dimension(const Matrix& matrix) {
+  return matrix.column_stride == 1 ? matrix.row_stride : matrix.column_stride;
+}
+
+const dnnl::engine& engine() {
+  // Never destroyed, as kernels may run on other threads while the process exits.
+  static const auto* instance = new dnnl::engine(dnnl::engine::kind::cpu, 0);
+  return *instance;
+}
+
+// m, n, k, the strides of a (rows, columns) and of b, and ldc.
+using ProductKey = std::array<std::int64_t, 8>;
+
+struct PreparedProduct {
+  explicit PreparedProduct(const ProductKey& key)
+      : a({key[0], key[2]}, dnnl::memory::data_type::bf16, dnnl::memory::dims{key[3], key[4]}),
+        b({key[2], key[1]}, dnnl::memory::data_type::bf16, dnnl::memory::dims{key[5], key[6]}),
+        c({key[0], key[1]}, dnnl::memory::data_type::f32, dnnl::memory::dims{key[7], 1}),
+        matmul(dnnl::matmul::primitive_desc(dnnl::matmul::desc(a, b, c), engine())) {}
+
+  dnnl::memory::desc a, b, c;
+  dnnl::matmul matmul;
+};
+
+// A model has few shapes of products, each cut into blocks of at most four sizes.
+constexpr std::size_t kMaxPrepared = 64;
+
+const PreparedProduct& prepared_product(const ProductKey& key) {
+  thread_local std::map<ProductKey, PreparedProduct> prepared;
+  const auto found = prepared.find(key);
+  if (found != prepared.end()) return found->second;
+  if (prepared.size() >= kMaxPrepared) prepared.clear();
+  return prepared.try_emplace(key, key).first->second;
+}
+
+}  // namespace
+
+void onednn_sgemm(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n, std::int64_t k,
+                  float* c, std::int64_t ldc) {
+  const SingleThreaded guard;
+  const dnnl_status_t status = dnnl_sgemm(
+      transposition(a), transposition(b), m, n, k, 1.0f, static_cast<const float*>(a.data),
+      leading_dimension(a), static_cast<const float*>(b.data), leading_dimension(b), 0.0f, c, ldc);
+  if (status != dnnl_success) {
+    throw DeviceError("cpu: oneDNN's sgemm failed for [" + std::to_string(m) + ", " +
+                      std::to_string(k) + "] @ [" + std::to_string(k) + ", " + std::to_string(n) +
+                      "] with status " + std::to_string(static_cast<int>(status)));
+  }
+}
+
+bool has_bf16_products() {
+  static const bool has = [] {
+    const auto bits = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
+    const auto needed = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);
+    return (bits & needed) == needed;
+  }();
+  return has;
+}
+
+void onednn_bf16_gemm(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n,
+                      std::int64_t k, float* c, std::int64_t ldc) {
+  const SingleThreaded guard;
+  try {
+    const PreparedProduct& product = prepared_product(
+        {m, n, k, a.row_stride, a.column_stride, b.row_stride, b.column_stride, ldc});
+    thread_local dnnl::stream stream(engine());
+    const auto memory = [](const dnnl::memory::desc& desc, const void* data) {
+      return dnnl::memory(desc, engine(), const_cast<void*>(data));
+    };
+    product.matmul.execute(stream, {{DNNL_ARG_SRC, memory(product.a, a.data)},
+                                    {DNNL_ARG_WEIGHTS, memory(product.b, b.data)},
+                                    {DNNL_ARG_DST, memory(product.c, c)}});
+    stream.wait();
+  } catch (const dnnl::error& error) {
+    throw DeviceError("cpu: oneDNN's bf16 product of [" + std::to_string(m) + ", " +
+                      std::to_string(k) + "] @ [" + std::to_string(k) + ", " + std::to_string(n) +
+                      "] failed: " + error.what());
+  }
+}
+
+}  // namespace metal_candle::backend::cpu

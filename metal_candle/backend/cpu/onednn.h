@@ -1,0 +1,32 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// The matrix products that oneDNN computes for us, each on the calling thread alone.
+#pragma once
+
+#include <cstdint>
+
+#include "metal_candle/backend/cpu/gemm.h"
+
+namespace metal_candle::backend::cpu {
+
+/// Whether oneDNN takes an operand as it lies: one stride is 1 and the other at least as long as
+/// what it steps over.
+[[nodiscard]] inline bool onednn_takes(const Matrix& matrix, std::int64_t rows,
+                                       std::int64_t columns) {
+  return (matrix.column_stride == 1 && matrix.row_stride >= columns) ||
+         (matrix.row_stride == 1 && matrix.column_stride >= rows);
+}
+
+/// c[m, n] = a[m, k] @ b[k, n], all f32; k > 0. The caller's OpenMP settings are as they were.
+void onednn_sgemm(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n, std::int64_t k,
+                  float* c, std::int64_t ldc);
+
+/// Whether this processor multiplies bf16 in hardware that oneDNN uses.
+[[nodiscard]] bool has_bf16_products();
+
+/// c[m, n] f32 = a[m, k] @ b[k, n], both bf16 with one stride of 1; k > 0. Only where
+/// has_bf16_products(). Each thread keeps the primitives it made last.
+void onednn_bf16_gemm(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n,
+                      std::int64_t k, float* c, std::int64_t ldc);
+
+}  // namespace metal_candle::backend::cpu

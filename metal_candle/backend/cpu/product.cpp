@@ -1,0 +1,103 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// How the output is cut into blocks, and which product computes one. oneDNN's sgemm takes the large
+// f32 products: its code is generated for the processor. It runs on our threads, in teams of one.
+#include "metal_candle/backend/cpu/product.h"
+
+#include <algorithm>
+
+#include "metal_candle/backend/cpu/onednn.h"
+#include "metal_candle/backend/cpu/parallel.h"
+#include "metal_candle/backend/cpu/small_gemm.h"
+#include "metal_candle/backend/cpu/workspace.h"
+
+namespace metal_candle::backend::cpu {
+namespace {
+
+// Below this many multiplications the work of one thread ends before another has begun.
+constexpr std::int64_t kSerialWork = std::int64_t{1} << 17;
+// oneDNN's sgemm packs both operands whole, which pays with many rows.
+constexpr std::int64_t kOneDnnRows = 96;
+
+struct Blocks {
+  std::int64_t rows, columns;
+  bool use_onednn = false;
+};
+
+std::int64_t round_up(std::int64_t x, std::int64_t unit) { return (x + unit - 1) / unit * unit; }
+
+// A block of columns of about n / parts, in whole cache lines of f32.
+std::int64_t column_block(std::int64_t n, std::int64_t parts, std::int64_t low, std::int64_t high) {
+  return std::clamp(round_up((n + parts - 1) / parts, 16), low, high);
+}
+
+Blocks choose_blocks(const Product& p) {
+  if (p.m * p.n * std::max<std::int64_t>(p.k, 1) <= kSerialWork) return {p.m, p.n};
+  if (p.m <= kSmallGemmRows) return {p.m, column_block(p.n, 16, 64, 2048)};
+  const bool takes = p.n >= 64 && p.k >= 64 && p.a.dtype == p.b.dtype &&
+                     onednn_takes(p.a, p.m, p.k) && onednn_takes(p.b, p.k, p.n);
+  if (takes && p.a.dtype == DType::kF32 && p.m >= kOneDnnRows) {
+    return {std::min<std::int64_t>(p.m, 512), column_block(p.n, 8, 128, 1280), true};
+  }
+  if (takes && p.a.dtype == DType::kBF16 && has_bf16_products()) {
+    return {std::min<std::int64_t>(p.m, 512), column_block(p.n, 16, 128, 512), true};
+  }
+  Blocks blocks{std::min<std::int64_t>(p.m, 264), column_block(p.n, 16, 128, 384)};
+  // Products that are not wide get their parallelism from rows.
+  const std::int64_t across = (p.n + blocks.columns - 1) / blocks.columns;
+  if (across < 16) {
+    const std::int64_t parts = (16 + across - 1) / across;
+    blocks.rows = std::clamp(round_up((p.m + parts - 1) / parts, 12),
+                             std::min<std::int64_t>(p.m, 48), blocks.rows);
+  }
+  return blocks;
+}
+
+bool is_plain(const Product& p) {
+  return p.out_dtype == DType::kF32 && p.scale == 1 && p.activation == op::Activation::kNone &&
+         !p.bias.data && !p.residual.data;
+}
+
+void compute_block(const Product& p, const Blocks& blocks, std::int64_t row, std::int64_t column,
+                   std::int64_t rows, std::int64_t columns) {
+  Workspace workspace;
+  float* c = nullptr;
+  std::int64_t ldc = p.n;
+  if (p.out_dtype == DType::kF32 && p.residual.data != p.out) {
+    c = static_cast<float*>(p.out) + row * p.n + column;
+  } else {
+    ldc = round_up(columns, 16);
+    c = workspace.take<float>(rows * ldc);
+  }
+  const Matrix a = p.a.block(row, 0), b = p.b.block(0, column);
+  if (blocks.use_onednn && a.dtype == DType::kBF16) {
+    onednn_bf16_gemm(a, b, rows, columns, p.k, c, ldc);
+  } else if (blocks.use_onednn) {
+    onednn_sgemm(a, b, rows, columns, p.k, c, ldc);
+  } else {
+    gemm_block(a, b, rows, columns, p.k, c, ldc, false);
+  }
+  if (p.rank > 0) {
+    gemm_block(p.left.block(row, 0), p.right.block(0, column), rows, columns, p.rank, c, ldc, true);
+  }
+  if (!is_plain(p)) finish_block(p, row, column, rows, columns, c, ldc);
+}
+
+}  // namespace
+
+void run_product(const Product& p) {
+  if (p.m <= 0 || p.n <= 0) return;
+  const Blocks blocks = choose_blocks(p);
+  const std::int64_t down = (p.m + blocks.rows - 1) / blocks.rows;
+  const std::int64_t across = (p.n + blocks.columns - 1) / blocks.columns;
+  parallel_for(down * across, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t block = begin; block < end; ++block) {
+      const std::int64_t row = block / across * blocks.rows;
+      const std::int64_t column = block % across * blocks.columns;
+      compute_block(p, blocks, row, column, std::min(blocks.rows, p.m - row),
+                    std::min(blocks.columns, p.n - column));
+    }
+  });
+}
+
+}  // namespace metal_candle::backend::cpu
