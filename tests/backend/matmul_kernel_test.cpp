@@ -201,12 +201,12 @@ TEST(MatmulKernel, IntegersWrap) {
   for (const DType dtype : {DType::kU8, DType::kI8, DType::kI32, DType::kU32, DType::kI64}) {
     const Operand a = Operand::random(matrix_layout({2, 5, 300}, dtype, true), 5);
     const Operand b = Operand::random(matrix_layout({300, 270}, dtype, false), 6);
-    const auto result = run_kernel(make_matmul, op::Matmul{}, {a, b}, {{{2, 5, 270}, dtype}});
     if (dtype == DType::kU32) {
       // Small enough for the reference's doubles to be exact.
       for (std::int64_t i = 0; i < a.size(); ++i) a.set(i, static_cast<double>(i * 7919 % 70000));
       for (std::int64_t i = 0; i < b.size(); ++i) b.set(i, static_cast<double>(i * 104729 % 70000));
     }
+    const auto result = run_kernel(make_matmul, op::Matmul{}, {a, b}, {{{2, 5, 270}, dtype}});
     const std::vector<double> expected = reference(a, b, {2, 5, 270});
     for (std::int64_t i = 0; i < result[0].size(); ++i) {
       auto sum = static_cast<std::int64_t>(expected[static_cast<std::size_t>(i)]);
