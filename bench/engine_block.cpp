@@ -72,7 +72,7 @@ struct Block {
   // The loss and the gradients of the adapters, evaluated.
   void step() const {
     auto [value, gradients] =
-        value_and_grad([this](const std::vector<Tensor>& a) { return loss(a); }, adapters);
+        value_and_grad([this](const std::vector<Tensor>& a) { return loss(a); })(adapters);
     gradients.push_back(value);
     eval(gradients);
   }

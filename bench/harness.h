@@ -14,15 +14,15 @@ namespace metal_candle::bench {
 
 /// One line of a suite's table.
 struct Row {
-  std::string name;
-  std::optional<double> value;
-  std::string unit;
-  std::optional<double> reference;
-  std::string reference_name;
-  std::optional<double> ratio;  // value / reference.
-  std::string goal;             // "ratio <= 4"; empty if there is none.
-  std::optional<bool> met;
-  std::string note;
+  std::string name = {};
+  std::optional<double> value = {};
+  std::string unit = {};
+  std::optional<double> reference = {};
+  std::string reference_name = {};
+  std::optional<double> ratio = {};  // value / reference.
+  std::string goal = {};             // "ratio <= 4"; empty if there is none.
+  std::optional<bool> met = {};
+  std::string note = {};
 };
 
 /// Seconds of one call, as one batch of calls measured it.

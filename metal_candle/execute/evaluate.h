@@ -61,6 +61,11 @@ struct EvaluationPlan {
 [[nodiscard]] EvaluationPlan plan_evaluation(std::span<const Tensor> outputs);
 [[nodiscard]] EvaluationPlan plan_evaluation(const std::vector<Tensor>& outputs);
 
+namespace detail {
+/// Traces, hashes and looks the plan up, as evaluation does first; whether there is one.
+bool has_plan(std::span<const Tensor> outputs);
+}  // namespace detail
+
 // ---- Memory
 // ----------------------------------------------------------------------------------------
 

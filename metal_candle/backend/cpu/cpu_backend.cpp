@@ -68,8 +68,8 @@ constexpr Overload kFamilies{
     [](const op::LoraLinear&) -> Maker { return make_lora; },
     [](const op::Attention&) -> Maker { return make_attention; },
     [](const op::AttentionBackward&) -> Maker { return make_attention; },
-    [](const op::LinearCrossEntropy&) -> Maker { return make_linear_cross_entropy; },
-    [](const op::LinearCrossEntropyBackward&) -> Maker { return make_linear_cross_entropy; },
+    [](const op::LinearCrossEntropy&) -> Maker { return nullptr; },
+    [](const op::LinearCrossEntropyBackward&) -> Maker { return nullptr; },
 };
 
 Maker family(const Operation& operation) { return std::visit(kFamilies, operation); }
@@ -85,7 +85,7 @@ InputLayout CpuBackend::input_layout(const Operation& operation, int input) cons
   const Maker maker = family(operation);
   if (maker == make_elementwise || maker == make_copy || maker == make_concatenate)
     return InputLayout::kAny;
-  if (maker == make_matmul || maker == make_lora || maker == make_linear_cross_entropy) {
+  if (maker == make_matmul || maker == make_lora) {
     return InputLayout::kMatrix;
   }
   if (maker == make_attention || maker == make_rope || maker == make_softmax ||
