@@ -19,9 +19,11 @@ namespace {
 constexpr std::int64_t kGrainBytes = 128 * 1024;
 // Copies larger than this go past the caches, which would not hold them.
 constexpr std::int64_t kStreamBytes = std::int64_t{16} << 20;
-// Edge of the square blocks that a transposition moves: both sides of one stay in the first-level
-// cache, and each line of the source is used up while it is there.
-constexpr std::int64_t kBlock = 32;
+// The blocks that a transposition moves. Along the dense axis of the input they are longer, so that
+// a page of it is good for several lines when its address is looked up.
+constexpr std::int64_t kBlockRows = 64;
+constexpr std::int64_t kBlockColumns = 32;
+constexpr std::int64_t kPrefetchColumns = 8;
 
 void copy_dense(const void* from, void* to, std::int64_t bytes) {
   const auto* in = static_cast<const std::byte*>(from);
@@ -63,17 +65,28 @@ void copy_rows(const Shape& shape, const Strides& strides, const T* in, T* out) 
   });
 }
 
+// Asks for the cache lines of `count` elements, to be read (0) or written (1). Any address will do.
+template <typename T, int kWrite>
+void prefetch(const T* data, std::int64_t count) {
+  constexpr auto kPerLine = static_cast<std::int64_t>(64 / sizeof(T));
+  for (std::int64_t i = 0; i < count; i += kPerLine) __builtin_prefetch(data + i, kWrite);
+}
+
 // Output rows are `row` elements apart. Along a row the input goes by `across`, and from row to row
 // by `down`, which is 1 or -1. Through a buffer, so that each line of the input and of the output
 // is touched once: strides are often powers of two, which let a cache keep only a few of them.
 template <typename T>
 void transpose_block(const T* in, std::int64_t down, std::int64_t across, T* out, std::int64_t row,
                      std::int64_t rows, std::int64_t columns) {
-  // An odd pitch spreads the columns of the buffer over the banks of the cache.
-  T buffer[kBlock][kBlock + 1];
+  // An odd pitch spreads the columns of the buffer over the sets of the cache.
+  T buffer[kBlockRows][kBlockColumns + 1];
+  // No hardware prefetcher follows either side, so ask for lines early: the output's while the
+  // buffer is filled, the input's some columns ahead (past the block begins the next one).
+  for (std::int64_t i = 0; i < rows; ++i) prefetch<T, 1>(out + i * row, columns);
   for (std::int64_t j = 0; j < columns; ++j) {
     const T* line = in + j * across;
     if (down == 1) {
+      prefetch<T, 0>(line + kPrefetchColumns * across, rows);
       for (std::int64_t i = 0; i < rows; ++i) buffer[i][j] = line[i];
     } else {
       for (std::int64_t i = 0; i < rows; ++i) buffer[i][j] = line[i * down];
@@ -88,16 +101,16 @@ void copy_transposed(const Shape& shape, const Strides& strides, int axis, const
   const Strides out_strides = contiguous_strides(shape);
   const std::int64_t rows = shape[axis];
   const std::int64_t columns = shape.back();
-  // The other axes, and strips of kBlock rows of `axis`, are the units of work.
+  // The other axes, and strips of kBlockRows rows of `axis`, are the units of work.
   Shape outer = shape;
   Strides in_outer = strides;
   Strides out_outer = out_strides;
   for (Dims* dims : {&outer, &in_outer, &out_outer}) {
     dims->erase(dims->rank() - 1);
-    (*dims)[axis] *= dims == &outer ? 1 : kBlock;
+    (*dims)[axis] *= dims == &outer ? 1 : kBlockRows;
   }
-  outer[axis] = (rows + kBlock - 1) / kBlock;
-  const std::int64_t unit = kBlock * columns * static_cast<std::int64_t>(sizeof(T));
+  outer[axis] = (rows + kBlockRows - 1) / kBlockRows;
+  const std::int64_t unit = kBlockRows * columns * static_cast<std::int64_t>(sizeof(T));
   const std::int64_t grain =
       std::max<std::int64_t>(1, kGrainBytes / std::max<std::int64_t>(unit, 1));
   parallel_for(num_elements(outer), grain, [&](std::int64_t begin, std::int64_t end) {
@@ -107,11 +120,11 @@ void copy_transposed(const Shape& shape, const Strides& strides, int axis, const
     for (int i = axis + 1; i < outer.rank(); ++i) inner *= outer[i];
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int64_t strip = (i / inner) % outer[axis];
-      const std::int64_t height = std::min(kBlock, rows - strip * kBlock);
-      for (std::int64_t j = 0; j < columns; j += kBlock) {
+      const std::int64_t height = std::min(kBlockRows, rows - strip * kBlockRows);
+      for (std::int64_t j = 0; j < columns; j += kBlockColumns) {
         transpose_block(in + source.offset() + j * strides.back(), strides[axis], strides.back(),
                         out + target.offset() + j, out_strides[axis], height,
-                        std::min(kBlock, columns - j));
+                        std::min(kBlockColumns, columns - j));
       }
       source.advance(1);
       target.advance(1);
