@@ -65,18 +65,19 @@ HWY_ATTR void FinishTyped(const Product& p, const Rows& in, std::int64_t row, st
   const T* const residual =
       p.residual.data ? static_cast<const T*>(p.residual.block(row, column).data) : nullptr;
   const std::int64_t stride = p.residual.row_stride;
-  T* const out = static_cast<T*>(p.out) + row * p.n + column;
+  T* const out = static_cast<T*>(p.out) + row * p.row_length() + column;
   switch (p.activation) {
     case op::Activation::kNone:
-      return FinishRows<op::Activation::kNone>(in, p.scale, residual, stride, out, p.n);
+      return FinishRows<op::Activation::kNone>(in, p.scale, residual, stride, out, p.row_length());
     case op::Activation::kRelu:
-      return FinishRows<op::Activation::kRelu>(in, p.scale, residual, stride, out, p.n);
+      return FinishRows<op::Activation::kRelu>(in, p.scale, residual, stride, out, p.row_length());
     case op::Activation::kGelu:
-      return FinishRows<op::Activation::kGelu>(in, p.scale, residual, stride, out, p.n);
+      return FinishRows<op::Activation::kGelu>(in, p.scale, residual, stride, out, p.row_length());
     case op::Activation::kGeluTanh:
-      return FinishRows<op::Activation::kGeluTanh>(in, p.scale, residual, stride, out, p.n);
+      return FinishRows<op::Activation::kGeluTanh>(in, p.scale, residual, stride, out,
+                                                   p.row_length());
     case op::Activation::kSilu:
-      return FinishRows<op::Activation::kSilu>(in, p.scale, residual, stride, out, p.n);
+      return FinishRows<op::Activation::kSilu>(in, p.scale, residual, stride, out, p.row_length());
   }
 }
 

@@ -71,11 +71,12 @@ const PreparedProduct& prepared_product(const ProductKey& key) {
 }  // namespace
 
 void onednn_sgemm(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n, std::int64_t k,
-                  float* c, std::int64_t ldc) {
+                  float* c, std::int64_t ldc, bool accumulate) {
   const SingleThreaded guard;
-  const dnnl_status_t status = dnnl_sgemm(
-      transposition(a), transposition(b), m, n, k, 1.0f, static_cast<const float*>(a.data),
-      leading_dimension(a), static_cast<const float*>(b.data), leading_dimension(b), 0.0f, c, ldc);
+  const dnnl_status_t status = dnnl_sgemm(transposition(a), transposition(b), m, n, k, 1.0f,
+                                          static_cast<const float*>(a.data), leading_dimension(a),
+                                          static_cast<const float*>(b.data), leading_dimension(b),
+                                          accumulate ? 1.0f : 0.0f, c, ldc);
   if (status != dnnl_success) {
     throw DeviceError("cpu: oneDNN's sgemm failed for [" + std::to_string(m) + ", " +
                       std::to_string(k) + "] @ [" + std::to_string(k) + ", " + std::to_string(n) +

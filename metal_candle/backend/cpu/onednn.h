@@ -17,9 +17,10 @@ namespace metal_candle::backend::cpu {
          (matrix.row_stride == 1 && matrix.column_stride >= rows);
 }
 
-/// c[m, n] = a[m, k] @ b[k, n], all f32; k > 0. The caller's OpenMP settings are as they were.
+/// c[m, n] = a[m, k] @ b[k, n], or c += when `accumulate`, all f32; k > 0. The caller's OpenMP
+/// settings are as they were.
 void onednn_sgemm(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n, std::int64_t k,
-                  float* c, std::int64_t ldc);
+                  float* c, std::int64_t ldc, bool accumulate);
 
 /// Whether this processor multiplies bf16 in hardware that oneDNN uses.
 [[nodiscard]] bool has_bf16_products();

@@ -39,7 +39,7 @@ Blocks choose_blocks(const Product& p) {
   if (takes && p.a.dtype == DType::kF32 && p.m >= kOneDnnRows) {
     return {std::min<std::int64_t>(p.m, 512), column_block(p.n, 8, 128, 1280), true};
   }
-  if (takes && p.a.dtype == DType::kBF16 && has_bf16_products()) {
+  if (takes && p.a.dtype == DType::kBF16 && !p.accumulate && has_bf16_products()) {
     return {std::min<std::int64_t>(p.m, 512), column_block(p.n, 16, 128, 512), true};
   }
   Blocks blocks{std::min<std::int64_t>(p.m, 264), column_block(p.n, 16, 128, 384)};
@@ -62,9 +62,9 @@ void compute_block(const Product& p, const Blocks& blocks, std::int64_t row, std
                    std::int64_t rows, std::int64_t columns) {
   Workspace workspace;
   float* c = nullptr;
-  std::int64_t ldc = p.n;
+  std::int64_t ldc = p.row_length();
   if (p.out_dtype == DType::kF32 && p.residual.data != p.out) {
-    c = static_cast<float*>(p.out) + row * p.n + column;
+    c = static_cast<float*>(p.out) + row * ldc + column;
   } else {
     ldc = round_up(columns, 16);
     c = workspace.take<float>(rows * ldc);
@@ -73,9 +73,9 @@ void compute_block(const Product& p, const Blocks& blocks, std::int64_t row, std
   if (blocks.use_onednn && a.dtype == DType::kBF16) {
     onednn_bf16_gemm(a, b, rows, columns, p.k, c, ldc);
   } else if (blocks.use_onednn) {
-    onednn_sgemm(a, b, rows, columns, p.k, c, ldc);
+    onednn_sgemm(a, b, rows, columns, p.k, c, ldc, p.accumulate);
   } else {
-    gemm_block(a, b, rows, columns, p.k, c, ldc, false);
+    gemm_block(a, b, rows, columns, p.k, c, ldc, p.accumulate);
   }
   if (p.rank > 0) {
     gemm_block(p.left.block(row, 0), p.right.block(0, column), rows, columns, p.rank, c, ldc, true);

@@ -20,7 +20,7 @@ struct RowVector {
 };
 
 /// out[m, n] = activation(scale * (a[m, k] @ b[k, n] + left[m, rank] @ right[rank, n]) + bias) +
-/// residual, out being dense and row-major. Parts whose data is null are left out.
+/// residual, out being row-major. Parts whose data is null are left out.
 struct Product {
   std::int64_t m = 0, n = 0, k = 0;
   Matrix a, b;
@@ -32,6 +32,11 @@ struct Product {
   Matrix residual;
   void* out = nullptr;
   DType out_dtype = DType::kF32;
+  std::int64_t out_stride = 0;  // Between rows; 0 stands for n.
+  /// Adds a @ b to out, which is f32, instead; there is no more to the product then.
+  bool accumulate = false;
+
+  [[nodiscard]] std::int64_t row_length() const { return out_stride == 0 ? n : out_stride; }
 };
 
 /// Computes it, in blocks that depend on the shape alone: the result is the same, bit by bit, with
