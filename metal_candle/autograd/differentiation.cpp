@@ -50,14 +50,15 @@ std::span<Node* const> differentiable_inputs(const Node* node) {
   return inputs;
 }
 
-/// Unpins what it pinned.
+/// Unpins what it pinned, in reverse: a node may be alive only through the pinned one it was
+/// reached from.
 class Pins {
  public:
   Pins() = default;
   Pins(const Pins&) = delete;
   Pins& operator=(const Pins&) = delete;
   ~Pins() {
-    for (const Node* node : nodes_) node->unpin();
+    for (auto it = nodes_.rbegin(); it != nodes_.rend(); ++it) (*it)->unpin();
   }
   bool pin(const Node* node) {
     if (!node->pin()) return false;

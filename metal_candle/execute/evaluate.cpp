@@ -70,8 +70,13 @@ class Claims {
   std::size_t resolved_ = 0;
 };
 
-// While sealed, no other thread can begin to read what the outputs are computed from.
+// While sealed, no other thread can begin to read what the outputs are computed from. Nodes of a
+// function being differentiated cannot be: their expressions will be read again.
 bool seal(std::span<Node* const> nodes) {
+  if (std::any_of(nodes.begin(), nodes.end(),
+                  [](const Node* node) { return bool{node->gradient_scope()}; })) {
+    return false;
+  }
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     if (nodes[i]->seal()) continue;
     while (i > 0) nodes[--i]->unseal();

@@ -113,7 +113,9 @@ Trace::Trace(std::span<Node* const> outputs) {
 }
 
 Trace::~Trace() {
-  for (const Node* node : pinned_) node->unpin();
+  // In reverse: a node is kept alive by the pinned expression through which it was reached, and
+  // that one was pinned before it.
+  for (auto it = pinned_.rbegin(); it != pinned_.rend(); ++it) (*it)->unpin();
 }
 
 void Trace::visit(Node* root) {

@@ -68,8 +68,8 @@ constexpr Overload kFamilies{
     [](const op::LoraLinear&) -> Maker { return make_lora; },
     [](const op::Attention&) -> Maker { return make_attention; },
     [](const op::AttentionBackward&) -> Maker { return make_attention; },
-    [](const op::LinearCrossEntropy&) -> Maker { return nullptr; },
-    [](const op::LinearCrossEntropyBackward&) -> Maker { return nullptr; },
+    [](const op::LinearCrossEntropy&) -> Maker { return make_linear_cross_entropy; },
+    [](const op::LinearCrossEntropyBackward&) -> Maker { return make_linear_cross_entropy; },
 };
 
 Maker family(const Operation& operation) { return std::visit(kFamilies, operation); }
@@ -81,30 +81,79 @@ bool CpuBackend::supports(const Operation& operation, std::span<const TensorSpec
   return family(operation) != nullptr;
 }
 
+// As the head of each kernel's file says.
 InputLayout CpuBackend::input_layout(const Operation& operation, int input) const {
-  const Maker maker = family(operation);
-  if (maker == make_elementwise || maker == make_copy || maker == make_concatenate)
-    return InputLayout::kAny;
-  if (maker == make_matmul || maker == make_lora) {
-    return InputLayout::kMatrix;
-  }
-  if (maker == make_attention || maker == make_rope || maker == make_softmax ||
-      maker == make_norm) {
-    return input == 0 ? InputLayout::kDenseRows : InputLayout::kContiguous;
-  }
-  return InputLayout::kContiguous;
+  using enum InputLayout;
+  // The operands that have rows, among others that are small and dense.
+  const auto rows = [&](int count) { return input < count ? kDenseRows : kContiguous; };
+  return std::visit(
+      Overload{
+          [&](const op::Reduce&) { return kAny; },
+          [&](const op::ArgReduce&) { return kDenseRows; },
+          [&](const op::Cumulative&) { return kDenseRows; },
+          [&](const op::Sort&) { return kDenseRows; },
+          [&](const op::ArgSort&) { return kDenseRows; },
+          [&](const op::ArgTopK&) { return kDenseRows; },
+          [&](const op::Matmul&) { return kMatrix; },
+          [&](const op::Linear& linear) {
+            if (input < 2) return kMatrix;
+            return linear.has_bias && input == 2 ? kAny : kDenseRows;
+          },
+          [&](const op::Lora&) { return kMatrix; },
+          [&](const op::LoraLinear&) { return input < 4 ? kMatrix : kAny; },
+          [&](const op::LinearCrossEntropy&) { return input < 2 ? kMatrix : kContiguous; },
+          [&](const op::LinearCrossEntropyBackward&) { return input < 2 ? kMatrix : kContiguous; },
+          [&](const op::Attention&) { return input < 3 ? kDenseRows : kAny; },
+          [&](const op::AttentionBackward&) {
+            if (input == 4) return kContiguous;
+            return input < 6 ? kDenseRows : kAny;
+          },
+          [&](const op::Softmax&) { return kDenseRows; },
+          [&](const op::LogSoftmax&) { return kDenseRows; },
+          [&](const op::LogSumExp&) { return kDenseRows; },
+          [&](const op::SoftmaxBackward&) { return kDenseRows; },
+          [&](const op::CrossEntropy&) { return rows(1); },
+          [&](const op::CrossEntropyBackward&) { return rows(1); },
+          [&](const op::Rope&) { return rows(1); },
+          [&](const op::RmsNorm&) { return rows(1); },
+          [&](const op::LayerNorm&) { return rows(1); },
+          // (x, weight?, dy).
+          [&](const op::RmsNormBackward&) { return input == 1 ? kContiguous : kDenseRows; },
+          [&](const op::LayerNormBackward&) { return input == 1 ? kContiguous : kDenseRows; },
+          [&](const op::SliceUpdate&) { return kAny; },
+          [&](const op::DynamicSliceUpdate&) { return input < 2 ? kAny : kContiguous; },
+          [&](const auto&) {
+            const Maker maker = family(operation);
+            return maker == make_elementwise || maker == make_copy || maker == make_concatenate
+                       ? kAny
+                       : kContiguous;
+          },
+      },
+      operation);
 }
 
 bool CpuBackend::can_run_in_place(const Operation& operation, int input) const {
-  const Maker maker = family(operation);
-  if (maker == make_elementwise) return true;
-  if (maker == make_softmax || maker == make_norm || maker == make_rope) return false;
-  if (maker == make_index) {
-    return input == 0 && !std::holds_alternative<op::Take>(operation) &&
-           !std::holds_alternative<op::TakeAlongAxis>(operation) &&
-           !std::holds_alternative<op::DynamicSlice>(operation);
-  }
-  return false;
+  return std::visit(Overload{
+                        [&](const op::Softmax&) { return true; },
+                        [&](const op::LogSoftmax&) { return true; },
+                        [&](const op::SoftmaxBackward&) { return input == 0; },
+                        [&](const op::CrossEntropyBackward&) { return input == 0; },
+                        [&](const op::RmsNorm&) { return input == 0; },
+                        [&](const op::LayerNorm&) { return input == 0; },
+                        [&](const op::Rope&) { return input == 0; },
+                        [&](const op::Cumulative&) { return input == 0; },
+                        [&](const op::Sort&) { return input == 0; },
+                        [&](const op::ScatterAdd&) { return input == 0; },
+                        [&](const op::ScatterAddAlongAxis&) { return input == 0; },
+                        [&](const op::SliceUpdate&) { return input == 0; },
+                        [&](const op::DynamicSliceUpdate&) { return input == 0; },
+                        [&](const op::Linear& linear) {
+                          return linear.has_residual &&
+                                 input == 2 + static_cast<int>(linear.has_bias);
+                        },
+                        [&](const auto&) { return family(operation) == make_elementwise; },
+                    },
+                    operation);
 }
 
 std::unique_ptr<Kernel> CpuBackend::make_kernel(const KernelRequest& request) const {
