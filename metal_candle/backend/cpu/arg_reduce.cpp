@@ -88,7 +88,7 @@ namespace {
 // Finds the extreme of each block with vectors, and looks for its place only in the winning block.
 template <bool kMax, typename T>
 std::int32_t arg_reduce_row(const T* x, std::int64_t n) {
-  constexpr std::int64_t kBlock = 4096;
+  constexpr std::int64_t kBlock = 512;
   constexpr float kWorst = reduce_identity < kMax ? ReduceKind::kMax : ReduceKind::kMin, float > ();
   const F32 d;
   const auto extreme = [](VecF32 a, VecF32 b)

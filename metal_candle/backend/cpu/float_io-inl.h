@@ -131,6 +131,14 @@ HWY_INLINE void store_or_stream(VecF32 v, F32 d, T* p, P part) {
   }
 }
 
+/// Asks for the next row, element by element, while this one is computed: the first pass over a row
+/// is all memory, the others all arithmetic, and hardware prefetchers stop at page boundaries.
+template <typename T>
+struct Prefetcher {
+  const T* next;
+  HWY_INLINE void operator()(std::size_t i) const { hwy::Prefetch(next + i); }
+};
+
 /// Calls fn(i, Whole or Part) for the vectors of a row of n elements.
 template <class Fn>
 HWY_INLINE void for_each_vector(F32 d, std::size_t n, Fn&& fn) {

@@ -37,12 +37,14 @@ HWY_INLINE float row_max(F32 d, const T* x, std::size_t n) {
   return hn::GetLane(hn::MaxOfLanes(d, v));
 }
 
-/// The sum of exp(x - shift), shift finite.
+/// The sum of exp(x - shift), shift finite. `next` is what will be read next.
 template <typename T>
-HWY_INLINE float sum_exp(F32 d, const T* x, std::size_t n, float shift) {
+HWY_INLINE float sum_exp(F32 d, const T* x, std::size_t n, float shift, const T* next) {
   constexpr float kLowest = -std::numeric_limits<float>::infinity();
   const VecF32 s = hn::Set(d, shift);
+  const Prefetcher<T> prefetch{next};
   return sum_row(d, n, [&](std::size_t i, auto part, VecF32 acc) HWY_ATTR {
+    prefetch(i);
     return hn::Add(acc, ExpFlush(d, hn::Sub(load(d, x + i, part, kLowest), s)));
   });
 }
@@ -56,7 +58,8 @@ HWY_INLINE ShiftedSum shifted_sum(F32 d, const T* x, std::size_t n) {
     const std::size_t count = std::min(kBlock, n - i);
     const float max = row_max(d, x + i, count);
     const float shift = std::isinf(max) ? 0.0f : max;
-    total = combine(total, {shift, sum_exp(d, x + i, count, shift)});
+    const T* next = i + 2 * kBlock <= n ? x + i + kBlock : x + i;
+    total = combine(total, {shift, sum_exp(d, x + i, count, shift, next)});
   }
   return total;
 }

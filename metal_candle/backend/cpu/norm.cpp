@@ -69,11 +69,10 @@ template <bool kStream, bool kLayer, typename T>
 HWY_INLINE void normalize_row(F32 d, const T* x, const T* next, T* out, std::size_t n,
                               RowStatistics s, const float* weight, const float* bias) {
   const VecF32 scale = hn::Set(d, s.scale);
-  // out = (x - mean) * scale * weight + bias
   const VecF32 centre = hn::Set(d, s.mean);
+  const Prefetcher<T> prefetch{next};
   for_each_vector(d, n, [&](std::size_t i, auto part) HWY_ATTR {
-    // The next row's first pass would otherwise wait for memory, with nothing to compute meanwhile.
-    hwy::Prefetch(next + i);
+    prefetch(i);
     VecF32 v = load(d, x + i, part);
     if constexpr (kLayer) v = hn::Sub(v, centre);
     v = hn::Mul(v, scale);
@@ -127,8 +126,8 @@ void run_norm(const NormPlan& plan, const KernelArguments& arguments) {
 
 // One row's dx, and its term of dweight added to `dweight`; null ones are skipped.
 template <bool kStream, typename T>
-HWY_INLINE void backward_row(const NormPlan& plan, const T* x, const T* dy, const float* weight,
-                             T* dx, float* dweight) {
+HWY_INLINE void backward_row(const NormPlan& plan, const T* x, const T* dy, const T* next_x,
+                             const T* next_dy, const float* weight, T* dx, float* dweight) {
   const F32 d;
   const auto n = static_cast<std::size_t>(plan.n);
   const auto length = static_cast<float>(plan.n);
@@ -157,9 +156,12 @@ HWY_INLINE void backward_row(const NormPlan& plan, const T* x, const T* dy, cons
                          HWY_ATTR { return hn::Add(acc, g(i, part)); }) /
              length;
   }
+  const Prefetcher<T> prefetch_x{next_x}, prefetch_dy{next_dy};
   const VecF32 slope = hn::Set(d, s.scale * s.scale * (dot / length));
   const VecF32 shift = hn::Set(d, mean_g);
   for_each_vector(d, n, [&](std::size_t i, auto part) HWY_ATTR {
+    prefetch_x(i);
+    prefetch_dy(i);
     const VecF32 centred = hn::Sub(load(d, x + i, part), centre);
     const VecF32 v = hn::NegMulAdd(centred, slope, hn::Sub(g(i, part), shift));
     store_or_stream<kStream>(hn::Mul(v, scale), d, dx + i, part);
@@ -176,8 +178,10 @@ void backward_rows(const NormPlan& plan, const T* x, const T* dy, const float* w
       if (dweight) std::fill_n(dweight, plan.n, 0.0f);
       const std::int64_t last = std::min(plan.rows, (block + 1) * block_rows);
       for (std::int64_t row = block * block_rows; row < last; ++row) {
-        backward_row<kStream>(plan, x + plan.x(row), dy + plan.dy(row), weight,
-                              dx ? dx + row * plan.n : nullptr, dweight);
+        const std::int64_t next = std::min(row + 1, last - 1);
+        backward_row<kStream>(plan, x + plan.x(row), dy + plan.dy(row), x + plan.x(next),
+                              dy + plan.dy(next), weight, dx ? dx + row * plan.n : nullptr,
+                              dweight);
       }
     }
     if constexpr (kStream) hwy::FlushStream();
@@ -254,8 +258,10 @@ NormPlan make_plan(const KernelRequest& request, bool layer, float eps, bool bac
 std::unique_ptr<Kernel> make_forward(const KernelRequest& request, bool layer, float eps) {
   const NormPlan plan = make_plan(request, layer, eps, false);
   return make_cpu_kernel(
-      [plan](const KernelArguments& arguments) { HWY_DYNAMIC_DISPATCH(run_norm)
-                                                 (plan, arguments); },
+      [plan](const KernelArguments& arguments) {
+        HWY_DYNAMIC_DISPATCH(run_norm)
+        (plan, arguments);
+      },
       static_cast<std::size_t>(2 * plan.n) * sizeof(float));
 }
 

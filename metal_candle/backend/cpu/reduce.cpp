@@ -44,13 +44,14 @@ struct VectorReduce : ScalarReduce<kKind, T> {
 
   static float fold_run(const T* p, std::int64_t count, std::int64_t stride) {
     // Accumulators that run for longer lose more to rounding than halving costs in time.
-    constexpr std::int64_t kBlock = 2048;
     const F32 d;
-    if (stride != 1 || count < static_cast<std::int64_t>(hn::Lanes(d))) {
+    const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+    const std::int64_t block = 256 * lanes;
+    if (stride != 1 || count < lanes) {
       return Scalar::fold_run(p, count, stride);
     }
-    if (count > kBlock) {
-      const std::int64_t half = count / 2 / kBlock * kBlock + (count < 2 * kBlock ? kBlock : 0);
+    if (count > block) {
+      const std::int64_t half = count / 2 / block * block + (count < 2 * block ? block : 0);
       return Scalar::join(fold_run(p, half, 1), fold_run(p + half, count - half, 1));
     }
     const VecF32 v = fold_row(
@@ -58,13 +59,13 @@ struct VectorReduce : ScalarReduce<kKind, T> {
         [&](std::size_t i, auto part, VecF32 acc)
             HWY_ATTR { return join_vectors<kKind>(acc, load(d, p + i, part, kIdentity)); },
         [](VecF32 a, VecF32 b) HWY_ATTR { return join_vectors<kKind>(a, b); });
-    HWY_ALIGN float lanes[kMaxLanes];
-    hn::Store(v, d, lanes);
+    HWY_ALIGN float values[kMaxLanes];
+    hn::Store(v, d, values);
     // In halves, for the same reason as in join_all().
     for (std::size_t half = hn::Lanes(d) / 2; half > 0; half /= 2) {
-      for (std::size_t i = 0; i < half; ++i) lanes[i] = Scalar::join(lanes[i], lanes[i + half]);
+      for (std::size_t i = 0; i < half; ++i) values[i] = Scalar::join(values[i], values[i + half]);
     }
-    return lanes[0];
+    return values[0];
   }
   static void add_row(float* acc, const T* p, std::int64_t columns) {
     const F32 d;

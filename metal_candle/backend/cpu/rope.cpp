@@ -68,12 +68,22 @@ HWY_INLINE void rotate_halves(F32 d, const T* x, T* out, std::size_t half, const
 template <typename T>
 HWY_INLINE void rotate_pairs(F32 d, const T* x, T* out, std::size_t dims, const float* cosines,
                              const float* sines) {
+#if HWY_TARGET == HWY_SCALAR
+  // A vector of one lane holds no pair.
+  (void)d;
+  for (std::size_t i = 0; i < dims; i += 2) {
+    const auto a = static_cast<float>(x[i]), b = static_cast<float>(x[i + 1]);
+    out[i] = static_cast<T>(a * cosines[i] + b * sines[i]);
+    out[i + 1] = static_cast<T>(b * cosines[i + 1] + a * sines[i + 1]);
+  }
+#else
   for_each_vector(d, dims, [&](std::size_t i, auto part) HWY_ATTR {
     const VecF32 v = load(d, x + i, part);
     const VecF32 swapped = hn::Reverse2(d, v);
     const VecF32 turned = hn::Mul(swapped, load(d, sines + i, part));
     store(hn::MulAdd(v, load(d, cosines + i, part), turned), d, out + i, part);
   });
+#endif
 }
 
 template <typename T>

@@ -33,14 +33,6 @@ constexpr std::int64_t kMaxBuffered = 8192;
 // Columns handled side by side: wide enough for the prefetchers, and accumulators stay in cache.
 constexpr std::int64_t kStrip = 256;
 
-// Asks for the next row while this one is computed: a row's first pass is all memory, the others
-// all arithmetic, and the hardware prefetchers stop at page boundaries.
-template <typename T>
-struct Prefetcher {
-  const T* next;
-  HWY_INLINE void operator()(std::size_t i) const { hwy::Prefetch(next + i); }
-};
-
 template <bool kStream, typename T>
 HWY_INLINE void softmax_row(F32 d, const T* x, const T* next, T* out, std::size_t n,
                             float* HWY_RESTRICT buffer) {
@@ -221,11 +213,16 @@ void backward_rows(const SoftmaxPlan& plan, const T* y, const T* dy, T* dx) {
       const T* p = y + plan.axis.offset(0, row);
       const T* g = dy + plan.axis.offset(1, row);
       T* to = dx + row * n;
+      const std::int64_t following = std::min(row + 1, end - 1);
+      const Prefetcher<T> prefetch_y{y + plan.axis.offset(0, following)};
+      const Prefetcher<T> prefetch_dy{dy + plan.axis.offset(1, following)};
       const float dot = sum_row(d, count, [&](std::size_t i, auto part, VecF32 acc) HWY_ATTR {
         return hn::MulAdd(load(d, p + i, part), load(d, g + i, part), acc);
       });
       const VecF32 mean = hn::Set(d, dot);
       for_each_vector(d, count, [&](std::size_t i, auto part) HWY_ATTR {
+        prefetch_y(i);
+        prefetch_dy(i);
         const VecF32 v = hn::Mul(load(d, p + i, part), hn::Sub(load(d, g + i, part), mean));
         store_or_stream<kStream>(v, d, to + i, part);
       });

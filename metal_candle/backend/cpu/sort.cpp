@@ -105,6 +105,22 @@ void sort_items(std::vector<Wide>& items, std::vector<Wide>&) {
   std::sort(items.begin(), items.end());
 }
 
+// Whether any of a block might be larger than the smallest of those selected: a comparison without
+// branches, which compilers vectorise. A NaN on either side is left to the keys.
+constexpr std::int64_t kBlock = 64;
+template <typename T>
+bool may_enter(const T* x, std::int64_t count, std::int64_t stride, T smallest) {
+  using Value = std::conditional_t<kIsFloating<T>, float, T>;
+  const auto limit = static_cast<Value>(smallest);
+  int any = 0;
+  if (stride == 1) {
+    for (std::int64_t i = 0; i < count; ++i) any |= !(static_cast<Value>(x[i]) <= limit);
+  } else {
+    for (std::int64_t i = 0; i < count; ++i) any |= !(static_cast<Value>(x[i * stride]) <= limit);
+  }
+  return any != 0;
+}
+
 // Leaves the first k items in order. Small k: a heap of the best so far, which most elements of a
 // long row do not enter.
 template <typename T>
@@ -122,12 +138,19 @@ void select_items(const T* x, std::int64_t n, std::int64_t stride, std::int64_t 
     return;
   }
   std::make_heap(items.begin(), items.end());
-  for (std::int64_t i = k; i < n; ++i) {
-    const Item<T> item = make_item(x[i * stride], i, true);
-    if (!(item < items.front())) continue;
-    std::pop_heap(items.begin(), items.end());
-    items.back() = item;
-    std::push_heap(items.begin(), items.end());
+  for (std::int64_t start = k; start < n; start += kBlock) {
+    const std::int64_t stop = std::min(n, start + kBlock);
+    if (!may_enter(x + start * stride, stop - start, stride,
+                   x[std::int64_t{position_of(items.front())} * stride])) {
+      continue;
+    }
+    for (std::int64_t i = start; i < stop; ++i) {
+      const Item<T> item = make_item(x[i * stride], i, true);
+      if (!(item < items.front())) continue;
+      std::pop_heap(items.begin(), items.end());
+      items.back() = item;
+      std::push_heap(items.begin(), items.end());
+    }
   }
   std::sort_heap(items.begin(), items.end());
 }
