@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <unordered_map>
 #include <utility>
 
 #include "metal_candle/backend/registry.h"
@@ -96,8 +97,20 @@ std::vector<bool> donatable_leaves(const Trace& trace, std::span<Node* const> cl
   std::vector<std::uint32_t> edges_in(entries.size(), 0);
   std::vector<char> kept(entries.size(), 0);  // Some reader of it stays reachable.
   std::vector<char> is_output(entries.size(), 0);
+  // Only true references count: an edge through an alias is a reference to the alias.
+  std::unordered_map<const Node*, std::uint32_t> alias_edges_in;
+  const auto count = [&](const Node* input, std::int32_t entry) {
+    const auto index = static_cast<std::size_t>(entry);
+    ++(entries[index].node == input ? edges_in[index] : alias_edges_in[input]);
+  };
   for (std::size_t i = 0; i < entries.size(); ++i) {
-    for (const std::int32_t input : trace.edges(i)) ++edges_in[static_cast<std::size_t>(input)];
+    const auto edges = trace.edges(i);
+    for (std::size_t k = 0; k < edges.size(); ++k) count(entries[i].node->inputs()[k], edges[k]);
+  }
+  for (const Trace::Alias& alias : trace.aliases()) count(alias.node->inputs()[0], alias.entry);
+  for (const Trace::Alias& alias : trace.aliases()) {
+    if (alias.node->use_count() != alias_edges_in[alias.node])
+      kept[static_cast<std::size_t>(alias.entry)] = 1;
   }
   for (const std::int32_t output : trace.outputs()) is_output[static_cast<std::size_t>(output)] = 1;
   std::vector<bool> donatable(trace.leaves().size(), false);
@@ -105,7 +118,8 @@ std::vector<bool> donatable_leaves(const Trace& trace, std::span<Node* const> cl
     const Node* node = entries[i].node;
     const bool claimed_output =
         is_output[i] != 0 && std::find(claimed.begin(), claimed.end(), node) != claimed.end();
-    const bool reachable = !claimed_output && node->use_count() != edges_in[i];
+    const bool reachable =
+        entries[i].aliased || (!claimed_output && node->use_count() != edges_in[i]);
     if (entries[i].leaf >= 0) {
       donatable[static_cast<std::size_t>(entries[i].leaf)] =
           !reachable && is_output[i] == 0 && kept[i] == 0 &&
@@ -158,8 +172,10 @@ std::vector<Value> run_parts(const std::shared_ptr<const CompiledGraph>& compile
     for (const std::int32_t leaf : part.leaves) {
       request.leaves.push_back(trace.leaves()[static_cast<std::size_t>(leaf)]->value());
     }
+    // Queue 0 orders readers before the overwriting; the other modes do not go through it.
+    const bool in_order = mode == ExecutionMode::kAsync || backend.queue(0).idle();
     const bool donates =
-        !part.plan.donations.empty() && num_parts == 1 && queue == 0 && seal(claimed);
+        !part.plan.donations.empty() && num_parts == 1 && queue == 0 && in_order && seal(claimed);
     if (donates) {
       // Counted before request.leaves has handles of its own.
       request.leaves.clear();

@@ -135,6 +135,10 @@ void Trace::visit(Node* root) {
                         static_cast<std::int32_t>(leaves_.size())});
     leaves_.push_back(node);
   };
+  const auto insert_alias = [&](const Node* node, std::int32_t target) {
+    map.insert(node, target);
+    entries_[static_cast<std::size_t>(target)].aliased = true;
+  };
   enter(root);
   while (!stack.empty()) {
     Frame& frame = stack.back();
@@ -154,7 +158,8 @@ void Trace::visit(Node* root) {
           const Node* target = tuple->inputs()[static_cast<std::size_t>(pick->index)];
           const std::int32_t found = map.find(target);
           if (found != NodeMap::kAbsent) {
-            map.insert(node, found);
+            insert_alias(node, found);
+            aliases_.push_back({node, found});
             stack.pop_back();
           } else {
             frame.next_input = 1;
@@ -170,7 +175,9 @@ void Trace::visit(Node* root) {
       continue;
     }
     if (const Node* target = alias_target(node)) {
-      map.insert(node, map.find(target));
+      const std::int32_t found = map.find(target);
+      map.insert(node, found);
+      aliases_.push_back({node, found});
     } else {
       map.insert(node, static_cast<std::int32_t>(entries_.size()));
       entries_.push_back({node, static_cast<std::int32_t>(edges_.size()), -1});

@@ -31,6 +31,8 @@ class Trace {
     const Node* node;
     std::int32_t first_edge;  // Into edges(); the next entry's first_edge ends it.
     std::int32_t leaf;        // Which leaf this is, or -1 if an operation.
+    bool aliased =
+        false;  // Also reached through nodes that do not appear, so edges() are not all its uses.
   };
   [[nodiscard]] std::span<const Entry> entries() const { return entries_; }
   /// Input numbers of entry i.
@@ -45,6 +47,13 @@ class Trace {
   [[nodiscard]] std::span<const std::int32_t> outputs() const { return outputs_; }
   [[nodiscard]] std::span<const Node* const> leaves() const { return leaves_; }
 
+  /// A node that does not appear because it stands for an entry. It holds references all the same.
+  struct Alias {
+    const Node* node;
+    std::int32_t entry;
+  };
+  [[nodiscard]] std::span<const Alias> aliases() const { return aliases_; }
+
   /// A hash of the structure: operations, attributes, specs, leaf layouts, edges, outputs.
   [[nodiscard]] std::uint64_t hash() const;
   /// Whether graph, made by to_graph() of some trace, has this very structure. Compares everything.
@@ -58,6 +67,7 @@ class Trace {
   std::vector<std::int32_t> edges_;
   std::vector<std::int32_t> outputs_;
   std::vector<const Node*> leaves_;
+  std::vector<Alias> aliases_;
   std::vector<const Node*> pinned_;
 };
 
