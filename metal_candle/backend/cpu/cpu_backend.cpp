@@ -6,7 +6,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdlib>
 
 #include "metal_candle/core/error.h"
 
@@ -179,13 +178,7 @@ void CpuBackend::stop() {
 }
 
 CpuBackend& cpu_backend_instance() {
-  static CpuBackend* instance = [] {
-    auto* backend = new CpuBackend;
-    // Registered after the libraries that kernels use were loaded, so it runs before they are taken
-    // down.
-    std::atexit([] { cpu_backend_instance().stop(); });
-    return backend;
-  }();
+  static auto* instance = new CpuBackend;
   return *instance;
 }
 

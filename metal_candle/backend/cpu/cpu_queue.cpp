@@ -5,8 +5,11 @@
 
 #include <fmt/format.h>
 
+#include <cstdlib>
 #include <utility>
 
+#include "metal_candle/backend/cpu/cpu_backend.h"
+#include "metal_candle/backend/cpu/onednn.h"
 #include "metal_candle/core/error.h"
 
 namespace metal_candle::backend::cpu {
@@ -32,6 +35,16 @@ std::exception_ptr describe_error(const StepLabel& label) {
   } catch (const std::exception& e) {
     return std::make_exception_ptr(DeviceError(text(e)));
   }
+}
+
+// Work may be in flight when the process exits. Exit handlers run in the reverse order of
+// registration, so what kernels need must exist before this one is registered.
+void stop_workers_at_exit() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    generate_sgemm_code();
+    std::atexit([] { cpu_backend_instance().stop(); });
+  });
 }
 
 }  // namespace
@@ -122,7 +135,10 @@ void CpuQueue::commit(std::unique_ptr<CommandBuffer> buffer,
     work.buffer = std::move(buffer);
     pending_.fetch_add(1, std::memory_order_release);
     work_.push_back(std::move(work));
-    if (!worker_.joinable()) worker_ = std::thread([this] { run_worker(); });
+    if (!worker_.joinable()) {
+      stop_workers_at_exit();
+      worker_ = std::thread([this] { run_worker(); });
+    }
   }
   work_arrived_.notify_one();
 }

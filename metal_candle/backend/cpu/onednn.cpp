@@ -4,6 +4,8 @@
 // of OpenMP threads is a property of the calling thread, which may be the user's.
 #include "metal_candle/backend/cpu/onednn.h"
 
+#include <vector>
+
 #include <omp.h>
 #include <dnnl.hpp>
 
@@ -81,6 +83,20 @@ void onednn_sgemm(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t
     throw DeviceError("cpu: oneDNN's sgemm failed for [" + std::to_string(m) + ", " +
                       std::to_string(k) + "] @ [" + std::to_string(k) + ", " + std::to_string(n) +
                       "] with status " + std::to_string(static_cast<int>(status)));
+  }
+}
+
+void generate_sgemm_code() {
+  // A narrow and a wide product: oneDNN has one kind of kernel for each, and makes all of a kind at
+  // once.
+  for (const std::int64_t size : {std::int64_t{16}, std::int64_t{320}}) {
+    const auto count = static_cast<std::size_t>(size * size);
+    const std::vector<float> zeros(count, 0.0f);
+    std::vector<float> product(count);
+    for (const bool transposed : {false, true}) {
+      const Matrix matrix{zeros.data(), DType::kF32, transposed ? 1 : size, transposed ? size : 1};
+      onednn_sgemm(matrix, matrix, size, size, size, product.data(), size, false);
+    }
   }
 }
 
