@@ -1,0 +1,205 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// The memory limit, and memory that runs out at every place where it can.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "metal_candle/backend/cpu/cpu_backend.h"
+#include "metal_candle/core/error.h"
+#include "metal_candle/execute/counters.h"
+#include "metal_candle/execute/evaluate.h"
+#include "metal_candle/graph/ops.h"
+
+namespace metal_candle {
+namespace {
+
+using ::testing::HasSubstr;
+
+backend::cpu::CpuAllocator& allocator() { return backend::cpu::cpu_backend_instance().allocator(); }
+
+/// Sets the limit to what is in use and so many bytes more, for a scope.
+class ScopedLimit {
+ public:
+  explicit ScopedLimit(std::size_t more) : saved_(memory_use().limit) {
+    synchronize();
+    set_memory_limit(memory_use().in_use + more);
+  }
+  ~ScopedLimit() { set_memory_limit(saved_); }
+  ScopedLimit(const ScopedLimit&) = delete;
+  ScopedLimit& operator=(const ScopedLimit&) = delete;
+
+ private:
+  std::size_t saved_;
+};
+
+constexpr std::int64_t kMany = 1 << 20;  // 4 MiB of f32.
+
+TEST(MemoryLimit, ExceedingItNamesTheStepAndTheBytes) {
+  const Tensor x = ones({kMany}).eval();
+  const Tensor y = cumsum(x, 0);
+  {
+    const ScopedLimit limit(1 << 20);
+    try {
+      y.eval();
+      FAIL() << "nothing was thrown";
+    } catch (const OutOfMemoryError& error) {
+      EXPECT_THAT(error.what(), HasSubstr("cumulative_sum"));
+      EXPECT_THAT(error.what(), HasSubstr(std::to_string(4 * kMany)));
+    }
+    // The process goes on, with what fits.
+    EXPECT_EQ((ones({10}) + 1.0).to_vector<float>()[9], 2.0f);
+    EXPECT_THROW(y.eval(), OutOfMemoryError);
+    EXPECT_THROW((void)y.eval_async(), OutOfMemoryError);
+  }
+  EXPECT_EQ(y.to_vector<float>()[kMany - 1], static_cast<float>(kMany));
+}
+
+TEST(MemoryLimit, MakingALeafObeysIt) {
+  const std::vector<float> data(kMany, 1.0f);
+  const ScopedLimit limit(1 << 20);
+  EXPECT_THROW(Tensor(data, {kMany}), OutOfMemoryError);
+}
+
+TEST(MemoryLimit, EagerModeObeysIt) {
+  const ScopedExecutionMode mode(ExecutionMode::kEager);
+  const Tensor x = ones({kMany});
+  const ScopedLimit limit(1 << 20);
+  EXPECT_THROW((void)(x + 1.0), OutOfMemoryError);
+}
+
+TEST(MemoryLimit, FreedMemoryCountsNoMore) {
+  const ScopedLimit limit(6 << 20);
+  for (int i = 0; i < 20; ++i) {
+    const Tensor x = full({kMany}, static_cast<float>(i));
+    EXPECT_EQ(x.eval().slice({{5, 6}}).item<float>(), static_cast<float>(i));
+  }
+}
+
+TEST(MemoryLimit, PlansSayWhatTheyNeed) {
+  const Tensor x = ones({kMany}).eval();
+  const Tensor y = sum(cumsum(x, 0) * 2.0);
+  const EvaluationPlan plan = plan_evaluation({y});
+  EXPECT_GE(plan.peak_bytes, 4u * kMany);
+  EXPECT_LT(plan.output_bytes, 128u);
+  EXPECT_FALSE(plan.peak_step.empty());
+  synchronize();
+  reset_peak_memory();
+  const std::size_t before = memory_use().in_use;
+  y.eval();
+  synchronize();
+  const std::size_t used = memory_use().peak - before;
+  // The pool rounds blocks up by at most an eighth.
+  EXPECT_LE(used, plan.peak_bytes + plan.peak_bytes / 8 + 4096);
+  EXPECT_GE(used, plan.peak_bytes);
+}
+
+TEST(MemoryLimit, EverythingIsGivenBack) {
+  synchronize();
+  const std::size_t before = memory_use().in_use;
+  {
+    Tensor x = ones({1000});
+    for (int i = 0; i < 50; ++i) x = cumsum(x * 0.5, 0) * 0.01;
+    (void)eval_async({x, sum(x)});
+  }
+  synchronize();
+  EXPECT_EQ(memory_use().in_use, before);
+}
+
+struct Evaluation {
+  const char* name;
+  std::function<std::vector<Tensor>()> build;
+};
+
+std::vector<Evaluation> evaluations() {
+  const Tensor x = arange(0.0f, 4096.0f).eval();
+  const Tensor m = reshape(x, {64, 64}).eval();
+  return {
+      {"one output", [x] { return std::vector{x + 1.0}; }},
+      {"intermediates", [x] { return std::vector{sum(cumsum(x, 0) * 2.0)}; }},
+      {"several outputs",
+       [x] {
+         return std::vector{x * 2.0, cumsum(x, 0), max(x)};
+       }},
+      {"matrix products and views",
+       [m] {
+         return std::vector{matmul(transpose(m), m) * 1e-3, softmax(matmul(m, m) * 1e-6, -1)};
+       }},
+      {"parts on several queues",
+       [] {
+         const Tensor a = ones({600, 600}), b = ones({500, 700});
+         return std::vector{cumsum(a, 0) * 2.0, cumsum(b, 1) + 1.0, sum(a * 3.0)};
+       }},
+      {"an update",
+       [x] {
+         return std::vector{slice_update(x, x.slice({{0, 7}}), {9})};
+       }},
+  };
+}
+
+std::vector<std::vector<float>> read(const std::vector<Tensor>& tensors) {
+  std::vector<std::vector<float>> values;
+  for (const Tensor& tensor : tensors) values.push_back(tensor.to_vector<float>());
+  return values;
+}
+
+class AllocationFailure : public ::testing::TestWithParam<ExecutionMode> {};
+
+TEST_P(AllocationFailure, AtEveryAllocationTheEvaluationCanBeRepeated) {
+  for (const Evaluation& evaluation : evaluations()) {
+    SCOPED_TRACE(evaluation.name);
+    const auto expected = read(evaluation.build());
+    const ScopedExecutionMode mode(GetParam());
+    bool failed = true;
+    int allowed = 0;
+    for (; failed && allowed < 100; ++allowed) {
+      const std::vector<Tensor> outputs = evaluation.build();
+      synchronize();
+      const std::size_t before = memory_use().in_use;
+      allocator().fail_after(allowed);
+      failed = false;
+      try {
+        eval_async(outputs, allowed % 2).wait();
+      } catch (const OutOfMemoryError& error) {
+        failed = true;
+        EXPECT_THAT(error.what(), HasSubstr("bytes"));
+      }
+      allocator().fail_after(-1);
+      if (failed) {
+        synchronize();
+        EXPECT_EQ(memory_use().in_use, before) << "memory was lost at allocation " << allowed;
+      }
+      EXPECT_EQ(read(outputs), expected) << "after a failure of allocation " << allowed;
+    }
+    EXPECT_FALSE(failed);
+    EXPECT_GE(allowed, 2) << "nothing was allocated";
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Lazy, AllocationFailure,
+                         ::testing::Values(ExecutionMode::kSync, ExecutionMode::kAsync),
+                         [](const auto& test) { return std::string(name(test.param)); });
+
+TEST(AllocationFailureEager, IsThrownAtTheCallAndTheCallCanBeRepeated) {
+  const Tensor x = arange(0.0f, 4096.0f).eval();
+  const ScopedExecutionMode mode(ExecutionMode::kEager);
+  const auto compute = [&] { return sum(cumsum(x + 1.0, 0) * 2.0).item<float>(); };
+  const float expected = compute();
+  bool failed = true;
+  for (int allowed = 0; failed && allowed < 100; ++allowed) {
+    allocator().fail_after(allowed);
+    failed = false;
+    try {
+      (void)compute();
+    } catch (const OutOfMemoryError&) {
+      failed = true;
+    }
+    allocator().fail_after(-1);
+    EXPECT_EQ(compute(), expected);
+  }
+  EXPECT_FALSE(failed);
+}
+
+}  // namespace
+}  // namespace metal_candle
