@@ -35,11 +35,34 @@ NodeId ComputationGraph::add(Operation operation, std::span<const NodeId> inputs
   added.spec = infer_output(operation, specs, requested);
   added.operation = std::move(operation);
   added.inputs.assign(inputs.begin(), inputs.end());
+  added.use_slots.resize(inputs.size());
   const NodeId id = size();
-  for (const NodeId input : inputs) nodes_[static_cast<std::size_t>(input)].users.push_back(id);
   nodes_.push_back(std::move(added));
+  for (std::size_t edge = 0; edge < inputs.size(); ++edge) add_use(id, edge);
   ++live_;
   return id;
+}
+
+void ComputationGraph::add_use(NodeId user, std::size_t edge) {
+  GraphNode& n = mutable_node(user);
+  std::vector<NodeId>& users = mutable_node(n.inputs[edge]).users;
+  n.use_slots[edge] = static_cast<std::int32_t>(users.size());
+  users.push_back(user);
+}
+
+void ComputationGraph::remove_use(NodeId user, std::size_t edge) {
+  const GraphNode& n = node(user);
+  const NodeId used = n.inputs[edge];
+  const std::int32_t slot = n.use_slots[edge];
+  std::vector<NodeId>& users = mutable_node(used).users;
+  // The last use takes its place.
+  const auto last = static_cast<std::int32_t>(users.size()) - 1;
+  GraphNode& moved = mutable_node(users.back());
+  for (std::size_t i = 0; i < moved.inputs.size(); ++i) {
+    if (moved.inputs[i] == used && moved.use_slots[i] == last) moved.use_slots[i] = slot;
+  }
+  users[static_cast<std::size_t>(slot)] = users.back();
+  users.pop_back();
 }
 
 void ComputationGraph::add_output(NodeId id) {
@@ -56,11 +79,15 @@ void ComputationGraph::replace(NodeId from, NodeId to) {
                                  to_string(old_node.spec.shape), name(new_node.spec.dtype),
                                  to_string(new_node.spec.shape)));
   }
-  for (const NodeId user : old_node.users) {
-    std::vector<NodeId>& edges = nodes_[static_cast<std::size_t>(user)].inputs;
-    // One entry in users for each edge, so each pass over it moves one edge.
-    *std::find(edges.begin(), edges.end(), from) = to;
-    new_node.users.push_back(user);
+  for (std::size_t slot = 0; slot < old_node.users.size(); ++slot) {
+    const NodeId user = old_node.users[slot];
+    GraphNode& n = mutable_node(user);
+    for (std::size_t edge = 0; edge < n.inputs.size(); ++edge) {
+      if (n.inputs[edge] != from || n.use_slots[edge] != static_cast<std::int32_t>(slot)) continue;
+      n.inputs[edge] = to;
+      add_use(user, edge);
+      break;
+    }
   }
   old_node.users.clear();
   if (old_node.output_uses > 0) {
@@ -79,14 +106,12 @@ void ComputationGraph::remove_if_unused(NodeId id) {
     if (n.dead || n.is_input() || !n.users.empty() || n.output_uses > 0) continue;
     n.dead = true;
     --live_;
-    for (const NodeId input : n.inputs) {
-      std::vector<NodeId>& users = nodes_[static_cast<std::size_t>(input)].users;
-      // Last edge first: graphs are mostly taken down from the end.
-      const auto it = std::find(users.rbegin(), users.rend(), candidate);
-      users.erase(std::prev(it.base()));
-      candidates.push_back(input);
+    for (std::size_t edge = 0; edge < n.inputs.size(); ++edge) {
+      remove_use(candidate, edge);
+      candidates.push_back(n.inputs[edge]);
     }
     n.inputs.clear();
+    n.use_slots.clear();
   }
 }
 
@@ -139,7 +164,10 @@ void ComputationGraph::compact() {
   };
   for (GraphNode& n : nodes_) {
     renumber(n.inputs);
-    renumber(n.users);
+    n.users.clear();
+  }
+  for (NodeId id = 0; id < size(); ++id) {
+    for (std::size_t edge = 0; edge < node(id).inputs.size(); ++edge) add_use(id, edge);
   }
   renumber(inputs_);
   renumber(outputs_);

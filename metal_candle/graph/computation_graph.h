@@ -22,7 +22,9 @@ struct GraphNode {
   Operation operation;  // Meaningless for an input.
   TensorSpec spec;      // Of output 0 where there are several.
   std::vector<NodeId> inputs;
-  std::vector<NodeId> users;      // One entry a use; nodes that are dead are not in it.
+  std::vector<NodeId> users;  // One entry a use, in any order; dead nodes are not in it.
+  // Where in users of inputs[i] this use stands, so that one of very many uses is removed at once.
+  std::vector<std::int32_t> use_slots;
   std::int32_t input_index = -1;  // Which of inputs() this is, or -1 if an operation.
   std::int32_t output_uses = 0;   // How many times it is an output of the graph.
   bool dead = false;
@@ -82,6 +84,12 @@ class ComputationGraph {
   [[nodiscard]] std::string to_dot() const;
 
  private:
+  GraphNode& mutable_node(NodeId id) { return nodes_[static_cast<std::size_t>(id)]; }
+  /// Notes that input number `edge` of `user` is what it is.
+  void add_use(NodeId user, std::size_t edge);
+  /// Forgets it.
+  void remove_use(NodeId user, std::size_t edge);
+
   std::vector<GraphNode> nodes_;
   std::vector<NodeId> inputs_;
   std::vector<TensorLayout> input_layouts_;

@@ -70,6 +70,11 @@ class GraphTest : public ::testing::Test {
   /// Integers in [0, limit).
   Expr indices(const Shape& shape, std::int64_t limit);
   void output(Expr x) { graph_.add_output(x.id); }
+  /// Begins anew with an empty graph.
+  void reset() {
+    graph_ = ComputationGraph();
+    index_limits_.clear();
+  }
 
   /// Optimises, checks that the graph is well formed and computes what it did before, and returns
   /// the report.
