@@ -39,11 +39,13 @@ std::vector<Tensor> call_with_rule(const char* what, const TensorFunction& fn,
   }
   // Nobody can ask for a gradient later: a differentiation begins by calling its function.
   if (!is_differentiated || values.empty()) return values;
-  std::vector<const Tensor*> inputs;
-  for (const Tensor& value : values) inputs.push_back(&value);
-  for (const Tensor& argument : arguments) inputs.push_back(&argument);
-  const Tensor tuple = make(op::CustomGradient{static_cast<int>(values.size()), std::move(rule)},
-                            inputs, values[0].spec());
+  std::vector<Node*> inputs;
+  for (const Tensor& value : values) inputs.push_back(value.node().get());
+  for (const Tensor& argument : arguments) inputs.push_back(argument.node().get());
+  // Not through make_node(), which in eager mode would evaluate a tuple of one.
+  const Tensor tuple(
+      Node::make(op::CustomGradient{static_cast<int>(values.size()), std::move(rule)},
+                 values[0].spec(), values[0].device(), inputs));
   std::vector<Tensor> outputs;
   for (std::size_t i = 0; i < values.size(); ++i) {
     outputs.push_back(make(op::Pick{static_cast<int>(i)}, {&tuple}, values[i].spec()));

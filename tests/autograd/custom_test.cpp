@@ -36,6 +36,10 @@ TEST(CustomVjp, UsesTheRule) {
               ElementsAre(1, 1));
 }
 
+TEST(CustomVjp, WorksInEveryMode) {
+  testing::check_executed({"clipped", {testing::uniform({3, 4})}, clipped_gradient()});
+}
+
 TEST(CustomVjp, GivesZerosForOutputsThatAreNotUsed) {
   const TensorFunction fn = custom_vjp(
       [](const std::vector<Tensor>& x) {
@@ -96,6 +100,7 @@ std::vector<testing::HostTensor> layer_arguments() {
 TEST(Checkpoint, HasTheGradientsOfTheFunction) {
   testing::check_first_order({"checkpoint", layer_arguments(), checkpoint(layer)});
   testing::check_second_order({"checkpoint", layer_arguments(), checkpoint(layer)});
+  testing::check_executed({"checkpoint", layer_arguments(), checkpoint(layer)});
   testing::check_first_order({"nested", layer_arguments(), checkpoint(checkpoint(layer))});
 }
 

@@ -9,6 +9,7 @@
 #include <random>
 
 #include "metal_candle/autograd/grad.h"
+#include "metal_candle/execute/mode.h"
 #include "tests/support/reference_interpreter.h"
 
 namespace metal_candle::testing {
@@ -134,6 +135,34 @@ void check_first_order(const GradientCase& c) {
     EXPECT_TRUE(
         all_close(gradients_of(c.fn, arguments, only, cotangents)[i], together[i], {1e-12, 1e-12}))
         << c.name << ": gradient of argument " << i << " alone";
+  }
+}
+
+void check_executed(const GradientCase& c) {
+  const std::vector<Tensor> arguments = to_tensors(c.arguments);
+  const std::vector<bool> wanted = floating(arguments);
+  const std::vector<Tensor> cotangents = cotangents_of(c.fn(arguments));
+  const auto build = [&] {
+    const auto found = detail::vjp_of_tensors(c.fn, arguments, wanted, cotangents);
+    std::vector<Tensor> tensors = found.outputs;
+    for (const Tensor& gradient : found.gradients) {
+      if (!gradient.empty()) tensors.push_back(gradient);
+    }
+    return tensors;
+  };
+  const std::vector<HostTensor> expected = interpret(build());
+  for (const ExecutionMode mode :
+       {ExecutionMode::kAsync, ExecutionMode::kSync, ExecutionMode::kEager}) {
+    const ScopedExecutionMode scoped(mode);
+    const std::vector<Tensor> tensors = build();
+    detail::evaluate_and_wait(tensors);
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      // Rounding once an operation, over chains of a few dozen.
+      const bool narrow = tensors[i].dtype() != DType::kF32;
+      const Tolerance tolerance = narrow ? Tolerance{2e-2, 2e-2} : Tolerance{1e-4, 2e-5};
+      EXPECT_TRUE(all_close(read_evaluated(tensors[i]), expected[i], tolerance))
+          << c.name << ": tensor " << i << " of outputs and gradients, " << name(mode);
+    }
   }
 }
 

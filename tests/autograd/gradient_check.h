@@ -49,7 +49,9 @@ TensorFunction of_tensors(Fn fn) {
 /// The gradient of sum(output * cotangent), cotangents random, against differences; each floating
 /// argument differentiated alone against all of them together.
 void check_first_order(const GradientCase& c);
-/// The same for the gradient itself, as a function of the arguments and cotangents.
+/// Outputs and gradients, evaluated as users do in every execution mode, against the interpreter.
+void check_executed(const GradientCase& c);
+/// As check_first_order(), for the gradient itself, as a function of the arguments and cotangents.
 void check_second_order(const GradientCase& c);
 
 }  // namespace metal_candle::testing

@@ -11,6 +11,7 @@ namespace {
 
 class Gradient : public ::testing::TestWithParam<GradientCase> {};
 TEST_P(Gradient, FirstOrder) { check_first_order(GetParam()); }
+TEST_P(Gradient, Executed) { check_executed(GetParam()); }
 TEST_P(Gradient, SecondOrder) {
   if (!GetParam().second_order) GTEST_SKIP() << "not claimed";
   check_second_order(GetParam());

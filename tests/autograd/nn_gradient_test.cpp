@@ -12,6 +12,7 @@ namespace {
 
 class NnGradient : public ::testing::TestWithParam<GradientCase> {};
 TEST_P(NnGradient, FirstOrder) { check_first_order(GetParam()); }
+TEST_P(NnGradient, Executed) { check_executed(GetParam()); }
 TEST_P(NnGradient, SecondOrder) {
   if (!GetParam().second_order) GTEST_SKIP() << "not claimed";
   check_second_order(GetParam());
