@@ -33,7 +33,7 @@ std::int64_t column_block(std::int64_t n, std::int64_t parts, std::int64_t low, 
 
 Blocks choose_blocks(const Product& p) {
   if (p.m * p.n * std::max<std::int64_t>(p.k, 1) <= kSerialWork) return {p.m, p.n};
-  if (p.m <= kSmallGemmRows) return {p.m, column_block(p.n, 16, 64, 2048)};
+  if (p.m <= kSmallGemmRows) return {p.m, column_block(p.n, 8, 64, 2048)};
   const bool takes = p.n >= 64 && p.k >= 64 && p.a.dtype == p.b.dtype &&
                      onednn_takes(p.a, p.m, p.k) && onednn_takes(p.b, p.k, p.n);
   if (takes && p.a.dtype == DType::kF32 && p.m >= kOneDnnRows) {
@@ -83,10 +83,49 @@ void compute_block(const Product& p, const Blocks& blocks, std::int64_t row, std
   if (!is_plain(p)) finish_block(p, row, column, rows, columns, c, ldc);
 }
 
+// ---- One row, and a weight that lies in rows ----------------------------------------------------
+
+// Such a weight is best read from its beginning to its end, so threads share its rows, not its
+// columns, and their sums are added up in order.
+constexpr std::int64_t kSplitRows = 2;
+
+std::int64_t choose_splits(const Product& p) {
+  const bool suits =
+      p.m <= kSplitRows && p.b.column_stride == 1 && p.n >= 1024 && p.rank == 0 && !p.accumulate;
+  // At least 2 MiB of f32 each.
+  return suits ? std::min<std::int64_t>(p.n * p.k / (std::int64_t{1} << 19), 8) : 1;
+}
+
+void run_split(const Product& p, std::int64_t splits) {
+  Workspace workspace;
+  const std::int64_t depth = round_up((p.k + splits - 1) / splits, 8);
+  float* const sums = workspace.take<float>(splits * p.m * p.n);
+  parallel_for(splits, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t s = begin; s < end; ++s) {
+      const std::int64_t first = std::min(s * depth, p.k), last = std::min(first + depth, p.k);
+      gemm_block(p.a.block(0, first), p.b.block(first, 0), p.m, p.n, last - first,
+                 sums + s * p.m * p.n, p.n, false);
+    }
+  });
+  constexpr std::int64_t kColumns = 1024;
+  parallel_for(p.n, kColumns, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t s = 1; s < splits; ++s) {
+      for (std::int64_t i = 0; i < p.m; ++i) {
+        float* const total = sums + i * p.n;
+        const float* const part = sums + (s * p.m + i) * p.n;
+        for (std::int64_t j = begin; j < end; ++j) total[j] += part[j];
+      }
+    }
+    finish_block(p, 0, begin, p.m, end - begin, sums + begin, p.n);
+  });
+}
+
 }  // namespace
 
 void run_product(const Product& p) {
   if (p.m <= 0 || p.n <= 0) return;
+  const std::int64_t splits = choose_splits(p);
+  if (splits > 1) return run_split(p, splits);
   const Blocks blocks = choose_blocks(p);
   const std::int64_t down = (p.m + blocks.rows - 1) / blocks.rows;
   const std::int64_t across = (p.n + blocks.columns - 1) / blocks.columns;
