@@ -245,7 +245,8 @@ bool RandomGraphBuilder::binary() {
     case 6:
       return give(minimum(x, y), std::max(A, B), std::max(e, f));
     case 7:
-      return give(x / (abs(y) + 1.0), A, e + (A + e) * (f + r * (B + 1)) + 2 * r * A);
+      return give(x / (abs(y) + 1.0), A,
+                  e + (A + e) * (f + unit(b->dtype()) * (B + 1)) + 2 * r * A);
     default:
       return random_.chance(50) ? give(logaddexp(x, y), std::max(A, B) + 0.7,
                                        std::max(e, f) + r * (std::max(A, B) + 1))
