@@ -23,8 +23,9 @@ namespace metal_candle {
 class PassRegistry {
  public:
   static PassRegistry& instance() {
-    static PassRegistry registry;
-    return registry;
+    // Never destroyed: other threads may be evaluating while the process exits.
+    static auto* registry = new PassRegistry;
+    return *registry;
   }
 
   void add(PassEntry entry) {
