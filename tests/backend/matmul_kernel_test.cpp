@@ -138,6 +138,7 @@ TEST(MatmulKernel, LargeEnoughForSeveralBlocks) {
   for (const DType dtype : kFloatingDTypes) {
     for (const bool transposed : {false, true}) {
       check(matrix_layout({1, 300}, dtype, false), matrix_layout({300, 2500}, dtype, transposed));
+      check(matrix_layout({2, 700}, dtype, false), matrix_layout({700, 2600}, dtype, transposed));
       check(matrix_layout({300, 530}, dtype, false), matrix_layout({530, 410}, dtype, transposed));
       check(matrix_layout({530, 70}, dtype, true), matrix_layout({70, 300}, dtype, transposed));
       check(matrix_layout({600, 64}, dtype, false), matrix_layout({64, 20}, dtype, transposed));
