@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 namespace metal_candle::bench {
 namespace {
@@ -52,13 +53,19 @@ Contestant timed(std::function<void()> fn, double batch_seconds) {
   fn();  // Planning and first touches are not what is measured.
   const double once = std::max(time_batch(fn, 1), 1e-9);
   const auto calls = std::max<std::int64_t>(1, static_cast<std::int64_t>(batch_seconds / once));
-  return [fn = std::move(fn), calls] { return time_batch(fn, calls); };
+  return [fn = std::move(fn), calls] {
+    fn();  // The caches are as the contestant before left them.
+    return time_batch(fn, calls);
+  };
 }
 
 std::vector<double> compete(const std::vector<Contestant>& contestants, int rounds) {
   std::vector<std::vector<double>> samples(contestants.size());
   for (int round = -1; round < rounds; ++round) {
     for (std::size_t i = 0; i < contestants.size(); ++i) {
+      // OpenMP's threads wait actively for a while after a call; they must not do so on the next
+      // one's cores.
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
       const double seconds = contestants[i]();
       if (round >= 0) samples[i].push_back(seconds);
     }

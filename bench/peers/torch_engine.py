@@ -67,6 +67,7 @@ for line in sys.stdin:
             fn()
             cases[key] = (fn, max(1, int(2e-3 / max(time.perf_counter() - start, 1e-9))))
         fn, calls = cases[key]
+        fn()
         start = time.perf_counter()
         for _ in range(calls):
             fn()
