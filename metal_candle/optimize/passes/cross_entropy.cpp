@@ -27,7 +27,7 @@ bool takes_one_a_row(const Match& m, const Var& taken, const Var& indices, const
 }
 
 /// The loss of cross_entropy(x, indices without their last axis), in the spec of the root.
-NodeId add_loss(ComputationGraph& graph, NodeId x, NodeId indices, const TensorSpec& spec) {
+NodeId add_loss(ComputationGraph& graph, NodeId x, NodeId indices, TensorSpec spec) {
   Shape rows = graph.node(indices).spec.shape;
   rows.erase(rows.rank() - 1);
   const NodeId targets = as_shape(graph, indices, rows);
