@@ -7,9 +7,10 @@ cd "$(dirname "$0")"
 
 usage() {
   cat <<'TEXT'
-usage: ./test.sh [--sanitize] [--fast] [--filter REGEX]
+usage: ./test.sh [--sanitize | --asan] [--fast] [--filter REGEX]
 
   --sanitize      build and test under ASan+UBSan and under TSan, not the release build
+  --asan          the same under ASan+UBSan alone
   --fast          only the bounded selection labelled "fast"
   --filter REGEX  only the ctest entries whose name matches, as in `ctest -R`
   --help          this text
@@ -24,6 +25,7 @@ filter=""
 while [ $# -gt 0 ]; do
   case "$1" in
     --sanitize) presets="asan tsan" ;;
+    --asan) presets="asan" ;;
     --fast) fast=yes ;;
     --filter)
       [ $# -ge 2 ] || { echo "--filter needs a regular expression" >&2; exit 2; }
