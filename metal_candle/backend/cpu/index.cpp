@@ -72,7 +72,7 @@ std::unique_ptr<Kernel> make_take(const KernelRequest& request, int axis) {
   const AxisView view(x.shape, axis);
   const TakePlan plan{view, num_elements(indices.shape),
                       Indices("take", indices.dtype, view.length), size_of(x.dtype)};
-  if (view.inner > 1) {
+  if (view.inner != 1) {
     return make_cpu_kernel(
         [plan](const KernelArguments& arguments) { take_rows(plan, arguments); });
   }
