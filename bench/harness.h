@@ -32,7 +32,8 @@ using Contestant = std::function<double()>;
 [[nodiscard]] Contestant timed(std::function<void()> fn, double batch_seconds = 2e-3);
 
 /// Median seconds of a call of each contestant, over `rounds` rounds in which they take turns. One
-/// round before that is thrown away.
+/// round before that is thrown away. Slow contests stop after ten seconds, but not before three
+/// rounds.
 [[nodiscard]] std::vector<double> compete(const std::vector<Contestant>& contestants,
                                           int rounds = 15);
 

@@ -67,7 +67,8 @@ for line in sys.stdin:
             fn()
             cases[key] = (fn, max(1, int(2e-3 / max(time.perf_counter() - start, 1e-9))))
         fn, calls = cases[key]
-        fn()
+        for _ in range(calls):
+            fn()
         start = time.perf_counter()
         for _ in range(calls):
             fn()
