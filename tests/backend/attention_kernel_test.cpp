@@ -6,13 +6,11 @@
 
 #include <limits>
 
+#include "interpreted_kernel.h"
 #include "kernel_harness.h"
-#include "tests/support/reference_interpreter.h"
 
 namespace metal_candle::backend::cpu::testing {
 namespace {
-
-using metal_candle::testing::HostTensor;
 
 enum class Mask { kNone, kBool, kFloat, kRow };
 
@@ -24,27 +22,6 @@ struct Case {
   Mask mask = Mask::kNone;
   std::vector<std::int64_t> key_length;  // None, one, or one a batch.
 };
-
-HostTensor to_host(const Operand& operand) {
-  HostTensor host(TensorSpec{operand.shape(), operand.layout().dtype});
-  for (std::int64_t i = 0; i < operand.size(); ++i) {
-    if (host.is_real()) {
-      host.r(i) = operand.get(i);
-    } else {
-      host.n(i) = static_cast<std::int64_t>(operand.get(i));
-    }
-  }
-  return host;
-}
-
-std::vector<HostTensor> interpret(const Operation& operation, const std::vector<Operand>& inputs,
-                                  const TensorSpec& spec) {
-  std::vector<HostTensor> hosts;
-  for (const Operand& input : inputs) hosts.push_back(to_host(input));
-  std::vector<const HostTensor*> pointers;
-  for (const HostTensor& host : hosts) pointers.push_back(&host);
-  return metal_candle::testing::interpret_operation(operation, pointers, spec);
-}
 
 // Heads between positions, as a projection leaves them.
 TensorLayout heads_last(const Shape& s, DType dtype) {
