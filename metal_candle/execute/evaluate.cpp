@@ -118,8 +118,7 @@ std::vector<bool> donatable_leaves(const Trace& trace, std::span<Node* const> cl
     const Node* node = entries[i].node;
     const bool claimed_output =
         is_output[i] != 0 && std::find(claimed.begin(), claimed.end(), node) != claimed.end();
-    const bool reachable =
-        entries[i].aliased || (!claimed_output && node->use_count() != edges_in[i]);
+    const bool reachable = !claimed_output && node->use_count() != edges_in[i];
     if (entries[i].leaf >= 0) {
       donatable[static_cast<std::size_t>(entries[i].leaf)] =
           !reachable && is_output[i] == 0 && kept[i] == 0 &&

@@ -135,9 +135,9 @@ void Trace::visit(Node* root) {
                         static_cast<std::int32_t>(leaves_.size())});
     leaves_.push_back(node);
   };
-  const auto insert_alias = [&](const Node* node, std::int32_t target) {
-    map.insert(node, target);
-    entries_[static_cast<std::size_t>(target)].aliased = true;
+  const auto insert_alias = [&](const Node* node, std::int32_t entry) {
+    map.insert(node, entry);
+    aliases_.push_back({node, entry});
   };
   enter(root);
   while (!stack.empty()) {
@@ -159,7 +159,6 @@ void Trace::visit(Node* root) {
           const std::int32_t found = map.find(target);
           if (found != NodeMap::kAbsent) {
             insert_alias(node, found);
-            aliases_.push_back({node, found});
             stack.pop_back();
           } else {
             frame.next_input = 1;
@@ -175,9 +174,7 @@ void Trace::visit(Node* root) {
       continue;
     }
     if (const Node* target = alias_target(node)) {
-      const std::int32_t found = map.find(target);
-      map.insert(node, found);
-      aliases_.push_back({node, found});
+      insert_alias(node, map.find(target));
     } else {
       map.insert(node, static_cast<std::int32_t>(entries_.size()));
       entries_.push_back({node, static_cast<std::int32_t>(edges_.size()), -1});

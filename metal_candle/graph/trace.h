@@ -31,8 +31,6 @@ class Trace {
     const Node* node;
     std::int32_t first_edge;  // Into edges(); the next entry's first_edge ends it.
     std::int32_t leaf;        // Which leaf this is, or -1 if an operation.
-    bool aliased =
-        false;  // Also reached through nodes that do not appear, so edges() are not all its uses.
   };
   [[nodiscard]] std::span<const Entry> entries() const { return entries_; }
   /// Input numbers of entry i.
