@@ -13,6 +13,7 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", "metal-candle " METAL_CANDLE_VERSION);
   app.require_subcommand(1);
   metal_candle::cli::add_bench_command(app);
+  metal_candle::cli::add_info_command(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -148,11 +148,20 @@ struct QueueStatistics {
   std::uint64_t full_waits = 0;  // Commits that had to wait because max_pending were in flight.
 };
 
+/// What a backend runs on and with, for people.
+struct BackendDescription {
+  std::string device;                  // "AMD EPYC".
+  std::string instructions;            // The instruction set that kernels use: "AVX3_ZEN4".
+  int threads = 1;                     // That one operation may use.
+  std::vector<std::string> libraries;  // With versions: "oneDNN 2.6.3".
+};
+
 /// A device that can compute. One instance a device, alive until the process ends. Thread safe.
 class Backend {
  public:
   virtual ~Backend() = default;
   [[nodiscard]] virtual Device device() const = 0;
+  [[nodiscard]] virtual BackendDescription describe() const = 0;
 
   /// Uninitialised memory. Throws OutOfMemoryError with the bytes asked for, in use and the limit.
   virtual BufferPtr allocate(std::size_t bytes) = 0;

@@ -46,6 +46,8 @@ INSTANTIATE_TEST_SUITE_P(
                       Edge{"metal_candle/io/a.cpp", "metal_candle/graph/b.h"},
                       Edge{"metal_candle/models/a.cpp", "metal_candle/io/b.h"},
                       Edge{"metal_candle/train/a.cpp", "metal_candle/models/b.h"},
+                      Edge{"metal_candle/train/a.cpp", "metal_candle/lora/b.h"},
+                      Edge{"metal_candle/generate/a.cpp", "metal_candle/lora/b.h"},
                       Edge{"metal_candle/metal_candle.h", "metal_candle/embed/b.h"},
                       Edge{"cli/a.cpp", "metal_candle/metal_candle.h"},
                       Edge{"cli/a.cpp", "bench/b.h"}));
@@ -68,6 +70,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Edge{"metal_candle/execute/a.cpp", "metal_candle/backend/cpu/b.h"},
                       Edge{"metal_candle/execute/a.cpp", "metal_candle/io/b.h"},
                       Edge{"metal_candle/lora/a.cpp", "metal_candle/train/b.h"},
+                      Edge{"metal_candle/train/a.cpp", "metal_candle/generate/b.h"},
                       Edge{"metal_candle/nn/a.cpp", "metal_candle/metal_candle.h"},
                       Edge{"metal_candle/metal_candle.h", "metal_candle/backend/cpu/b.h"},
                       Edge{"metal_candle/graph/a.cpp", "metal_candle/misc/b.h"},

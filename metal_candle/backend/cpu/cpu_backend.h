@@ -18,6 +18,7 @@ class CpuBackend final : public Backend {
   static constexpr int kNumQueues = 4;
 
   [[nodiscard]] Device device() const override { return Device::cpu(); }
+  [[nodiscard]] BackendDescription describe() const override;
   BufferPtr allocate(std::size_t bytes) override { return allocator_.allocate(bytes); }
   [[nodiscard]] MemoryStatistics memory() const override { return allocator_.statistics(); }
   void reset_peak_memory() override { allocator_.reset_peak(); }
