@@ -18,6 +18,7 @@
 #include "metal_candle/graph/computation_graph.h"
 #include "metal_candle/graph/ops.h"
 #include "metal_candle/graph/tensor.h"
+#include "metal_candle/io/safetensors.h"
 #include "metal_candle/optimize/fusion_pass.h"
 #include "metal_candle/optimize/graph_optimizer.h"
 #include "metal_candle/optimize/pass_registry.h"
