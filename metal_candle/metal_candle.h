@@ -19,6 +19,7 @@
 #include "metal_candle/graph/computation_graph.h"
 #include "metal_candle/graph/ops.h"
 #include "metal_candle/graph/tensor.h"
+#include "metal_candle/io/safetensors.h"
 #include "metal_candle/lora/lora.h"
 #include "metal_candle/models/decoder.h"
 #include "metal_candle/optimize/fusion_pass.h"

@@ -25,7 +25,8 @@ namespace metal_candle::backend {
 class Buffer : public RefCounted {
  public:
   Buffer(void* contents, std::size_t size) : contents_(contents), size_(size) {}
-  /// The address in host memory, or null where the host cannot see it. 64-byte aligned.
+  /// The address in host memory, or null where the host cannot see it. 64-byte aligned, unless
+  /// borrowed.
   [[nodiscard]] void* contents() const { return contents_; }
   /// Usable bytes, at least what was asked for.
   [[nodiscard]] std::size_t size() const { return size_; }
@@ -165,6 +166,9 @@ class Backend {
 
   /// Uninitialised memory. Throws OutOfMemoryError with the bytes asked for, in use and the limit.
   virtual BufferPtr allocate(std::size_t bytes) = 0;
+  /// A buffer that is only ever read: the host memory itself where the device can read it, else a
+  /// copy. `owner` lives as long as the buffer needs the memory, which memory() does not count.
+  virtual BufferPtr borrow(std::span<const std::byte> bytes, std::shared_ptr<const void> owner) = 0;
   [[nodiscard]] virtual MemoryStatistics memory() const = 0;
   virtual void reset_peak_memory() = 0;
   virtual void set_memory_limit(std::size_t bytes) = 0;

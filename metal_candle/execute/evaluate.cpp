@@ -122,7 +122,7 @@ std::vector<bool> donatable_leaves(const Trace& trace, std::span<Node* const> cl
     if (entries[i].leaf >= 0) {
       donatable[static_cast<std::size_t>(entries[i].leaf)] =
           !reachable && is_output[i] == 0 && kept[i] == 0 &&
-          node->value().storage->use_count() == 1;
+          node->value().storage->use_count() == 1 && !node->value().storage->borrowed();
       continue;
     }
     if (reachable || kept[i] != 0 || node->gradient_scope()) {
@@ -337,6 +337,13 @@ StoragePtr detail::allocate_storage(Device device, std::size_t bytes) {
   backend::BufferPtr buffer = backend::backend_for(device).allocate(bytes);
   void* contents = buffer->contents();
   return make_intrusive<Storage>(device, buffer, contents, nullptr);
+}
+
+StoragePtr detail::borrow_storage(Device device, std::span<const std::byte> bytes,
+                                  std::shared_ptr<const void> owner) {
+  const backend::BufferPtr buffer = backend::backend_for(device).borrow(bytes, std::move(owner));
+  return make_intrusive<Storage>(device, buffer, buffer->contents(), nullptr,
+                                 Storage::Ownership::kBorrowed);
 }
 
 void detail::evaluate_and_wait(std::span<const Tensor> outputs) { eval(outputs); }

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <mutex>
@@ -42,10 +43,16 @@ using CompletionPtr = IntrusivePtr<Completion>;
 /// Memory of a device that holds one or more tensors.
 class Storage : public RefCounted {
  public:
+  /// Whose memory it is: kOurs may be given to another tensor when nothing reads it any more;
+  /// kBorrowed (a mapped file, a user's array) is only ever read.
+  enum class Ownership : std::uint8_t { kOurs, kBorrowed };
+
   /// `buffer` keeps the memory alive (a backend::Buffer); `contents` is its host address or null;
   /// `completion` is null when the memory is already filled.
-  Storage(Device device, IntrusivePtr<RefCounted> buffer, void* contents, CompletionPtr completion)
+  Storage(Device device, IntrusivePtr<RefCounted> buffer, void* contents, CompletionPtr completion,
+          Ownership ownership = Ownership::kOurs)
       : device_(device),
+        ownership_(ownership),
         buffer_(std::move(buffer)),
         contents_(contents),
         completion_(std::move(completion)) {}
@@ -56,9 +63,11 @@ class Storage : public RefCounted {
   [[nodiscard]] void* contents() const { return contents_; }
   [[nodiscard]] const CompletionPtr& completion() const { return completion_; }
   [[nodiscard]] bool ready() const { return !completion_ || completion_->ready(); }
+  [[nodiscard]] bool borrowed() const { return ownership_ == Ownership::kBorrowed; }
 
  private:
   Device device_;
+  Ownership ownership_;
   IntrusivePtr<RefCounted> buffer_;
   void* contents_;
   CompletionPtr completion_;

@@ -4,8 +4,10 @@
 #pragma once
 
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -153,6 +155,8 @@ Tensor make_leaf_from_host(const void* data, const TensorSpec& spec, Device devi
 
 // Implemented by execute/, which this layer does not include.
 StoragePtr allocate_storage(Device device, std::size_t bytes);
+StoragePtr borrow_storage(Device device, std::span<const std::byte> bytes,
+                          std::shared_ptr<const void> owner);
 void evaluate_and_wait(std::span<const Tensor> outputs);
 void evaluate_eagerly(const Tensor& tensor);
 /// Whether the calling thread builds in ExecutionMode::Eager.

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "metal_candle/core/error.h"
 
@@ -129,6 +130,20 @@ InputLayout CpuBackend::input_layout(const Operation& operation, int input) cons
           },
       },
       operation);
+}
+
+BufferPtr CpuBackend::borrow(std::span<const std::byte> bytes, std::shared_ptr<const void> owner) {
+  class BorrowedBuffer final : public Buffer {
+   public:
+    BorrowedBuffer(std::span<const std::byte> borrowed, std::shared_ptr<const void> owner)
+        // Its storage says that nobody writes to it.
+        : Buffer(const_cast<std::byte*>(borrowed.data()), borrowed.size()),
+          owner_(std::move(owner)) {}
+
+   private:
+    std::shared_ptr<const void> owner_;
+  };
+  return BufferPtr(new BorrowedBuffer(bytes, std::move(owner)));
 }
 
 bool CpuBackend::can_run_in_place(const Operation& operation, int input) const {

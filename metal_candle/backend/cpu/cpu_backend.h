@@ -20,6 +20,7 @@ class CpuBackend final : public Backend {
   [[nodiscard]] Device device() const override { return Device::cpu(); }
   [[nodiscard]] BackendDescription describe() const override;
   BufferPtr allocate(std::size_t bytes) override { return allocator_.allocate(bytes); }
+  BufferPtr borrow(std::span<const std::byte> bytes, std::shared_ptr<const void> owner) override;
   [[nodiscard]] MemoryStatistics memory() const override { return allocator_.statistics(); }
   void reset_peak_memory() override { allocator_.reset_peak(); }
   void set_memory_limit(std::size_t bytes) override { allocator_.set_limit(bytes); }

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <utility>
 
 #include "metal_candle/core/error.h"
 #include "metal_candle/graph/ops/build.h"
@@ -103,6 +104,22 @@ Tensor eye(std::int64_t rows, std::optional<std::int64_t> columns, std::int64_t 
   const Tensor row = arange(diagonal, rows + diagonal, std::int64_t{1}, DType::kI64, device);
   const Tensor column = arange(std::int64_t{0}, width, std::int64_t{1}, DType::kI64, device);
   return astype(expand_dims(row, 1) == column, dtype);
+}
+
+Tensor from_blob(std::span<const std::byte> bytes, const TensorSpec& spec,
+                 std::shared_ptr<const void> owner, Device device) {
+  if (bytes.size() != spec.bytes()) {
+    throw ShapeError(fmt::format("from_blob: {}{} takes {} bytes, not {}", name(spec.dtype),
+                                 to_string(spec.shape), spec.bytes(), bytes.size()));
+  }
+  if (reinterpret_cast<std::uintptr_t>(bytes.data()) % size_of(spec.dtype) != 0) {
+    throw Error(fmt::format("from_blob: the memory is not aligned to {} bytes, as {} must be",
+                            size_of(spec.dtype), name(spec.dtype)));
+  }
+  Value value;
+  value.storage = detail::borrow_storage(device, bytes, std::move(owner));
+  value.strides = contiguous_strides(spec.shape);
+  return Tensor(Node::make_leaf(spec, std::move(value)));
 }
 
 }  // namespace metal_candle

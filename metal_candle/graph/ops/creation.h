@@ -1,12 +1,15 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// Tensors from nothing. All but eye() and linspace() are one lazy node without memory of its own
-// until evaluated; their contents are attributes of the graph (see Tensor(value) for a value that
-// changes from step to step).
+// Tensors from nothing. All but eye(), linspace() and from_blob() are one lazy node without memory
+// of its own until evaluated; their contents are attributes of the graph (see Tensor(value) for a
+// value that changes from step to step).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
+#include <span>
 
 #include "metal_candle/graph/tensor.h"
 
@@ -79,5 +82,12 @@ template <ScalarValue T>
 [[nodiscard]] Tensor eye(std::int64_t rows, std::optional<std::int64_t> columns = {},
                          std::int64_t diagonal = 0, DType dtype = DType::kF32,
                          Device device = Device::cpu());
+
+/// A tensor in memory of yours, without a copy (where the device reads host memory): row-major
+/// elements, which are never written to and must not change while any tensor reads them. `owner`
+/// is held as long as that; null promises that the memory outlives them all. Throws ShapeError
+/// unless there are as many bytes as the spec says, Error when they are not aligned for its dtype.
+[[nodiscard]] Tensor from_blob(std::span<const std::byte> bytes, const TensorSpec& spec,
+                               std::shared_ptr<const void> owner, Device device = Device::cpu());
 
 }  // namespace metal_candle
