@@ -10,7 +10,7 @@ packages="
   ccache cmake g++ ninja-build
   libdnnl-dev ocl-icd-opencl-dev
   libhwy-dev libfmt-dev
-  libcli11-dev nlohmann-json3-dev
+  libcli11-dev nlohmann-json3-dev libyaml-cpp-dev
   libgtest-dev libgmock-dev"
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
