@@ -2,7 +2,7 @@
 # Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 """Writes tests/fixtures/*.safetensors: what NumPy and PyTorch say every operation gives.
 
-Needs NumPy and PyTorch. The output depends on nothing but these scripts: run it again after a change
+Needs NumPy and PyTorch, and safetensors for the family from_python. The output depends on nothing but these scripts: run it again after a change
 and commit what it wrote.
 
     python3 scripts/make_fixtures.py [FAMILY...]
@@ -11,10 +11,12 @@ and commit what it wrote.
 import pathlib
 import sys
 
-from fixtures import elementwise, gradients, index, layout, linalg, nn, random_numbers, reduce
+from fixtures import elementwise, gradients, index, layout, linalg, nn, random_numbers, reduce, \
+    safetensors_file
 
 FAMILIES = {
     "elementwise": elementwise.write,
+    "from_python": safetensors_file.write,
     "gradients": gradients.write,
     "index": index.write,
     "layout": layout.write,

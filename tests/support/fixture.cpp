@@ -1,17 +1,16 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// A safetensors file is the length of its header, the header (JSON), and the tensors' bytes.
+// Cases are JSON in the file's metadata, and name its tensors.
 #include "tests/support/fixture.h"
 
 #include <fmt/format.h>
 
-#include <cstring>
-#include <fstream>
-#include <iterator>
 #include <map>
 #include <mutex>
 
+#include "metal_candle/core/error.h"
 #include "metal_candle/graph/ops.h"
+#include "metal_candle/io/safetensors.h"
 
 namespace metal_candle::testing {
 namespace {
@@ -24,22 +23,11 @@ Dims to_dims(const json& list) {
 
 class Reader {
  public:
-  explicit Reader(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    if (!file) throw IoError("cannot open " + path);
-    bytes_.assign(std::istreambuf_iterator<char>(file), {});
-    std::uint64_t length = 0;
-    if (bytes_.size() < sizeof(length)) throw FormatError(path + ": too short");
-    std::memcpy(&length, bytes_.data(), sizeof(length));
-    begin_ = sizeof(length) + length;
-    header_ = json::parse(bytes_.begin() + sizeof(length),
-                          bytes_.begin() + static_cast<std::ptrdiff_t>(begin_));
-  }
+  explicit Reader(const std::string& path) : files_(TensorFiles::open(path)) {}
 
   std::vector<FixtureCase> cases() {
     std::vector<FixtureCase> all;
-    for (const json& entry :
-         json::parse(header_.at("__metadata__").at("cases").get<std::string>())) {
+    for (const json& entry : json::parse(files_.metadata().at("cases"))) {
       FixtureCase c;
       c.op = entry.at("op").get<std::string>();
       c.attributes = entry.value("attributes", json());
@@ -57,35 +45,24 @@ class Reader {
   }
 
  private:
-  Tensor tensor(const std::string& tensor_name) const {
-    const json& entry = header_.at(tensor_name);
-    const TensorSpec spec{to_dims(entry.at("shape")),
-                          parse_dtype(entry.at("dtype").get<std::string>())};
-    const auto begin = entry.at("data_offsets").at(0).get<std::size_t>();
-    const auto end = entry.at("data_offsets").at(1).get<std::size_t>();
-    if (end - begin != spec.bytes() || begin_ + end > bytes_.size()) {
-      throw FormatError("fixture tensor " + tensor_name + " does not fit its shape");
-    }
-    return detail::make_leaf_from_host(bytes_.data() + begin_ + begin, spec, Device::cpu());
-  }
-
   std::vector<FixtureOperand> operands(const json& list) {
     std::vector<FixtureOperand> all;
     for (const json& entry : list) {
-      all.push_back({tensor(entry.at("tensor").get<std::string>()), entry.value("views", json())});
+      all.push_back(
+          {files_.tensor(entry.at("tensor").get<std::string>()), entry.value("views", json())});
     }
     return all;
   }
 
   std::vector<HostTensor> values(const json& list) {
     std::vector<HostTensor> all;
-    for (const json& entry : list) all.push_back(read_evaluated(tensor(entry.get<std::string>())));
+    for (const json& entry : list) {
+      all.push_back(read_evaluated(files_.tensor(entry.get<std::string>())));
+    }
     return all;
   }
 
-  std::vector<char> bytes_;
-  std::size_t begin_ = 0;  // Of the tensors' bytes.
-  json header_;
+  TensorFiles files_;
 };
 
 }  // namespace
