@@ -47,7 +47,7 @@ OpTable linalg_ops() {
   ops["linear"] = {[](const FixtureCase&, const Tensors& in) {
                      return Tensors{linear(in[0], in[1], in.size() > 2 ? in[2] : Tensor())};
                    },
-                   kProduct, 8};
+                   kProduct};
   ops["addmm"] = {
       [](const FixtureCase& c, const Tensors& in) {
         return Tensors{addmm(in[0], in[1], in[2], c.get<float>("alpha"), c.get<float>("beta"))};

@@ -9,7 +9,6 @@
 #include <utility>
 
 #include "metal_candle/backend/cpu/cpu_backend.h"
-#include "metal_candle/backend/cpu/onednn.h"
 #include "metal_candle/core/error.h"
 
 namespace metal_candle::backend::cpu {
@@ -37,14 +36,10 @@ std::exception_ptr describe_error(const StepLabel& label) {
   }
 }
 
-// Work may be in flight when the process exits. Exit handlers run in the reverse order of
-// registration, so what kernels need must exist before this one is registered.
+// Work may be in flight when the process exits.
 void stop_workers_at_exit() {
   static std::once_flag once;
-  std::call_once(once, [] {
-    generate_sgemm_code();
-    std::atexit([] { cpu_backend_instance().stop(); });
-  });
+  std::call_once(once, [] { std::atexit([] { cpu_backend_instance().stop(); }); });
 }
 
 }  // namespace

@@ -4,15 +4,18 @@
 // of OpenMP threads is a property of the calling thread, which may be the user's.
 #include "metal_candle/backend/cpu/onednn.h"
 
-#include <vector>
-
 #include <omp.h>
-#include <dnnl.hpp>
+#include <pthread.h>
 
 #include <array>
+#include <cstdlib>
+#include <dnnl.hpp>
 #include <map>
+#include <mutex>
 #include <string>
+#include <vector>
 
+#include "metal_candle/backend/cpu/exit_gate.h"
 #include "metal_candle/core/error.h"
 
 namespace metal_candle::backend::cpu {
@@ -70,10 +73,8 @@ const PreparedProduct& prepared_product(const ProductKey& key) {
   return prepared.try_emplace(key, key).first->second;
 }
 
-}  // namespace
-
-void onednn_sgemm(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n, std::int64_t k,
-                  float* c, std::int64_t ldc, bool accumulate) {
+void sgemm(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n, std::int64_t k,
+           float* c, std::int64_t ldc, bool accumulate) {
   const SingleThreaded guard;
   const dnnl_status_t status = dnnl_sgemm(transposition(a), transposition(b), m, n, k, 1.0f,
                                           static_cast<const float*>(a.data), leading_dimension(a),
@@ -86,31 +87,8 @@ void onednn_sgemm(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t
   }
 }
 
-void generate_sgemm_code() {
-  // A narrow and a wide product: oneDNN has one kind of kernel for each, and makes all of a kind at
-  // once.
-  for (const std::int64_t size : {std::int64_t{16}, std::int64_t{320}}) {
-    const auto count = static_cast<std::size_t>(size * size);
-    const std::vector<float> zeros(count, 0.0f);
-    std::vector<float> product(count);
-    for (const bool transposed : {false, true}) {
-      const Matrix matrix{zeros.data(), DType::kF32, transposed ? 1 : size, transposed ? size : 1};
-      onednn_sgemm(matrix, matrix, size, size, size, product.data(), size, false);
-    }
-  }
-}
-
-bool has_bf16_products() {
-  static const bool has = [] {
-    const auto bits = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
-    const auto needed = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);
-    return (bits & needed) == needed;
-  }();
-  return has;
-}
-
-void onednn_bf16_gemm(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n,
-                      std::int64_t k, float* c, std::int64_t ldc) {
+void bf16_gemm(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n, std::int64_t k,
+               float* c, std::int64_t ldc) {
   const SingleThreaded guard;
   try {
     const PreparedProduct& product = prepared_product(
@@ -128,6 +106,95 @@ void onednn_bf16_gemm(const Matrix& a, const Matrix& b, std::int64_t m, std::int
                       std::to_string(k) + "] @ [" + std::to_string(k) + ", " + std::to_string(n) +
                       "] failed: " + error.what());
   }
+}
+
+// oneDNN generates code on first use, and all of a kind at once. A narrow and a wide product have
+// a kind each.
+void generate_code() {
+  for (const std::int64_t size : {std::int64_t{16}, std::int64_t{320}}) {
+    const auto count = static_cast<std::size_t>(size * size);
+    const std::vector<float> zeros(count, 0.0f);
+    std::vector<float> product(count);
+    for (const bool transposed : {false, true}) {
+      const Matrix matrix{zeros.data(), DType::kF32, transposed ? 1 : size, transposed ? size : 1};
+      sgemm(matrix, matrix, size, size, size, product.data(), size, false);
+    }
+  }
+  if (!has_bf16_products()) return;
+  constexpr std::int64_t kSize = 64;
+  const std::vector<std::uint16_t> zeros(std::size_t{kSize} * kSize, 0);
+  std::vector<float> product(zeros.size());
+  const Matrix matrix{zeros.data(), DType::kBF16, kSize, 1};
+  bf16_gemm(matrix, matrix, kSize, kSize, kSize, product.data(), kSize);
+}
+
+constinit ExitGate gate;
+
+// exit() destroys the thread-local objects of its caller before it calls any handler. So where the
+// main thread exits, the gate is shut before anything else ends, even if code is being generated
+// just then. Where another thread exits, a handler shuts it: they run in the reverse order of
+// registration, so it must be registered after what oneDNN destroys.
+[[maybe_unused]] const bool main_thread_shuts_gate = [] {
+  if (!is_main_thread()) return false;
+  thread_local const GateShutter shutter{gate};
+  return &shutter.gate == &gate;
+}();
+
+void generate_code_once() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    generate_code();
+    std::atexit([] { gate.shut(); });
+    pthread_atfork(nullptr, nullptr, [] { gate.forget_others(); });
+  });
+}
+
+// A call into oneDNN, unless it is too late for one.
+class Call {
+ public:
+  Call() : is_allowed_(gate.enter()) {
+    if (!is_allowed_) return;
+    try {
+      generate_code_once();
+    } catch (...) {
+      gate.leave();
+      throw;
+    }
+  }
+  ~Call() {
+    if (is_allowed_) gate.leave();
+  }
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+  [[nodiscard]] bool is_allowed() const { return is_allowed_; }
+
+ private:
+  const bool is_allowed_;
+};
+
+}  // namespace
+
+void onednn_sgemm(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n, std::int64_t k,
+                  float* c, std::int64_t ldc, bool accumulate) {
+  const Call call;
+  if (!call.is_allowed()) return gemm_block(a, b, m, n, k, c, ldc, accumulate);
+  sgemm(a, b, m, n, k, c, ldc, accumulate);
+}
+
+void onednn_bf16_gemm(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n,
+                      std::int64_t k, float* c, std::int64_t ldc) {
+  const Call call;
+  if (!call.is_allowed()) return gemm_block(a, b, m, n, k, c, ldc, false);
+  bf16_gemm(a, b, m, n, k, c, ldc);
+}
+
+bool has_bf16_products() {
+  static const bool has = [] {
+    const auto bits = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
+    const auto needed = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);
+    return (bits & needed) == needed;
+  }();
+  return has;
 }
 
 }  // namespace metal_candle::backend::cpu

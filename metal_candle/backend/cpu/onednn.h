@@ -1,6 +1,7 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// The matrix products that oneDNN computes for us, each on the calling thread alone.
+// The matrix products that oneDNN computes for us, each on the calling thread alone. Once the
+// process has begun to exit, gemm_block() computes them instead.
 #pragma once
 
 #include <cstdint>
@@ -21,11 +22,6 @@ namespace metal_candle::backend::cpu {
 /// settings are as they were.
 void onednn_sgemm(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n, std::int64_t k,
                   float* c, std::int64_t ldc, bool accumulate);
-
-/// Has oneDNN generate the code that onednn_sgemm() runs. Otherwise that happens on first use; but
-/// what exists when an exit handler is registered outlives that handler, which matters to threads
-/// that it stops.
-void generate_sgemm_code();
 
 /// Whether this processor multiplies bf16 in hardware that oneDNN uses.
 [[nodiscard]] bool has_bf16_products();

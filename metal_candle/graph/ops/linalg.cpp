@@ -84,14 +84,19 @@ Tensor dot(const Tensor& a, const Tensor& b) {
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   require_product("linear", x, weight);
-  const Tensor product = matmul(x, weight);
-  if (bias.empty()) return product;
-  if (bias.rank() != 1 || product.rank() == 0 || bias.shape()[0] != product.shape().back()) {
+  if (bias.empty()) return matmul(x, weight);
+  const bool has_columns = weight.rank() > 1;
+  if (bias.rank() != 1 || !has_columns || bias.shape()[0] != weight.shape().back()) {
     throw ShapeError(fmt::format("linear: a bias of {} does not fit {} @ {}",
                                  to_string(bias.shape()), to_string(x.shape()),
                                  to_string(weight.shape())));
   }
-  return product + bias;
+  const DType dtype = x.dtype();
+  if (!is_floating(dtype) || weight.dtype() != dtype || bias.dtype() != dtype) {
+    return matmul(x, weight) + bias;
+  }
+  // One operation, which rounds f16 and bf16 once: after the bias.
+  return linear_epilogue(x, weight, {.bias = bias});
 }
 
 Tensor addmm(const Tensor& c, const Tensor& a, const Tensor& b, float alpha, float beta) {

@@ -21,7 +21,9 @@ namespace metal_candle {
 /// a [n], b [n] -> []. Throws ShapeError unless both are vectors of one length.
 [[nodiscard]] Tensor dot(const Tensor& a, const Tensor& b);
 
-/// x [..., in] @ weight [in, out] + bias [out]; no bias if empty.
+/// x [..., in] @ weight [..., in, out] + bias [out]; no bias if empty. Operands meet in promote();
+/// of one floating dtype, they are rounded once, after the bias. Throws ShapeError as matmul()
+/// does, and for a bias that does not fit.
 [[nodiscard]] Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
 
 /// beta * c + alpha * (a @ b); c broadcasts to the product.
