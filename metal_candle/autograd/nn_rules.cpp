@@ -86,7 +86,13 @@ void vjp_rule(const op::CrossEntropyBackward& operation, VjpContext& c) {
 }
 
 void vjp_rule(const op::LinearCrossEntropy& operation, VjpContext& c) {
-  if (!c.dy(1).empty()) return vjp_of_decomposition(operation, c);
+  if (!c.dy(1).empty() || !c.dy(2).empty()) return vjp_of_decomposition(operation, c);
+  if (!c.needs(1)) {
+    // The weight is frozen: the forward pass knows the gradient up to a factor a row.
+    const Tensor gradient = c.y(2);
+    c.give(0, astype(gradient * expand_dims(c.dy(0), -1), gradient.dtype()));
+    return;
+  }
   const Tensor logsumexp = c.y(1);
   const std::vector<Tensor> gradients =
       make_outputs(op::LinearCrossEntropyBackward{operation.ignore_index},

@@ -448,8 +448,10 @@ struct CrossEntropyBackward {
   std::int64_t ignore_index;
   METAL_CANDLE_OP_EQUALITY(CrossEntropyBackward);
 };
-/// (x [..., m, k], weight [k, n], targets [..., m]) -> (loss f32 [..., m], logsumexp f32 [..., m]):
-/// cross entropy of x @ weight, without ever holding all logits.
+/// (x [..., m, k], weight [k, n], targets [..., m]) -> (loss f32 [..., m], logsumexp f32 [..., m],
+/// gradient [..., m, k]): cross entropy of x @ weight, without ever holding all logits, and the
+/// derivative of each loss by its row of x, which costs one product more while the logits are there
+/// instead of two when they are not. Kernels skip an output that is not picked.
 struct LinearCrossEntropy {
   std::int64_t ignore_index;
   METAL_CANDLE_OP_EQUALITY(LinearCrossEntropy);

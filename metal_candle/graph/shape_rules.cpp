@@ -129,8 +129,9 @@ void other_outputs(const op::AttentionBackward&, const Context& c, OutputSpecs& 
 void other_outputs(const op::CrossEntropy&, const Context&, OutputSpecs& outputs) {
   append(outputs, outputs.specs[0]);
 }
-void other_outputs(const op::LinearCrossEntropy&, const Context&, OutputSpecs& outputs) {
+void other_outputs(const op::LinearCrossEntropy&, const Context& c, OutputSpecs& outputs) {
   append(outputs, outputs.specs[0]);
+  append(outputs, c[0]);
 }
 void other_outputs(const op::LinearCrossEntropyBackward&, const Context& c, OutputSpecs& outputs) {
   append(outputs, c[1]);
@@ -148,7 +149,7 @@ int num_outputs(const Operation& operation) {
                         [](const op::Attention&) { return 2; },
                         [](const op::AttentionBackward&) { return 3; },
                         [](const op::CrossEntropy&) { return 2; },
-                        [](const op::LinearCrossEntropy&) { return 2; },
+                        [](const op::LinearCrossEntropy&) { return 3; },
                         [](const op::LinearCrossEntropyBackward&) { return 2; },
                     },
                     operation);

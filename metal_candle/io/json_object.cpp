@@ -153,6 +153,19 @@ JsonObject JsonObject::object(std::string_view key) const {
   return {document_, std::move(prefix), &value};
 }
 
+std::vector<JsonObject> JsonObject::objects(std::string_view key) const {
+  const json& value = as_json(require(key));
+  std::vector<JsonObject> objects;
+  for (std::size_t i = 0; value.is_array() && i < value.size(); ++i) {
+    if (!value[i].is_object()) break;
+    objects.push_back({document_, fmt::format("{}{}[{}].", prefix_, key, i), &value[i]});
+  }
+  if (!value.is_array() || objects.size() != value.size()) {
+    throw FormatError(fmt::format("{}: expected a list of objects", where(key)));
+  }
+  return objects;
+}
+
 std::vector<std::string> JsonObject::strings(std::string_view key) const {
   const json& value = as_json(require(key));
   bool fits = value.is_array();

@@ -31,6 +31,7 @@ class JsonObject {
   [[nodiscard]] bool boolean(std::string_view key) const;
   [[nodiscard]] std::string string(std::string_view key) const;
   [[nodiscard]] JsonObject object(std::string_view key) const;
+  [[nodiscard]] std::vector<JsonObject> objects(std::string_view key) const;
   [[nodiscard]] std::vector<std::string> strings(std::string_view key) const;
   [[nodiscard]] std::vector<double> numbers(std::string_view key) const;
 

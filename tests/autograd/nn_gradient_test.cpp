@@ -211,7 +211,16 @@ std::vector<GradientCase> loss_cases() {
       {"linear_cross_entropy_both_outputs",
        {logits, weight, targets},
        [](const std::vector<Tensor>& t) {
-         return detail::make_outputs(op::LinearCrossEntropy{-100}, {&t[0], &t[1], &t[2]});
+         std::vector<Tensor> outputs =
+             detail::make_outputs(op::LinearCrossEntropy{-100}, {&t[0], &t[1], &t[2]});
+         outputs.pop_back();
+         return outputs;
+       }},
+      {"linear_cross_entropy_frozen_weight",
+       {logits, targets},
+       [weight](const std::vector<Tensor>& t) {
+         return std::vector<Tensor>{
+             linear_cross_entropy(t[0], to_tensor(weight), t[1], {.reduction = Reduction::kNone})};
        }},
   };
 }

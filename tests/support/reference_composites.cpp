@@ -283,6 +283,18 @@ HostTensor cross_entropy_backward(std::int64_t ignore_index, const HostTensor& l
   return out;
 }
 
+Outputs linear_cross_entropy(std::int64_t ignore_index, Inputs inputs) {
+  const HostTensor logits = matmul(*inputs[0], *inputs[1], DType::kF32);
+  Outputs all = cross_entropy(ignore_index, logits, *inputs[2]);
+  HostTensor ones(all[0].spec);
+  for (double& value : ones.real) value = 1;
+  const Outputs gradients = linear_cross_entropy_backward(
+      ignore_index,
+      std::vector<const HostTensor*>{inputs[0], inputs[1], inputs[2], &all[1], &ones});
+  all.push_back(gradients[0]);
+  return all;
+}
+
 Outputs linear_cross_entropy_backward(std::int64_t ignore_index, Inputs inputs) {
   const HostTensor& x = *inputs[0];
   const HostTensor& weight = *inputs[1];

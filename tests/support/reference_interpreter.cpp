@@ -168,8 +168,7 @@ struct Evaluate {
         reference::cross_entropy_backward(o.ignore_index, *in[0], *in[1], *in[2], *in[3]));
   }
   Outputs operator()(const op::LinearCrossEntropy& o) const {
-    const HostTensor logits = reference::matmul(*in[0], *in[1], DType::kF32);
-    return reference::cross_entropy(o.ignore_index, logits, *in[2]);
+    return reference::linear_cross_entropy(o.ignore_index, in);
   }
   Outputs operator()(const op::LinearCrossEntropyBackward& o) const {
     return reference::linear_cross_entropy_backward(o.ignore_index, in);

@@ -82,6 +82,7 @@ Outputs cross_entropy(std::int64_t ignore_index, const HostTensor& logits,
 HostTensor cross_entropy_backward(std::int64_t ignore_index, const HostTensor& logits,
                                   const HostTensor& targets, const HostTensor& logsumexp,
                                   const HostTensor& dloss);
+Outputs linear_cross_entropy(std::int64_t ignore_index, Inputs inputs);
 Outputs linear_cross_entropy_backward(std::int64_t ignore_index, Inputs inputs);
 
 }  // namespace metal_candle::testing::reference

@@ -4,6 +4,9 @@
 // logits (2 MiB) is the most there ever is of them. A chunk of the vocabulary meets all rows before
 // the next is begun, so the weight is read once.
 //
+// The gradient by x in the forward pass is the mean of the weight's columns under the softmax, less
+// the target's column; the mean is accumulated as attention does it, with the maximum so far.
+//
 // Inputs: x and weight kMatrix, the others kContiguous. Nothing may be overwritten.
 #include <algorithm>
 #include <cmath>
@@ -118,10 +121,84 @@ struct RowState {
   float target_logit = 0;
 };
 
-void run_forward(const LossPlan& plan, const KernelArguments& arguments) {
-  float* const logits = static_cast<float*>(arguments.scratch);
-  auto* const states = reinterpret_cast<RowState*>(logits + plan.tile_elements());
+// The forward pass, and where the parts of its scratch begin, in bytes.
+struct ForwardPlan {
+  LossPlan loss;
+  bool needs_gradient = false;
+  std::int64_t states = 0;  // RowState of every row.
+  std::int64_t narrow = 0;  // The tile of exponentials in the dtype of a 16-bit x.
+  std::int64_t means = 0;   // f32 [rows, width], unless the output itself is that.
+  std::int64_t size = 0;
+};
+
+// means[tile] += exponentials [tile.rows, count] @ columns [j, j + count) of the weight,
+// transposed.
+void add_to_means(const ForwardPlan& plan, const KernelArguments& arguments, const Tile& tile,
+                  std::int64_t j, std::int64_t count, const float* exponentials, float* means) {
+  const LossPlan& loss = plan.loss;
+  Matrix a{exponentials, DType::kF32, count, 1};
+  if (loss.x.dtype != DType::kF32) {
+    void* const narrow = static_cast<char*>(arguments.scratch) + plan.narrow;
+    for_each_row(tile.rows, [&](std::int64_t r) {
+      narrow_row(exponentials + r * count, count, 1.0f, loss.x.dtype,
+                 offset_data(narrow, r * count, loss.x.dtype));
+    });
+    a = {narrow, loss.x.dtype, count, 1};
+  }
+  Product p;
+  p.m = tile.rows;
+  p.n = loss.width;
+  p.k = count;
+  p.a = a;
+  p.b = loss.weight;
+  p.b.data = arguments.inputs[1];
+  p.b = p.b.block(0, j).transposed();
+  p.out = means + tile.first * loss.width;
+  p.accumulate = j > 0;
+  run_product(p);
+}
+
+// The gradient of row r from the sum of the weight's columns times exponentials.
+void finish_gradient(const LossPlan& plan, const KernelArguments& arguments, std::int64_t r,
+                     const RunningSoftmax& running, float* mean) {
+  void* const out = offset_data(arguments.outputs[2], r * plan.width, plan.x.dtype);
+  const std::int64_t target = read_target(plan, arguments.inputs[2], r);
+  if (target == kIgnored) {
+    std::fill_n(static_cast<char*>(out),
+                plan.width * static_cast<std::int64_t>(size_of(plan.x.dtype)), 0);
+    return;
+  }
+  const float factor = running.sum == 0 ? 0 : 1 / running.sum;
+  Matrix column = plan.weight;
+  column.data = arguments.inputs[1];
+  column = column.block(0, target);
+  constexpr std::int64_t kPiece = 256;
+  float weights[kPiece];
+  for (std::int64_t i = 0; i < plan.width; i += kPiece) {
+    const std::int64_t count = std::min(kPiece, plan.width - i);
+    const Matrix piece = column.block(i, 0);
+    if (piece.row_stride == 1) {
+      widen_row(piece.data, piece.dtype, count, 1.0f, weights);
+    } else {
+      for (std::int64_t k = 0; k < count; ++k)
+        widen_row(piece.block(k, 0).data, piece.dtype, 1, 1.0f, weights + k);
+    }
+    for (std::int64_t k = 0; k < count; ++k) mean[i + k] = mean[i + k] * factor - weights[k];
+  }
+  if (plan.x.dtype != DType::kF32) narrow_row(mean, plan.width, 1.0f, plan.x.dtype, out);
+}
+
+void run_forward(const ForwardPlan& forward, const KernelArguments& arguments) {
+  const LossPlan& plan = forward.loss;
+  char* const scratch = static_cast<char*>(arguments.scratch);
+  float* const logits = reinterpret_cast<float*>(scratch);
+  auto* const states = reinterpret_cast<RowState*>(scratch + forward.states);
   const void* const targets = arguments.inputs[2];
+  float* means = nullptr;
+  if (forward.needs_gradient) {
+    means = plan.x.dtype == DType::kF32 ? static_cast<float*>(arguments.outputs[2])
+                                        : reinterpret_cast<float*>(scratch + forward.means);
+  }
   std::fill_n(states, plan.rows, RowState{});
   for (std::int64_t j = 0; j < plan.classes; j += kChunkClasses) {
     const std::int64_t count = std::min(kChunkClasses, plan.classes - j);
@@ -132,8 +209,11 @@ void run_forward(const LossPlan& plan, const KernelArguments& arguments) {
         float* const row = logits + r * count;
         const std::int64_t target = read_target(plan, targets, tile.first + r) - j;
         if (target >= 0 && target < count) state.target_logit = row[target];
-        softmax_piece(row, count, state.running);
+        const float factor = softmax_piece(row, count, state.running);
+        if (means && j > 0 && factor != 1)
+          scale_row(means + (tile.first + r) * plan.width, plan.width, factor);
       });
+      if (means) add_to_means(forward, arguments, tile, j, count, logits, means);
     }
   }
   auto* const loss = static_cast<float*>(arguments.outputs[0]);
@@ -146,6 +226,29 @@ void run_forward(const LossPlan& plan, const KernelArguments& arguments) {
     if (loss) loss[i] = ignored ? 0.0f : log_sum + (state.running.max - state.target_logit);
     if (logsumexp) logsumexp[i] = state.running.max + log_sum;
   }
+  if (means) {
+    for_each_row(plan.rows, [&](std::int64_t r) {
+      finish_gradient(plan, arguments, r, states[r].running, means + r * plan.width);
+    });
+  }
+}
+
+std::unique_ptr<Kernel> make_forward(const KernelRequest& request, std::int64_t ignore_index) {
+  ForwardPlan plan{make_plan(request, ignore_index)};
+  const LossPlan& loss = plan.loss;
+  const auto rounded = [](std::int64_t bytes) { return (bytes + 63) / 64 * 64; };
+  const auto element = static_cast<std::int64_t>(size_of(loss.x.dtype));
+  plan.needs_gradient = request.needed[2];
+  const bool narrow = plan.needs_gradient && loss.x.dtype != DType::kF32;
+  plan.states = rounded(loss.tile_elements() * static_cast<std::int64_t>(sizeof(float)));
+  plan.narrow = plan.states + rounded(loss.rows * static_cast<std::int64_t>(sizeof(RowState)));
+  plan.means = plan.narrow + (narrow ? rounded(loss.tile_elements() * element) : 0);
+  plan.size =
+      plan.means + (narrow ? loss.rows * loss.width * static_cast<std::int64_t>(sizeof(float)) : 0);
+  const auto bytes = static_cast<std::size_t>(plan.size);
+  return make_cpu_kernel(
+      [plan = std::move(plan)](const KernelArguments& arguments) { run_forward(plan, arguments); },
+      bytes);
 }
 
 // ---- Backward -----------------------------------------------------------------------------------
@@ -278,12 +381,7 @@ std::unique_ptr<Kernel> make_linear_cross_entropy(const KernelRequest& request) 
     return make_backward(request, backward->ignore_index);
   }
   const auto& forward = std::get<op::LinearCrossEntropy>(request.operation);
-  LossPlan plan = make_plan(request, forward.ignore_index);
-  const std::size_t bytes = static_cast<std::size_t>(plan.tile_elements()) * sizeof(float) +
-                            static_cast<std::size_t>(plan.rows) * sizeof(RowState);
-  return make_cpu_kernel(
-      [plan = std::move(plan)](const KernelArguments& arguments) { run_forward(plan, arguments); },
-      bytes);
+  return make_forward(request, forward.ignore_index);
 }
 
 }  // namespace metal_candle::backend::cpu

@@ -59,10 +59,16 @@ Outputs expand(const op::CrossEntropyBackward& o, Builder& b) {
 }
 
 Outputs expand(const op::LinearCrossEntropy& o, Builder& b) {
-  const NodeId logits = b.matmul(b.wide(b.input(0)), b.wide(b.input(1)));
+  const NodeId wide_weight = b.wide(b.input(1));
+  const NodeId logits = b.matmul(b.wide(b.input(0)), wide_weight);
   const NodeId both = b.add(op::CrossEntropy{o.ignore_index}, {logits, b.input(2)});
   const TensorSpec rows = b.spec(both);
-  return {b.add(op::Pick{0}, {both}, rows), b.add(op::Pick{1}, {both}, rows)};
+  const NodeId logsumexp = b.add(op::Pick{1}, {both}, rows);
+  const NodeId ones = b.add(op::Broadcast{}, {b.real(1)}, {rows.shape, DType::kF32});
+  const NodeId dlogits = b.add(op::CrossEntropyBackward{o.ignore_index},
+                               {logits, b.input(2), logsumexp, ones});
+  const NodeId gradient = b.matmul(dlogits, b.transpose(wide_weight));
+  return {b.add(op::Pick{0}, {both}, rows), logsumexp, b.cast(gradient, b.dtype(b.input(0)))};
 }
 
 Outputs expand(const op::LinearCrossEntropyBackward& o, Builder& b) {
