@@ -2,8 +2,8 @@
 # Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 """Writes tests/fixtures/*.safetensors: what NumPy and PyTorch say every operation gives.
 
-Needs NumPy and PyTorch, and safetensors for the family from_python. The output depends on nothing but these scripts: run it again after a change
-and commit what it wrote.
+Needs NumPy and PyTorch, safetensors for the family from_python and transformers for sampling. The
+output depends on nothing but these scripts: run it again after a change and commit what it wrote.
 
     python3 scripts/make_fixtures.py [FAMILY...]
 """
@@ -12,7 +12,7 @@ import pathlib
 import sys
 
 from fixtures import elementwise, gradients, index, layout, linalg, nn, random_numbers, reduce, \
-    safetensors_file
+    safetensors_file, sampling
 
 FAMILIES = {
     "elementwise": elementwise.write,
@@ -24,6 +24,7 @@ FAMILIES = {
     "nn": nn.write,
     "random": random_numbers.write,
     "reduce": reduce.write,
+    "sampling": sampling.write,
 }
 
 

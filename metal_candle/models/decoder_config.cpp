@@ -338,6 +338,12 @@ void register_model_type(std::string model_type, DecoderConfigReader reader) {
 
 std::vector<std::string> model_types() { return Registry::instance().names(); }
 
+std::int64_t DecoderConfig::context_length() const {
+  if (rope_scaling.kind != RopeScaling::Kind::kDynamic) return max_position_embeddings;
+  return static_cast<std::int64_t>(static_cast<double>(max_position_embeddings) *
+                                   rope_scaling.factor);
+}
+
 std::int64_t DecoderConfig::num_parameters() const {
   const std::int64_t q = num_attention_heads * head_dim;
   const std::int64_t kv = num_key_value_heads * head_dim;

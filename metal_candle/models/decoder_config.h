@@ -53,6 +53,9 @@ struct DecoderConfig {
 
   /// Parameters of the whole model; a tied embedding counts once.
   [[nodiscard]] std::int64_t num_parameters() const;
+  /// The longest sequence: max_position_embeddings, stretched by dynamic scaling (by other kinds, it
+  /// is so in config.json).
+  [[nodiscard]] std::int64_t context_length() const;
 };
 
 /// Reads a config.json whose model_type is registered. Throws FormatError naming the file and the
