@@ -70,12 +70,12 @@ std::shared_ptr<const CompiledGraph> compile(const Trace& trace, const PassSet& 
   auto compiled =
       std::make_shared<CompiledGraph>(CompiledGraph{trace.to_graph(), passes, device, {}, {}, {}});
   ComputationGraph graph = compiled->structure;
-  compiled->optimizer_report = GraphOptimizer(passes).run(graph).to_string();
-  compiled->optimized_text = graph.to_text();
-  lower_unsupported(graph, [&](const Operation& operation, std::span<const TensorSpec> inputs) {
+  const auto supports = [&](const Operation& operation, std::span<const TensorSpec> inputs) {
     return backend.supports(operation, inputs);
-  });
-  graph.compact();
+  };
+  compiled->optimizer_report =
+      optimize_for_backend(graph, GraphOptimizer(passes), supports).to_string();
+  compiled->optimized_text = graph.to_text();
   for (GraphPart& part : partition(graph)) {
     compiled->parts.push_back(
         {make_plan(part.graph, backend), std::move(part.inputs), std::move(part.outputs)});

@@ -508,6 +508,8 @@ template <typename... Fns>
 struct Overload : Fns... {
   using Fns::operator()...;
 };
+template <typename... Fns>
+Overload(Fns...) -> Overload<Fns...>;  // Which C++20 implies, but not every compiler knows.
 
 /// "add", "matmul", "softmax", ...: the name that errors, dumps and traces use.
 [[nodiscard]] std::string_view name(const Operation& operation);

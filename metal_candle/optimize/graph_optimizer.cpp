@@ -138,6 +138,13 @@ std::int64_t OptimizationReport::rewrites(std::string_view pass) const {
   return 0;
 }
 
+void OptimizationReport::add(const OptimizationReport& later) {
+  for (std::size_t i = 0; i < passes.size(); ++i) passes[i].rewrites += later.passes[i].rewrites;
+  nodes_after = later.nodes_after;
+  visits += later.visits;
+  seconds += later.seconds;
+}
+
 std::string OptimizationReport::to_string() const {
   std::string text = fmt::format("optimized {} nodes to {} in {:.3f} ms ({} visits)\n",
                                  nodes_before, nodes_after, seconds * 1e3, visits);
@@ -154,39 +161,64 @@ GraphOptimizer::GraphOptimizer(std::vector<PassEntry> passes) : passes_(std::mov
                    [](const PassEntry& a, const PassEntry& b) { return a.stage < b.stage; });
 }
 
-OptimizationReport GraphOptimizer::run(ComputationGraph& graph) const {
-  const auto start = std::chrono::steady_clock::now();
-  OptimizationReport report;
-  report.nodes_before = graph.live_size();
-  for (const PassEntry& entry : passes_) report.passes.push_back({entry.name, 0});
+/// The stages over one graph, and the report of it.
+class GraphOptimizer::Run {
+ public:
+  Run(ComputationGraph& graph, const std::vector<PassEntry>& passes)
+      : graph_(graph), passes_(passes) {
+    report_.nodes_before = graph.live_size();
+    for (const PassEntry& entry : passes) report_.passes.push_back({entry.name, 0});
+  }
 
-  const auto run_stage = [&](OptimizerStage stage) {
+  /// Whether anything was rewritten.
+  bool stage(OptimizerStage stage) {
     const auto in_stage = [&](const PassEntry& entry) { return entry.stage == stage; };
     const auto first = std::find_if(passes_.begin(), passes_.end(), in_stage);
     const auto last = std::find_if_not(first, passes_.end(), in_stage);
     if (first == last) return false;
     const auto begin = static_cast<std::size_t>(first - passes_.begin());
     const auto count = static_cast<std::size_t>(last - first);
-    StageRun run(graph, std::span(passes_).subspan(begin, count));
+    StageRun run(graph_, std::span(passes_).subspan(begin, count));
     run.run();
-    report.visits += run.visits();
+    report_.visits += run.visits();
     std::int64_t rewrites = 0;
     for (std::size_t i = 0; i < count; ++i) {
-      report.passes[begin + i].rewrites += run.rewrites(i);
+      report_.passes[begin + i].rewrites += run.rewrites(i);
       rewrites += run.rewrites(i);
     }
     return rewrites > 0;
-  };
-  run_stage(OptimizerStage::kCanonicalize);
-  // Composing leaves reshapes and signs that cancel.
-  if (run_stage(OptimizerStage::kCompose)) run_stage(OptimizerStage::kCanonicalize);
-  run_stage(OptimizerStage::kEpilogue);
-  run_stage(OptimizerStage::kElementwise);
-  graph.compact();
+  }
 
-  report.nodes_after = graph.live_size();
-  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return report;
+  OptimizationReport finish() {
+    graph_.compact();
+    report_.nodes_after = graph_.live_size();
+    report_.seconds = std::chrono::duration<double>(Clock::now() - start_).count();
+    return std::move(report_);
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  ComputationGraph& graph_;
+  const std::vector<PassEntry>& passes_;
+  OptimizationReport report_;
+  const Clock::time_point start_ = Clock::now();
+};
+
+OptimizationReport GraphOptimizer::run(ComputationGraph& graph) const {
+  Run run(graph, passes_);
+  run.stage(OptimizerStage::kCanonicalize);
+  // Composing leaves reshapes and signs that cancel.
+  if (run.stage(OptimizerStage::kCompose)) run.stage(OptimizerStage::kCanonicalize);
+  run.stage(OptimizerStage::kEpilogue);
+  run.stage(OptimizerStage::kElementwise);
+  return run.finish();
+}
+
+OptimizationReport GraphOptimizer::run_after_lowering(ComputationGraph& graph) const {
+  Run run(graph, passes_);
+  run.stage(OptimizerStage::kCanonicalize);
+  run.stage(OptimizerStage::kElementwise);
+  return run.finish();
 }
 
 }  // namespace metal_candle

@@ -28,6 +28,8 @@ struct OptimizationReport {
 
   /// 0 for a pass that did not run.
   [[nodiscard]] std::int64_t rewrites(std::string_view pass) const;
+  /// Takes in what the same optimizer did later to the same graph.
+  void add(const OptimizationReport& later);
   /// One line for the whole, then one a pass that rewrote something.
   [[nodiscard]] std::string to_string() const;
 };
@@ -44,8 +46,12 @@ class GraphOptimizer {
   /// Rewrites the graph and compacts it (so ids change, but for those of inputs). Throws Error
   /// naming the pass when passes undo each other's work without end.
   OptimizationReport run(ComputationGraph& graph) const;
+  /// The same for a graph whose composites were decomposed: only stages that do not compose them
+  /// again (kCanonicalize and kElementwise).
+  OptimizationReport run_after_lowering(ComputationGraph& graph) const;
 
  private:
+  class Run;
   std::vector<PassEntry> passes_;
 };
 

@@ -68,4 +68,15 @@ int lower_unsupported(ComputationGraph& graph, const SupportsOperation& supports
   return decomposed;
 }
 
+OptimizationReport optimize_for_backend(ComputationGraph& graph, const GraphOptimizer& optimizer,
+                                        const SupportsOperation& supports) {
+  OptimizationReport report = optimizer.run(graph);
+  if (lower_unsupported(graph, supports) == 0) return report;
+  report.add(optimizer.run_after_lowering(graph));
+  // A backend may have no kernel for elementwise programs either.
+  lower_unsupported(graph, supports);
+  report.nodes_after = graph.live_size();
+  return report;
+}
+
 }  // namespace metal_candle

@@ -1,12 +1,13 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// The step after optimisation that makes a graph fit a backend. Not a pass: it always runs.
+// Making a graph fit a backend, which is not a pass: it always happens.
 #pragma once
 
 #include <functional>
 #include <span>
 
 #include "metal_candle/graph/computation_graph.h"
+#include "metal_candle/optimize/graph_optimizer.h"
 
 namespace metal_candle {
 
@@ -18,5 +19,10 @@ using SupportsOperation = std::function<bool(const Operation&, std::span<const T
 /// kernel and are not asked about. Throws DeviceError naming the operation, dtypes and shapes when
 /// a primitive is not supported. Returns how many nodes were decomposed.
 int lower_unsupported(ComputationGraph& graph, const SupportsOperation& supports);
+
+/// Optimises the graph, lowers it, and optimises what lowering decomposed: its constants fold and
+/// its chains are fused, also with what is around them. Reports both as one.
+OptimizationReport optimize_for_backend(ComputationGraph& graph, const GraphOptimizer& optimizer,
+                                        const SupportsOperation& supports);
 
 }  // namespace metal_candle

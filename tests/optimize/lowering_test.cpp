@@ -10,11 +10,15 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::Contains;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
 bool primitives_only(const Operation& operation, std::span<const TensorSpec>) {
   return !is_composite(operation);
+}
+bool primitives_and_programs(const Operation& operation, std::span<const TensorSpec>) {
+  return !is_composite(operation) || std::holds_alternative<op::Elementwise>(operation);
 }
 
 class LoweringTest : public GraphTest {
@@ -43,7 +47,7 @@ TEST_F(LoweringTest, WhatIsSupportedStays) {
   output(apply(op::Softmax{1}, {input({2, 3})}));
   const auto all = [](const Operation&, std::span<const TensorSpec>) { return true; };
   EXPECT_EQ(lower_unsupported(graph_, all), 0);
-  EXPECT_THAT(operations(), ::testing::ElementsAre("softmax"));
+  EXPECT_THAT(operations(), ElementsAre("softmax"));
 }
 
 TEST_F(LoweringTest, SeveralOutputsOneOfThemUnused) {
@@ -66,6 +70,35 @@ TEST_F(LoweringTest, DecompositionsAreLoweredThemselves) {
                                           HostTensor::of({2}, {.25, -.5})};
   lower(values, primitives_only);
   EXPECT_THAT(operations(), AllOf(Contains("matmul"), Contains("erf"), Not(Contains("gelu"))));
+}
+
+TEST_F(LoweringTest, WhatIsDecomposedIsFusedWithWhatIsAroundIt) {
+  const Expr x = input({2, 4});
+  const Expr normed = apply(op::RmsNorm{1e-5f}, {x * 2.0, input({4})});
+  output(exp(normed));
+  const std::vector<HostTensor> values = {HostTensor::of({2, 4}, {1, 2, 3, 4, -1, 0, 1, 2}),
+                                          HostTensor::of({4}, {1, 0.5, -1, 2})};
+  const std::vector<HostTensor> expected = interpret(graph_, values);
+  const OptimizationReport report =
+      optimize_for_backend(graph_, GraphOptimizer(PassSet::all()), primitives_and_programs);
+  expect_well_formed(graph_);
+  EXPECT_TRUE(all_close(interpret(graph_, values)[0], expected[0], Tolerance{1e-5, 1e-5}));
+  // x * 2, whose square is summed; the root of the mean; the rest with the exponential.
+  EXPECT_THAT(operations(),
+              ElementsAre("elementwise", "square", "reduce_sum", "elementwise", "elementwise"))
+      << graph_.to_text();
+  EXPECT_EQ(report.rewrites("elementwise"), 3) << report.to_string();
+  EXPECT_EQ(report.nodes_after, graph_.live_size());
+}
+
+TEST_F(LoweringTest, ProgramsThatAreNotSupportedAreTakenApartAgain) {
+  output(exp(apply(op::RmsNorm{1e-5f}, {input({2, 4})})) * 2.0);
+  const std::vector<HostTensor> values = {HostTensor::of({2, 4}, {1, 2, 3, 4, -1, 0, 1, 2})};
+  const std::vector<HostTensor> expected = interpret(graph_, values);
+  optimize_for_backend(graph_, GraphOptimizer(PassSet::all()), primitives_only);
+  expect_well_formed(graph_);
+  EXPECT_TRUE(all_close(interpret(graph_, values)[0], expected[0], Tolerance{1e-5, 1e-5}));
+  EXPECT_THAT(operations(), AllOf(Contains("exp"), Not(Contains("elementwise"))));
 }
 
 TEST_F(LoweringTest, UnsupportedPrimitivesAreNamed) {

@@ -6,22 +6,25 @@
 //   softmax(s + mask) @ v              -> attention(q, k, v, mask)
 //   softmax(where(mask, s, -inf)) @ v  -> attention(q, k, v, mask)
 //   softmax(where(mask, -inf, s)) @ v  -> attention(q, k, v, !mask)
+//   attention(q, k, v, mask)           -> causal attention(q, k, v), where the graph computes the
+//                                         mask of that from positions; its gradient likewise
+//   attention(q, k, v, causal && mask) -> causal attention(q, k, v, mask), likewise
 //
 // with s = scale * (q @ k^T), where the scale may multiply or divide the product, q or k. Heads of
 // k and v that are repeated to h (reshape, broadcast, reshape) are read once instead. A query that
-// sees no key gives 0 instead of NaN.
-#include <limits>
+// sees no key gives 0 instead of NaN. A causal mask may hide with a large negative number instead
+// of -inf.
+#include <cmath>
 #include <optional>
 
 #include "metal_candle/optimize/passes/builtin_passes.h"
+#include "metal_candle/optimize/passes/causal_mask.h"
 #include "metal_candle/optimize/rewrite_pass.h"
 
 namespace metal_candle::passes {
 namespace {
 
 using namespace pattern;
-
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 /// A pattern times or over a constant, or alone.
 struct Scaled {
@@ -67,6 +70,7 @@ enum class Masking { kNone, kAdded, kSeen, kHidden };
 
 struct Parts {
   Var q, k, v, mask, scores;
+  ScalarVar hidden;  // What is selected where the mask hides.
   Scaled product_scale, q_scale, k_scale;
 
   [[nodiscard]] Pattern scaled_scores() const {
@@ -92,6 +96,17 @@ struct Parts {
            ks[2] == vs[2] && m.root_spec() == result &&
            m.shape(scores) == Shape{qs[0], qs[1], qs[2], ks[2]};
   }
+
+  /// Whether selecting the constant hides keys. Where all keys of a query might be hidden, only
+  /// -infinity does.
+  [[nodiscard]] bool hide(const Match& m, Masking masking) const {
+    if (!m.has(hidden)) return true;
+    const Shape& all = m.shape(scores);
+    return hides(m[hidden], m.spec(scores).dtype) &&
+           (std::isinf(m[hidden]) ||
+            (all[3] >= all[2] &&
+             causal_window(m.graph(), m[mask], all[2], all[3], masking == Masking::kHidden)));
+  }
 };
 
 RewriteRule rule(Masking masking) {
@@ -102,8 +117,8 @@ RewriteRule rule(Masking masking) {
     return operation<op::Select>(condition, a, b);
   };
   const Pattern masked = masking == Masking::kAdded    ? scores + parts.mask
-                         : masking == Masking::kSeen   ? selected(parts.mask, scores, -kInfinity)
-                         : masking == Masking::kHidden ? selected(parts.mask, -kInfinity, scores)
+                         : masking == Masking::kSeen   ? selected(parts.mask, scores, parts.hidden)
+                         : masking == Masking::kHidden ? selected(parts.mask, parts.hidden, scores)
                                                        : scores;
   const Var logits;
   const Pattern probabilities = operation<op::Softmax>(maybe_cast(masked.as(logits))).as(softmax);
@@ -111,7 +126,7 @@ RewriteRule rule(Masking masking) {
           [=](const Match& m) {
             // A mask that made the scores larger would make the result larger.
             return parts.fit(m, m.get_if<op::Softmax>(softmax)->axis) &&
-                   m.shape(logits) == m.shape(parts.scores);
+                   m.shape(logits) == m.shape(parts.scores) && parts.hide(m, masking);
           },
           [=](ComputationGraph& graph, const Match& m) {
             const op::Attention attention{.scale = static_cast<float>(parts.scale(m)),
@@ -130,12 +145,74 @@ RewriteRule rule(Masking masking) {
           }};
 }
 
+/// Takes what says the same as causal attention out of the mask of an attention or its gradient.
+template <typename Op>
+struct CausalRule {
+  static constexpr std::size_t kMaskOperand = std::is_same_v<Op, op::Attention> ? 3 : 6;
+
+  struct Reading {
+    int window;
+    NodeId mask;  // What is left of it, or kNoNode.
+  };
+
+  static op::Attention& forward(op::Attention& o) { return o; }
+  static op::Attention& forward(op::AttentionBackward& o) { return o.forward; }
+
+  static std::optional<Reading> read(const ComputationGraph& graph, NodeId id) {
+    Op operation = *graph.get_if<Op>(id);
+    const op::Attention& o = forward(operation);
+    const std::vector<NodeId>& inputs = graph.node(id).inputs;
+    if (!o.has_mask || o.has_key_length || o.causal) return std::nullopt;
+    const NodeId mask = inputs[kMaskOperand];
+    const std::int64_t queries = graph.node(inputs[0]).spec.shape[2];
+    const std::int64_t keys = graph.node(inputs[1]).spec.shape[2];
+    if (const auto window = causal_window(graph, mask, queries, keys)) {
+      return Reading{*window, kNoNode};
+    }
+    const auto* both = graph.get_if<op::Binary>(mask);
+    if (both == nullptr || both->kind != BinaryKind::kLogicalAnd) return std::nullopt;
+    for (const std::size_t i : {0u, 1u}) {
+      const NodeId part = graph.node(mask).inputs[i], other = graph.node(mask).inputs[1 - i];
+      if (graph.node(part).spec.dtype != DType::kBool) continue;
+      if (graph.node(other).spec.dtype != DType::kBool) continue;
+      if (const auto window = causal_window(graph, part, queries, keys)) {
+        return Reading{*window, other};
+      }
+    }
+    return std::nullopt;
+  }
+
+  static RewriteRule rule(const Pattern& from) {
+    return {from, [](const Match& m) { return read(m.graph(), m.root()).has_value(); },
+            [](ComputationGraph& graph, const Match& m) {
+              const Reading reading = *read(graph, m.root());
+              Op operation = *graph.get_if<Op>(m.root());
+              op::Attention& o = forward(operation);
+              o.causal = true;
+              o.window = reading.window;
+              o.has_mask = reading.mask != kNoNode;
+              std::vector<NodeId> operands = graph.node(m.root()).inputs;
+              if (o.has_mask) {
+                operands[kMaskOperand] = reading.mask;
+              } else {
+                operands.erase(operands.begin() + kMaskOperand);
+              }
+              return graph.add(operation, operands);
+            }};
+  }
+};
+
 }  // namespace
 
 PassPtr attention() {
+  const Var a, b, c, d, e, f, g;
   return std::make_unique<RewritePass>(
-      "attention", std::vector<RewriteRule>{rule(Masking::kAdded), rule(Masking::kSeen),
-                                            rule(Masking::kHidden), rule(Masking::kNone)});
+      "attention",
+      std::vector<RewriteRule>{
+          rule(Masking::kAdded), rule(Masking::kSeen), rule(Masking::kHidden), rule(Masking::kNone),
+          CausalRule<op::Attention>::rule(operation<op::Attention>(a, b, c, d)),
+          CausalRule<op::AttentionBackward>::rule(
+              operation<op::AttentionBackward>(a, b, c, d, e, f, g))});
 }
 
 }  // namespace metal_candle::passes

@@ -21,11 +21,12 @@ std::vector<PassEntry> builtin_passes() {
       // A centred x is an x too: rms_norm would take the larger part of a layer norm.
       {"layer_norm", kCompose, passes::layer_norm},
       {"rms_norm", kCompose, passes::rms_norm},
+      // Before lora, to which the gradient of x may look like the first of two products.
+      {"linear_cross_entropy", kCompose, passes::linear_cross_entropy},
       {"cross_entropy", kCompose, passes::cross_entropy},
       {"attention", kCompose, passes::attention},
       {"lora", kCompose, passes::lora},
 
-      {"linear_cross_entropy", kEpilogue, passes::linear_cross_entropy},
       {"lora_linear", kEpilogue, passes::lora_linear},
       {"matmul_scale", kEpilogue, passes::matmul_scale},
       {"matmul_bias", kEpilogue, passes::matmul_bias},

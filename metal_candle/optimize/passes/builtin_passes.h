@@ -29,11 +29,11 @@ using PassPtr = std::unique_ptr<FusionPass>;
 [[nodiscard]] PassPtr softmax();
 [[nodiscard]] PassPtr rms_norm();
 [[nodiscard]] PassPtr layer_norm();
+[[nodiscard]] PassPtr linear_cross_entropy();
 [[nodiscard]] PassPtr cross_entropy();
 [[nodiscard]] PassPtr attention();
 [[nodiscard]] PassPtr lora();
 
-[[nodiscard]] PassPtr linear_cross_entropy();
 [[nodiscard]] PassPtr lora_linear();
 [[nodiscard]] PassPtr matmul_scale();
 [[nodiscard]] PassPtr matmul_bias();
