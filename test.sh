@@ -8,11 +8,13 @@ cd "$(dirname "$0")"
 usage() {
   cat <<'TEXT'
 usage: ./test.sh [--sanitize | --asan] [--fast] [--filter REGEX]
+       ./test.sh --fuzz [SECONDS]
 
   --sanitize      build and test under ASan+UBSan and under TSan, not the release build
   --asan          the same under ASan+UBSan alone
   --fast          only the bounded selection labelled "fast"
   --filter REGEX  only the ctest entries whose name matches, as in `ctest -R`
+  --fuzz          build the fuzzers with Clang, and run each for SECONDS (60)
   --help          this text
 
 Entries are named <folder of tests/>.<test suite>; `ctest --test-dir build -N` lists them.
@@ -22,6 +24,7 @@ TEXT
 presets="release"
 fast=""
 filter=""
+fuzz_seconds=""
 while [ $# -gt 0 ]; do
   case "$1" in
     --sanitize) presets="asan tsan" ;;
@@ -31,6 +34,14 @@ while [ $# -gt 0 ]; do
       [ $# -ge 2 ] || { echo "--filter needs a regular expression" >&2; exit 2; }
       filter=$2
       shift ;;
+    --fuzz)
+      fuzz_seconds=60
+      case "${2:-}" in
+        "" | *[!0-9]*) ;;
+        *)
+          fuzz_seconds=$2
+          shift ;;
+      esac ;;
     --help | -h) usage; exit 0 ;;
     *) echo "unknown argument: $1" >&2; usage >&2; exit 2 ;;
   esac
@@ -66,6 +77,13 @@ run_tests() {
   if [ -n "$filter" ]; then set -- "$@" --tests-regex "$filter"; fi
   if [ "$preset" = tsan ]; then fixed_addresses ctest "$@"; else ctest "$@"; fi
 }
+
+if [ -n "$fuzz_seconds" ]; then
+  scripts/install_dependencies.sh clang
+  cmake --preset fuzz
+  cmake --build --preset fuzz
+  exec scripts/fuzz.sh "$fuzz_seconds"
+fi
 
 scripts/install_dependencies.sh
 logs=""

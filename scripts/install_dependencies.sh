@@ -3,6 +3,8 @@
 #
 # Installs, on Debian 12, what building and testing need and is not there yet. Does nothing, and
 # needs no rights, when nothing is missing.
+#
+#   scripts/install_dependencies.sh [PACKAGE...]    (these too)
 set -eu
 
 # oneDNN's CMake package looks for OpenCL, which libdnnl-dev only recommends.
@@ -11,9 +13,9 @@ packages="
   libdnnl-dev ocl-icd-opencl-dev
   libhwy-dev libfmt-dev
   libcli11-dev nlohmann-json3-dev libyaml-cpp-dev
-  libcli11-dev nlohmann-json3-dev
   libonig-dev libutf8proc-dev
-  libgtest-dev libgmock-dev"
+  libgtest-dev libgmock-dev
+  $*"
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
   # shellcheck disable=SC2086  # A list of words.

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -50,7 +51,7 @@ std::int64_t to_integer(const JsonObject& object, std::string_view key, const js
   // Writers of other languages spell 2048 as 2048.0 at times.
   if (value.is_number_float()) {
     const auto number = value.get<double>();
-    if (number == static_cast<double>(static_cast<std::int64_t>(number)))
+    if (std::abs(number) < 0x1p63 && number == std::trunc(number))
       return static_cast<std::int64_t>(number);
   }
   const bool fits = value.is_number_integer() &&

@@ -7,8 +7,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <nlohmann/json.hpp>
-#include <set>
 #include <utility>
 
 #include "metal_candle/core/error.h"
@@ -16,13 +14,12 @@
 #include "metal_candle/io/mapped_file.h"
 #include "metal_candle/io/quote.h"
 #include "metal_candle/io/safetensors_header.h"
+#include "metal_candle/io/safetensors_index.h"
 
 namespace metal_candle {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
-
 constexpr const char* kSingleFile = "model.safetensors";
 constexpr const char* kIndexFile = "model.safetensors.index.json";
 
@@ -38,49 +35,10 @@ File open_file(const std::string& path) {
   return file;
 }
 
-using WeightMap = std::map<std::string, std::string>;
-
-// The index's "weight_map": the shard of each tensor.
-WeightMap read_index(const std::string& path) {
-  const auto mapping = MappedFile::open(path);
-  const auto* text = reinterpret_cast<const char*>(mapping->bytes().data());
-  const auto fail = [&](const std::string& what) -> FormatError {
-    return FormatError(fmt::format("{}: {}", path, what));
-  };
-  // The parser would silently keep the last of two equal keys.
-  std::vector<std::set<std::string>> keys;
-  const auto check_key = [&](int, json::parse_event_t event, json& parsed) {
-    if (event == json::parse_event_t::object_start) keys.emplace_back();
-    if (event == json::parse_event_t::object_end) keys.pop_back();
-    if (event == json::parse_event_t::key && !keys.back().insert(parsed.get<std::string>()).second)
-      throw fail(fmt::format("{} is there twice", quote(parsed.get<std::string>())));
-    return true;
-  };
-  json index;
-  try {
-    index = json::parse(text, text + mapping->bytes().size(), check_key);
-  } catch (const json::parse_error& error) {
-    throw fail(fmt::format("is not JSON, at byte {}", error.byte));
-  }
-  if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {
-    throw fail("has no object \"weight_map\": is it the index of a sharded model?");
-  }
-  WeightMap weight_map;
-  for (const auto& [tensor, shard] : index["weight_map"].items()) {
-    if (!shard.is_string()) throw fail(fmt::format("tensor {} has no file name", quote(tensor)));
-    const auto name = shard.get<std::string>();
-    // A model out of somebody's hands must not make us read elsewhere.
-    if (name.empty() || name.find('/') != std::string::npos || name == "..") {
-      throw fail(fmt::format("tensor {} is in {}, which is not a file beside the index",
-                             quote(tensor), quote(name)));
-    }
-    weight_map.emplace(tensor, name);
-  }
-  return weight_map;
-}
-
 std::vector<File> open_shards(const std::string& index_path) {
-  const WeightMap weight_map = read_index(index_path);
+  const auto index = MappedFile::open(index_path);
+  const std::map<std::string, std::string> weight_map = parse_safetensors_index(
+      {reinterpret_cast<const char*>(index->bytes().data()), index->bytes().size()}, index_path);
   std::map<std::string, std::size_t> opened;  // Name to number.
   std::vector<File> files;
   std::map<std::string_view, std::string> found_in;

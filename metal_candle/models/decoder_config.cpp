@@ -15,7 +15,9 @@
 namespace metal_candle {
 namespace {
 
-constexpr std::int64_t kMaxLength = std::int64_t{1} << 31;  // Of any dimension.
+// Beyond any model, and so little that parameters can be counted in 64 bits.
+constexpr std::int64_t kMaxLength = std::int64_t{1} << 24;  // Of any dimension.
+constexpr std::int64_t kMaxLayers = 1024;
 
 std::int64_t positive(const JsonObject& json, std::string_view key, std::int64_t value) {
   if (value < 1 || value > kMaxLength) {
@@ -266,6 +268,11 @@ DecoderConfig read_common_fields(const JsonObject& json) {
   config.hidden_size = positive(json, "hidden_size");
   config.intermediate_size = positive(json, "intermediate_size");
   config.num_hidden_layers = positive(json, "num_hidden_layers");
+  if (config.num_hidden_layers > kMaxLayers) {
+    throw FormatError(fmt::format("{}: {} is more than the {} that are supported",
+                                  json.where("num_hidden_layers"), config.num_hidden_layers,
+                                  kMaxLayers));
+  }
   config.num_attention_heads = positive(json, "num_attention_heads");
   config.num_key_value_heads = positive(
       json, "num_key_value_heads", json.integer("num_key_value_heads", config.num_attention_heads));
@@ -285,6 +292,7 @@ DecoderConfig read_common_fields(const JsonObject& json) {
     config.head_dim = config.hidden_size / config.num_attention_heads;
   }
   positive(json, "head_dim", config.head_dim);
+  positive(json, "head_dim * num_attention_heads", config.head_dim * config.num_attention_heads);
   if (config.head_dim % 2 != 0) {
     throw FormatError(fmt::format("{}: {} is odd, and rotary positions need pairs",
                                   json.where("head_dim"), config.head_dim));
