@@ -20,4 +20,5 @@ write_basic_package_version_file(metal-candle-config-version.cmake
 install(FILES
   "${CMAKE_CURRENT_BINARY_DIR}/metal-candle-config.cmake"
   "${CMAKE_CURRENT_BINARY_DIR}/metal-candle-config-version.cmake"
+  cmake/text_libraries.cmake
   DESTINATION "${package_dir}")

@@ -11,6 +11,7 @@ packages="
   libdnnl-dev ocl-icd-opencl-dev
   libhwy-dev libfmt-dev
   libcli11-dev nlohmann-json3-dev
+  libonig-dev libutf8proc-dev
   libgtest-dev libgmock-dev"
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then

@@ -29,8 +29,8 @@ constexpr std::array kLayers = {
 };
 
 // Headers that only .cpp files include: every user of ours would otherwise compile and find them.
-constexpr std::array<std::string_view, 6> kHeavyPrefixes = {"dnnl", "oneapi/", "hwy/",
-                                                            "fmt/", "omp.h",   "nlohmann/"};
+constexpr std::array<std::string_view, 8> kHeavyPrefixes = {
+    "dnnl", "oneapi/", "hwy/", "fmt/", "omp.h", "nlohmann/", "oniguruma.h", "utf8proc.h"};
 
 constexpr std::string_view kLibraryPrefix = "metal_candle/";
 constexpr std::string_view kBackendPrefix = "metal_candle/backend/";

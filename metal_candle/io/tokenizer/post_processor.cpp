@@ -1,0 +1,63 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+#include "metal_candle/io/tokenizer/post_processor.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+namespace metal_candle::tokenizers {
+
+void PostProcessor::read(const JsonField& json, std::int32_t id_end) {
+  const JsonField type = json.at("type");
+  if (type.string() == "Sequence") {
+    json.expect_only({"type", "processors"});
+    for (const JsonField step : json.at("processors").items()) read(step, id_end);
+  } else if (type.string() == "TemplateProcessing") {
+    read_template(json, id_end);
+  } else if (type.string() == "ByteLevel") {
+    // It trims offsets, and there are none here.
+    json.expect_only({"type", "add_prefix_space", "trim_offsets", "use_regex"});
+  } else {
+    type.fail(
+        fmt::format("post-processor {} is not supported; supported are TemplateProcessing, "
+                    "ByteLevel and Sequence",
+                    quoted(type.string())));
+  }
+}
+
+void PostProcessor::read_template(const JsonField& json, std::int32_t id_end) {
+  json.expect_only({"type", "single", "pair", "special_tokens"});
+  const JsonField special_tokens = json.at("special_tokens");
+  std::vector<Piece> pieces;
+  for (const JsonField piece : json.at("single").items()) {
+    piece.expect_only({"Sequence", "SpecialToken"});
+    if (const auto sequence = piece.find("Sequence")) {
+      if (sequence->at("id").string() != "A") sequence->fail("a single text is sequence A");
+      pieces.push_back({true, {}});
+      continue;
+    }
+    Piece& special = pieces.emplace_back(Piece{false, {}});
+    const JsonField token = special_tokens.at(piece.at("SpecialToken").at("id").string());
+    for (const JsonField id : token.at("ids").items()) {
+      special.ids.push_back(static_cast<std::int32_t>(id.integer(0, id_end - 1)));
+    }
+  }
+  templates_.push_back(std::move(pieces));
+}
+
+std::vector<std::int32_t> PostProcessor::apply(std::vector<std::int32_t> ids,
+                                               bool add_special_tokens) const {
+  for (const auto& pieces : templates_) {
+    std::vector<std::int32_t> result;
+    for (const Piece& piece : pieces) {
+      const auto& part = piece.is_text ? ids : piece.ids;
+      if (piece.is_text || add_special_tokens) {
+        result.insert(result.end(), part.begin(), part.end());
+      }
+    }
+    ids = std::move(result);
+  }
+  return ids;
+}
+
+}  // namespace metal_candle::tokenizers
