@@ -108,11 +108,11 @@ TEST(TokenizerTest, SpecialTokensAreKnown) {
   EXPECT_EQ(tokenizer.vocab_size(), *tool_call + 2);
 }
 
-// Words of a long run are not looked at pair by pair again and again.
-TEST(TokenizerTest, AWordOfAMillionLettersTakesNoTimeToSpeakOf) {
+// With an algorithm that is quadratic, this would take hours.
+TEST(TokenizerTest, AWordOfManyLettersIsNoProblem) {
   for (const auto& family : kTokenizerFamilies) {
     const auto tokenizer = Tokenizer::load(tokenizer_path(family));
-    const std::string text(1'000'000, 'a');
+    const std::string text(300'000, 'a');
     EXPECT_EQ(tokenizer.decode(tokenizer.encode(text, false)), text) << family;
   }
 }

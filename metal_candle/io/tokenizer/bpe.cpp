@@ -25,12 +25,6 @@ std::size_t next_metaspace_run(std::string_view word) {
   return word.size();
 }
 
-std::optional<std::string> optional_string(const JsonField& json, std::string_view name) {
-  const auto field = json.find(name);
-  if (!field) return std::nullopt;
-  return std::string(field->string());
-}
-
 void refuse_unsupported(const JsonField& json) {
   json.expect_only({"type", "dropout", "unk_token", "continuing_subword_prefix",
                     "end_of_word_suffix", "fuse_unk", "byte_fallback", "ignore_merges", "vocab",
@@ -52,9 +46,9 @@ Bpe::Bpe(const JsonField& json, bool words_are_bytes)
       words_are_bytes_(words_are_bytes),
       byte_fallback_(json.flag("byte_fallback", false)),
       fuse_unknown_(json.flag("fuse_unk", false)),
-      ignore_merges_(json.flag("ignore_merges", false)),
-      unknown_(optional_string(json, "unk_token")) {
+      ignore_merges_(json.flag("ignore_merges", false)) {
   refuse_unsupported(json);
+  read_unknown(json);
   for (std::size_t i = 0; i < ascii_ids_.size(); ++i) {
     ascii_ids_[i] = vocabulary_.find(std::string(1, static_cast<char>(i)));
   }
@@ -62,9 +56,21 @@ Bpe::Bpe(const JsonField& json, bool words_are_bytes)
     byte_ids_[i] = vocabulary_.find(fmt::format("<0x{:02X}>", i));
   }
   read_merges(json.at("merges"));
-  split_at_metaspace_ = !ignore_merges_ && !merges_across_metaspace_ &&
-                        vocabulary_.find(kMetaspace) != kNoToken &&
-                        (!unknown_ || unknown_->find(kMetaspace) == std::string::npos);
+  split_at_metaspace_ =
+      !ignore_merges_ && !merges_across_metaspace_ && vocabulary_.find(kMetaspace) != kNoToken;
+}
+
+void Bpe::read_unknown(const JsonField& json) {
+  const auto token = json.find("unk_token");
+  if (!token) return;
+  unknown_id_ = vocabulary_.find(token->string());
+  // Byte-level files name one that never occurs, so this is an error only where it is needed.
+  if (unknown_id_ == kNoToken) {
+    unknown_error_ = token->message(fmt::format(
+        "{} is needed for a character and not in the vocabulary", quoted(token->string())));
+  }
+  // It merges like a token that it is called like, wherever it stands.
+  if (token->string().find(kMetaspace) != std::string_view::npos) merges_across_metaspace_ = true;
 }
 
 void Bpe::read_merges(const JsonField& json) {
@@ -94,8 +100,10 @@ void Bpe::add_merge(const JsonField& json, std::string_view left, std::string_vi
     if (id == kNoToken) json.fail(fmt::format("{} is not in the vocabulary", quoted(token)));
     return id;
   };
+  const std::int32_t left_id = id_of(left);
+  const std::int32_t right_id = id_of(right);
   const std::string merged = std::string(left).append(right);
-  merges_.insert(id_of(left), id_of(right), {rank, id_of(merged)});
+  merges_.insert(left_id, right_id, {rank, id_of(merged)});
   if (next_metaspace_run(merged) != merged.size()) merges_across_metaspace_ = true;
 }
 
@@ -145,7 +153,7 @@ void Bpe::append_symbols(std::string_view word, std::vector<std::int32_t>& symbo
   // tokens do not count as known: they overtake it, as they do in Hugging Face's.
   bool unknown_pending = false;
   const auto flush = [&] {
-    if (unknown_pending) symbols.push_back(unknown_id());
+    if (unknown_pending) symbols.push_back(unknown_id_);
     unknown_pending = false;
   };
   while (!word.empty()) {
@@ -155,9 +163,10 @@ void Bpe::append_symbols(std::string_view word, std::vector<std::int32_t>& symbo
     if (id != kNoToken) {
       flush();
       symbols.push_back(id);
-    } else if (!(byte_fallback_ && append_byte_tokens(character, symbols)) && unknown_) {
+    } else if (!(byte_fallback_ && append_byte_tokens(character, symbols))) {
+      if (!unknown_error_.empty()) throw FormatError(unknown_error_);
       if (!fuse_unknown_) flush();
-      unknown_pending = true;
+      unknown_pending = unknown_id_ != kNoToken;
     }
   }
   flush();
@@ -173,16 +182,6 @@ bool Bpe::append_byte_tokens(std::string_view character, std::vector<std::int32_
   if (std::ranges::find(character, kNoToken, id_of) != character.end()) return false;
   std::ranges::transform(character, std::back_inserter(symbols), id_of);
   return true;
-}
-
-std::int32_t Bpe::unknown_id() const {
-  const std::int32_t id = vocabulary_.find(*unknown_);
-  if (id == kNoToken) {
-    throw FormatError(
-        fmt::format("tokenizer: model.unk_token {} is needed here and not in the vocabulary",
-                    quoted(*unknown_)));
-  }
-  return id;
 }
 
 }  // namespace metal_candle::tokenizers

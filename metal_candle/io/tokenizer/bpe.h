@@ -6,7 +6,6 @@
 
 #include <array>
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,6 +28,7 @@ class Bpe final : public Model {
   [[nodiscard]] const Vocabulary& vocabulary() const override { return vocabulary_; }
 
  private:
+  void read_unknown(const JsonField& json);
   void read_merges(const JsonField& json);
   void add_merge(const JsonField& json, std::string_view left, std::string_view right,
                  std::uint32_t rank);
@@ -38,7 +38,6 @@ class Bpe final : public Model {
   void append_symbols(std::string_view word, std::vector<std::int32_t>& symbols) const;
   [[nodiscard]] std::int32_t character_id(std::string_view character) const;
   bool append_byte_tokens(std::string_view character, std::vector<std::int32_t>& symbols) const;
-  [[nodiscard]] std::int32_t unknown_id() const;
 
   Vocabulary vocabulary_;
   MergeTable merges_;
@@ -49,7 +48,9 @@ class Bpe final : public Model {
   bool merges_across_metaspace_ = false;
   // Whether a word may be split before each run of U+2581 without changing its tokens.
   bool split_at_metaspace_ = false;
-  std::optional<std::string> unknown_;
+  std::int32_t unknown_id_ = kNoToken;
+  // What is wrong if there is to be an unknown token and the vocabulary has none of that name.
+  std::string unknown_error_;
   std::array<std::int32_t, 128> ascii_ids_{};
   std::array<std::int32_t, 256> byte_ids_{};  // of the tokens <0x00> to <0xFF>
   mutable WordCache cache_;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <filesystem>
 #include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -171,11 +172,13 @@ std::string JsonField::path() const {
   return path;
 }
 
-void JsonField::fail(std::string_view complaint) const {
+std::string JsonField::message(std::string_view complaint) const {
   const std::string where = path();
-  throw FormatError(where.empty() ? fmt::format("{}: {}", document_->file_, complaint)
-                                  : fmt::format("{}: {}: {}", document_->file_, where, complaint));
+  return where.empty() ? fmt::format("{}: {}", document_->file_, complaint)
+                       : fmt::format("{}: {}: {}", document_->file_, where, complaint);
 }
+
+void JsonField::fail(std::string_view complaint) const { throw FormatError(message(complaint)); }
 
 void JsonField::expect(JsonKind kind, std::string_view name) const {
   if (node().kind != kind) fail(fmt::format("is {}, not {}", name_of(node().kind), name));
@@ -253,6 +256,11 @@ std::string quoted(std::string_view text) {
 }
 
 std::string read_text_file(const std::string& path) {
+  // A folder can be opened, and says that it is as large as can be.
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) {
+    throw IoError(fmt::format("cannot read {}: it is a folder", path));
+  }
   std::ifstream file(path, std::ios::binary | std::ios::ate);
   const auto fail = [&] {
     throw IoError(fmt::format("cannot read {}: {}", path, std::generic_category().message(errno)));

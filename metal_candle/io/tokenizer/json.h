@@ -54,7 +54,9 @@ class JsonField {
   class Items;
   class Members;
 
-  /// Throws FormatError: "<file>: <path of this value>: <complaint>".
+  /// "<file>: <path of this value>: <complaint>".
+  [[nodiscard]] std::string message(std::string_view complaint) const;
+  /// Throws FormatError with that message.
   [[noreturn]] void fail(std::string_view complaint) const;
 
   [[nodiscard]] JsonKind kind() const { return node().kind; }
