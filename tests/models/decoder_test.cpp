@@ -1,0 +1,128 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// What a decoder computes in different ways must agree: in one pass and token by token, with and
+// without checkpoints, gradients and differences. Whether it is right at all, the fixtures of
+// family_test.cpp say.
+#include "metal_candle/models/decoder.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "metal_candle/autograd/grad.h"
+#include "metal_candle/execute/counters.h"
+#include "metal_candle/execute/evaluate.h"
+#include "tests/models/tiny_model.h"
+#include "tests/support/host_tensor.h"
+#include "tests/support/message_of.h"
+#include "tests/support/reference_interpreter.h"
+
+namespace metal_candle {
+namespace {
+
+using testing::all_close;
+using testing::HostTensor;
+using testing::message_of;
+using testing::tiny_config;
+using testing::tiny_decoder;
+using testing::tiny_tokens;
+
+HostTensor values(const Tensor& tensor) { return testing::read_evaluated(Tensor(tensor).eval()); }
+
+// A configuration with everything in it.
+constexpr const char* kRich =
+    R"("model_type": "qwen3", "head_dim": 6, "attention_bias": true, "use_sliding_window": true,
+       "sliding_window": 4, "max_window_layers": 1)";
+constexpr const char* kBiased = R"("attention_bias": true, "mlp_bias": true,
+       "tie_word_embeddings": true)";
+
+class DecoderPaths : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(DecoderPaths, CachedStepsEqualOnePass) {
+  const Decoder model = tiny_decoder(GetParam());
+  const Tensor tokens = tiny_tokens(2, 11);
+  const HostTensor expected = values(model.logits(model.hidden_states(tokens)));
+  for (const std::vector<std::int64_t>& chunks :
+       {std::vector<std::int64_t>(11, 1), {11}, {5, 6}, {4, 1, 1, 3, 2}}) {
+    KvCache cache = KvCache::make(model.config(), 2, 17, DType::kF32);
+    std::vector<Tensor> parts;
+    std::int64_t start = 0;
+    for (const std::int64_t chunk : chunks) {
+      ForwardOptions options;
+      options.cache = &cache;
+      const Tensor part = tokens.slice({{0, 2}, {start, start + chunk}});
+      parts.push_back(model.logits(model.hidden_states(part, options)));
+      std::vector<Tensor> outputs = cache.tensors();
+      outputs.push_back(parts.back());
+      eval(outputs);
+      start += chunk;
+      EXPECT_EQ(cache.length.item<std::int32_t>(), start);
+    }
+    EXPECT_TRUE(all_close(values(concatenate(parts, 1)), expected, {1e-4, 1e-4}))
+        << chunks.size() << " chunks";
+  }
+}
+
+TEST_P(DecoderPaths, GradientsEqualDifferences) {
+  const Decoder model = tiny_decoder(GetParam());
+  const Tensor tokens = tiny_tokens(2, 7);
+  const Tensor targets = tiny_tokens(2, 7, 37, 8);
+  const Tree parameters = model.parameters();
+  const auto loss = [&](const Tree& weights) {
+    return model.with_parameters(weights).summed_loss(tokens, targets);
+  };
+  const auto [value, gradient] = value_and_grad(loss)(parameters);
+  const testing::TracedValues traced = testing::trace_values(std::vector<Tensor>{loss(parameters)});
+  const auto at = [&](const std::vector<HostTensor>& inputs) {
+    return testing::interpret(traced.graph, inputs)[0].r(0);
+  };
+  EXPECT_NEAR(value.item<float>(), at(traced.inputs), 1e-3);
+  const std::vector<Tensor> leaves = parameters.leaves();
+  const std::vector<Tensor> gradients = gradient.leaves();
+  eval(gradients);
+  for (std::size_t i = 0; i < leaves.size(); ++i) {
+    // Along one random direction, which any wrong element shows in.
+    const auto found =
+        std::find(traced.leaves.begin(), traced.leaves.end(), leaves[i].node().get());
+    ASSERT_NE(found, traced.leaves.end()) << parameters.paths()[i];
+    const auto which = static_cast<std::size_t>(found - traced.leaves.begin());
+    const HostTensor direction = values(random::normal(leaves[i].shape(), random::key(100 + i)));
+    constexpr double kStep = 1e-4;
+    std::vector<HostTensor> above = traced.inputs;
+    std::vector<HostTensor> below = traced.inputs;
+    const HostTensor computed = values(gradients[i]);
+    double slope = 0;
+    for (std::int64_t j = 0; j < direction.size(); ++j) {
+      above[which].r(j) += kStep * direction.r(j);
+      below[which].r(j) -= kStep * direction.r(j);
+      slope += direction.r(j) * computed.r(j);
+    }
+    const double expected = (at(above) - at(below)) / (2 * kStep);
+    EXPECT_NEAR(slope, expected, 1e-3 + 1e-3 * std::abs(expected)) << parameters.paths()[i];
+  }
+}
+
+TEST_P(DecoderPaths, CheckpointsChangeNothing) {
+  const Decoder model = tiny_decoder(GetParam());
+  const Tensor tokens = tiny_tokens(2, 9);
+  const Tensor targets = tiny_tokens(2, 9, 37, 8);
+  std::vector<std::vector<HostTensor>> found;
+  for (const bool checkpointed : {false, true}) {
+    ForwardOptions options;
+    options.checkpoint_layers = checkpointed;
+    const auto [value, gradient] = value_and_grad([&](const Tree& weights) {
+      return model.with_parameters(weights).summed_loss(tokens, targets, options);
+    })(model.parameters());
+    std::vector<Tensor> outputs = gradient.leaves();
+    outputs.push_back(value);
+    eval(outputs);
+    found.emplace_back();
+    for (const Tensor& output : outputs) found.back().push_back(testing::read_evaluated(output));
+  }
+  for (std::size_t i = 0; i < found[0].size(); ++i)
+    EXPECT_TRUE(all_close(found[1][i], found[0][i], {1e-5, 1e-5})) << i;
+}
+
+INSTANTIATE_TEST_SUITE_P(Configurations, DecoderPaths, ::testing::Values("", kRich, kBiased));
+
+}  // namespace
+}  // namespace metal_candle
