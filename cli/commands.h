@@ -9,5 +9,6 @@ namespace metal_candle::cli {
 
 void add_bench_command(CLI::App& app);
 void add_info_command(CLI::App& app);
+void add_train_command(CLI::App& app);
 
 }  // namespace metal_candle::cli

@@ -14,6 +14,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   metal_candle::cli::add_bench_command(app);
   metal_candle::cli::add_info_command(app);
+  metal_candle::cli::add_train_command(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

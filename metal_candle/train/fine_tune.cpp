@@ -131,7 +131,8 @@ Tree FineTuner::initial_parameters() const {
   }
   Tree::Dict trained;
   const std::int64_t blocks = model_.config().num_hidden_layers;
-  for (const auto& [name, weight] : model_.parameters().dict()) {
+  const Tree all = model_.parameters();
+  for (const auto& [name, weight] : all.dict()) {
     if (in_last_blocks(name, blocks, options_.num_layers)) trained[name] = weight;
   }
   if (trained.empty()) throw Error("full fine-tuning of the last 0 blocks trains nothing");
