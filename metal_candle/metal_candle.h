@@ -27,3 +27,6 @@
 #include "metal_candle/optimize/pass_registry.h"
 #include "metal_candle/optimize/pattern.h"
 #include "metal_candle/optimize/rewrite_pass.h"
+#include "metal_candle/train/metrics.h"
+#include "metal_candle/train/report.h"
+#include "metal_candle/train/trainer.h"
