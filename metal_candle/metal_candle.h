@@ -38,3 +38,4 @@
 #include "metal_candle/train/fine_tune.h"
 #include "metal_candle/train/metrics.h"
 #include "metal_candle/train/report.h"
+#include "metal_candle/train/trainer.h"

@@ -2,8 +2,9 @@
 # Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 """Writes tests/fixtures/*.safetensors: what NumPy and PyTorch say every operation gives.
 
-Needs NumPy and PyTorch, safetensors for the family from_python and transformers for sampling. The
-output depends on nothing but these scripts: run it again after a change and commit what it wrote.
+Needs NumPy and PyTorch, safetensors for the family from_python and transformers for sampling and
+training. The output depends on nothing but these scripts: run it again after a change and commit what
+it wrote.
 
     python3 scripts/make_fixtures.py [FAMILY...]
 """
@@ -12,7 +13,7 @@ import pathlib
 import sys
 
 from fixtures import elementwise, gradients, index, layout, linalg, nn, random_numbers, reduce, \
-    safetensors_file, sampling
+    safetensors_file, sampling, training
 
 FAMILIES = {
     "elementwise": elementwise.write,
@@ -25,6 +26,7 @@ FAMILIES = {
     "random": random_numbers.write,
     "reduce": reduce.write,
     "sampling": sampling.write,
+    "training": training.write,
 }
 
 

@@ -297,6 +297,9 @@ EvaluationPlan plan_evaluation(std::span<const Tensor> outputs) {
     result.steps += plan.steps.size();
     result.peak_bytes += plan.peak_bytes();
     result.output_bytes += plan.output_bytes();
+    for (const Donation& donation : plan.donations) {
+      result.donated_bytes += plan.output_buffers[static_cast<std::size_t>(donation.output_buffer)];
+    }
     if (plan.peak_step >= 0 && plan.arena_bytes >= fullest) {
       fullest = plan.arena_bytes;
       const backend::StepLabel& label = plan.steps[static_cast<std::size_t>(plan.peak_step)].label;

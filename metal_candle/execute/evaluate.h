@@ -53,6 +53,8 @@ struct EvaluationPlan {
   std::size_t steps = 0;         // Kernels run.
   std::size_t peak_bytes = 0;    // Memory beyond that of the inputs, at the worst step.
   std::size_t output_bytes = 0;  // Of that, what the outputs keep.
+  // Of that, what needs no memory if nobody else holds the inputs: it takes over theirs.
+  std::size_t donated_bytes = 0;
   std::string peak_step;         // Where intermediates are largest.
   std::string optimizer_report;  // Which pass rewrote what.
   std::string text;              // The optimised graph.

@@ -19,7 +19,7 @@ struct ReportSample {
 };
 
 struct ReportData {
-  std::string title;                          // "Fine-tuning base-4m on devils-dictionary".
+  std::string title;                               // "Fine-tuning base-4m on devils-dictionary".
   std::string subtitle = {};                       // When, on what; may be empty.
   std::vector<TrainReport> reports = {};           // By iteration.
   std::vector<EvaluationReport> evaluations = {};  // By iteration.

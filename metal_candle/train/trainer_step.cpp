@@ -33,19 +33,6 @@ void require_loss(const LossAndCount& result) {
                   describe(result.loss), describe(result.count)));
 }
 
-// Bytes of the leaves whose memory is theirs alone: their new values take it over. (Moments begin
-// as zeros that share theirs.)
-std::size_t exclusive_bytes(const Tree& tree) {
-  std::size_t bytes = 0;
-  for (const Tensor& leaf : tree.leaves()) {
-    // Held by the tree and by the list of leaves.
-    const bool exclusive =
-        leaf.node()->use_count() == 2 && leaf.node()->value().storage->use_count() == 1;
-    if (exclusive) bytes += leaf.spec().bytes();
-  }
-  return bytes;
-}
-
 }  // namespace
 
 struct Trainer::Step {
@@ -151,13 +138,11 @@ TrainStart Trainer::start_report() {
   start.first_iteration = iteration_ + 1;
   start.iterations = options_.iters;
   start.settings = settings();
-  {
-    std::vector<Tensor> kept = parameters_.leaves();
-    start.parameter_tensors = kept.size();
-    for (const Tensor& parameter : kept) start.parameters += parameter.size();
-    append(kept, state_);
-    eval(kept);
-  }
+  start.parameter_tensors = parameters_.size();
+  for (const Tensor& parameter : parameters_.leaves()) start.parameters += parameter.size();
+  // One by one, or zeros of one shape would share their memory, which could not be overwritten.
+  for (const Tensor& leaf : state_.leaves()) leaf.eval();
+  eval(parameters_.leaves());
   TokenBatch batch;
   if (const std::optional<Shape> largest = training_.largest()) {
     const std::vector<std::int32_t> tokens(static_cast<std::size_t>(num_elements(*largest)), 0);
@@ -174,9 +159,8 @@ TrainStart Trainer::start_report() {
       (plan.peak_bytes - plan.output_bytes) * (options_.queue_ahead ? 2 : 1);
   const std::size_t accumulators =
       options_.grad_accumulation_steps > 1 ? static_cast<std::size_t>(start.parameters) * 4 : 0;
-  const std::size_t overwritten = exclusive_bytes(parameters_) + exclusive_bytes(state_);
-  start.predicted_peak_bytes = memory_use(key_.device()).in_use - overwritten + plan.output_bytes +
-                               intermediates + accumulators;
+  start.predicted_peak_bytes = memory_use(key_.device()).in_use + plan.output_bytes -
+                               plan.donated_bytes + intermediates + accumulators;
   return start;
 }
 
