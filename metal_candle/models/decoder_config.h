@@ -53,8 +53,8 @@ struct DecoderConfig {
 
   /// Parameters of the whole model; a tied embedding counts once.
   [[nodiscard]] std::int64_t num_parameters() const;
-  /// The longest sequence: max_position_embeddings, stretched by dynamic scaling (by other kinds, it
-  /// is so in config.json).
+  /// The longest sequence: max_position_embeddings, stretched by dynamic scaling (by other kinds,
+  /// it is so in config.json).
   [[nodiscard]] std::int64_t context_length() const;
 };
 
@@ -72,8 +72,15 @@ void register_model_type(std::string model_type, DecoderConfigReader reader);
 /// The known model types, sorted: "llama", "mistral", "qwen2", "qwen3" and what was registered.
 [[nodiscard]] std::vector<std::string> model_types();
 
+/// What a family means where config.json leaves a field out.
+struct FieldDefaults {
+  std::int64_t num_key_value_heads = 0;  // 0: num_attention_heads.
+  std::int64_t head_dim = 0;             // 0: hidden_size / num_attention_heads.
+  std::int64_t max_position_embeddings = 2048;
+};
 /// The fields that all families have, checked; for readers. Biases, qk_norm and windows are left at
 /// their defaults (windows all 0).
-[[nodiscard]] DecoderConfig read_common_fields(const JsonObject& json);
+[[nodiscard]] DecoderConfig read_common_fields(const JsonObject& json,
+                                               const FieldDefaults& defaults = {});
 
 }  // namespace metal_candle
