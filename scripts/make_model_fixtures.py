@@ -11,12 +11,13 @@ it again after a change and commit what it wrote.
 
 import pathlib
 
-from fixtures import models
+from fixtures import model_training, models
 
 
 def main():
     root = pathlib.Path(__file__).resolve().parent.parent / "tests" / "fixtures" / "models"
     count = models.write(root)
+    model_training.write(root)
     total = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
     print(f"{count} models, {total} bytes")
 

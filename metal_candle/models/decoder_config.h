@@ -24,6 +24,8 @@ struct RopeScaling {
   double high_freq_factor = 4;
   // Positions before any stretching.
   std::int64_t original_max_position_embeddings = 0;
+
+  friend bool operator==(const RopeScaling&, const RopeScaling&) = default;
 };
 
 /// The shape of a decoder of the Llama family. Names are those of config.json.
@@ -56,6 +58,8 @@ struct DecoderConfig {
   /// The longest sequence: max_position_embeddings, stretched by dynamic scaling (by other kinds,
   /// it is so in config.json).
   [[nodiscard]] std::int64_t context_length() const;
+
+  friend bool operator==(const DecoderConfig&, const DecoderConfig&) = default;
 };
 
 /// Reads a config.json whose model_type is registered. Throws FormatError naming the file and the
