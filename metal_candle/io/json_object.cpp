@@ -127,6 +127,8 @@ bool JsonObject::has(std::string_view key) const {
   return found != object.end() && !found->is_null();
 }
 
+bool JsonObject::contains(std::string_view key) const { return as_json(value_).contains(key); }
+
 std::int64_t JsonObject::integer(std::string_view key) const {
   return to_integer(*this, key, as_json(require(key)));
 }
@@ -174,6 +176,16 @@ std::vector<std::string> JsonObject::strings(std::string_view key) const {
     for (const json& element : value) fits = fits && element.is_string();
   }
   return convert<std::vector<std::string>>(*this, key, value, fits, "a list of strings");
+}
+
+std::vector<std::int64_t> JsonObject::integers(std::string_view key) const {
+  const json& value = as_json(require(key));
+  std::vector<std::int64_t> integers;
+  for (const json& element :
+       convert<json>(*this, key, value, value.is_array(), "a list of integers")) {
+    integers.push_back(to_integer(*this, key, element));
+  }
+  return integers;
 }
 
 std::vector<double> JsonObject::numbers(std::string_view key) const {

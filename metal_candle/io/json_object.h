@@ -24,6 +24,8 @@ class JsonObject {
   static JsonObject parse(std::string_view text, std::string name);
 
   [[nodiscard]] bool has(std::string_view key) const;
+  /// Whether there is such a key at all, null or not. Neither marks it as read.
+  [[nodiscard]] bool contains(std::string_view key) const;
 
   // Required: FormatError if missing.
   [[nodiscard]] std::int64_t integer(std::string_view key) const;
@@ -33,6 +35,7 @@ class JsonObject {
   [[nodiscard]] JsonObject object(std::string_view key) const;
   [[nodiscard]] std::vector<JsonObject> objects(std::string_view key) const;
   [[nodiscard]] std::vector<std::string> strings(std::string_view key) const;
+  [[nodiscard]] std::vector<std::int64_t> integers(std::string_view key) const;
   [[nodiscard]] std::vector<double> numbers(std::string_view key) const;
 
   // With a value for when it is missing.

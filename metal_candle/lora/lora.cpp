@@ -31,6 +31,15 @@ T exception_or(const std::map<std::string, T>& exceptions, const std::string& pa
   return otherwise;
 }
 
+bool matches(const std::string& path, const std::string& pattern) {
+  try {
+    return std::regex_match(path, std::regex(pattern));
+  } catch (const std::regex_error& error) {
+    throw FormatError(fmt::format(
+        "adapter: \"{}\" is not a regular expression that can be used: {}", pattern, error.what()));
+  }
+}
+
 void require_shape(const std::string& path, const char* name, const Tensor& tensor,
                    const Shape& expected) {
   if (tensor.shape() == expected) return;
@@ -38,12 +47,22 @@ void require_shape(const std::string& path, const char* name, const Tensor& tens
                                to_string(tensor.shape()), to_string(expected)));
 }
 
+std::string no_target(const LoraConfig& config) {
+  const std::string where =
+      config.num_layers < 0 ? "the model" : fmt::format("the last {} blocks", config.num_layers);
+  if (!config.target_pattern.empty())
+    return fmt::format("adapter: no linear layer of {} matches \"{}\"", where,
+                       config.target_pattern);
+  return fmt::format("adapter: no linear layer of {} is named {}", where,
+                     fmt::join(config.target_modules, " or "));
+}
+
 }  // namespace
 
 bool LoraConfig::targets(const std::string& path, std::int64_t block,
                          std::int64_t num_blocks) const {
   if (num_layers >= 0 && block < num_blocks - num_layers) return false;
-  if (!target_pattern.empty()) return std::regex_match(path, std::regex(target_pattern));
+  if (!target_pattern.empty()) return matches(path, target_pattern);
   for (const std::string& pattern : target_modules) {
     if (pattern == "all-linear" || ends_in(path, pattern)) return true;
   }
@@ -66,6 +85,8 @@ std::int64_t Adapter::num_parameters() const {
 }
 
 Adapter make_adapter(const Decoder& model, const LoraConfig& config, const Tensor& key) {
+  if (!(config.dropout >= 0 && config.dropout < 1))
+    throw Error(fmt::format("adapter: dropout {} is not in [0, 1)", config.dropout));
   Adapter adapter{config, {}};
   std::uint32_t index = 0;
   const std::int64_t blocks = model.config().num_hidden_layers;
@@ -79,13 +100,7 @@ Adapter make_adapter(const Decoder& model, const LoraConfig& config, const Tenso
         random::uniform({rank, linear.in_features()}, random::fold_in(key, index++), -bound, bound);
     weights["lora_b"] = zeros({linear.out_features(), rank}, DType::kF32, model.device());
   });
-  if (index == 0) {
-    throw Error(
-        config.target_pattern.empty()
-            ? fmt::format("adapter: no layer of the model is named {}, in the last {} blocks",
-                          fmt::join(config.target_modules, " or "), config.num_layers)
-            : fmt::format("adapter: no layer of the model matches \"{}\"", config.target_pattern));
-  }
+  if (index == 0) throw Error(no_target(config));
   eval(adapter.weights.leaves());
   return adapter;
 }
@@ -102,7 +117,7 @@ Decoder with_adapter(const Decoder& model, const Adapter& adapter) {
     LoraWeights lora;
     lora.a = found->second.tensor("lora_a");
     lora.b = found->second.tensor("lora_b");
-    const std::int64_t rank = lora.a.rank() == 2 ? lora.a.dim(0) : 0;
+    const std::int64_t rank = adapter.config.rank_of(path);
     require_shape(path, "lora_a", lora.a, {rank, linear.in_features()});
     require_shape(path, "lora_b", lora.b, {linear.out_features(), rank});
     lora.scale = adapter.config.scale_of(path);

@@ -32,7 +32,8 @@ struct LoraConfig {
   std::map<std::string, std::int64_t> rank_pattern;
   std::map<std::string, double> alpha_pattern;
 
-  /// Whether the linear layer at `path`, in block `block` of `num_blocks`, is adapted.
+  /// Whether the linear layer at `path`, in block `block` of `num_blocks`, is adapted. Throws
+  /// FormatError for a target_pattern that is no regular expression.
   [[nodiscard]] bool targets(const std::string& path, std::int64_t block,
                              std::int64_t num_blocks) const;
   [[nodiscard]] std::int64_t rank_of(const std::string& path) const;
@@ -51,14 +52,14 @@ struct Adapter {
 };
 
 /// An update that changes nothing yet: lora_a uniform in +-1 / sqrt(in) (as PEFT draws it), lora_b
-/// 0; f32, evaluated. Throws Error naming the configuration when it targets no layer, or its rank
-/// is not positive.
+/// 0; f32, evaluated. Throws Error naming the configuration when it targets no layer, its rank is
+/// not positive or its dropout not in [0, 1).
 [[nodiscard]] Adapter make_adapter(const Decoder& model, const LoraConfig& config,
                                    const Tensor& key);
 
 /// The model with the update beside its weights; they are shared with `model`, and any update it
 /// had is gone. Throws Error naming a path that the model does not have, ShapeError naming path and
-/// shapes that do not fit.
+/// shapes that do not fit the layer or the configured rank.
 [[nodiscard]] Decoder with_adapter(const Decoder& model, const Adapter& adapter);
 
 /// The model with the update added into its weights, evaluated: new weights where there is one,

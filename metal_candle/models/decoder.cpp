@@ -17,10 +17,11 @@ namespace metal_candle {
 
 namespace {
 
-// What the layers of one forward pass share.
+// What the layers of one forward pass share. A value: checkpointed layers run again after the
+// function that made it has returned.
 struct Pass {
-  const DecoderConfig& config;
-  const RotaryEmbedding& rotary;
+  std::shared_ptr<const DecoderConfig> config;
+  RotaryEmbedding rotary;
   Tensor offset;       // i32 []: the position of the first token.
   Tensor end;          // i32 []: offset + length.
   Tensor frequencies;  // Of the rotary positions.
@@ -47,7 +48,7 @@ class DropoutKeys {
 
 Tensor attend(const Pass& pass, const DecoderLayer& layer, const Tensor& x, int window,
               DropoutKeys& keys, KvCache::Layer* cache) {
-  const DecoderConfig& config = pass.config;
+  const DecoderConfig& config = *pass.config;
   Tensor q = split_heads(layer.q_proj(x, keys.next()), config.num_attention_heads, config.head_dim);
   Tensor k = split_heads(layer.k_proj(x, keys.next()), config.num_key_value_heads, config.head_dim);
   Tensor v = split_heads(layer.v_proj(x, keys.next()), config.num_key_value_heads, config.head_dim);
@@ -76,7 +77,7 @@ Tensor attend(const Pass& pass, const DecoderLayer& layer, const Tensor& x, int 
 
 Tensor run_layer(const Pass& pass, const DecoderLayer& layer, const Tensor& x, int window,
                  DropoutKeys keys, KvCache::Layer* cache) {
-  const auto eps = static_cast<float>(pass.config.rms_norm_eps);
+  const auto eps = static_cast<float>(pass.config->rms_norm_eps);
   const Tensor h = x + attend(pass, layer, rms_norm(x, layer.input_norm, eps), window, keys, cache);
   const Tensor normed = rms_norm(h, layer.post_attention_norm, eps);
   const Tensor gate = layer.gate_proj(normed, keys.next());
@@ -116,17 +117,12 @@ Tensor run_layer_checkpointed(const Pass& pass, const DecoderLayer& layer, const
   std::vector<Tensor> arguments = {x};
   DecoderLayer copy = layer;
   visit_tensors(copy, [&](Tensor& tensor) { arguments.push_back(tensor); });
-  // Held by value: the function runs again after this one has returned.
-  const auto config = std::make_shared<const DecoderConfig>(pass.config);
-  const auto rotary = std::make_shared<const RotaryEmbedding>(pass.rotary);
-  const auto function = checkpoint(TensorFunction(
-      [config, rotary, offset = pass.offset, end = pass.end, frequencies = pass.frequencies, copy,
-       window, keys](const std::vector<Tensor>& tensors) {
+  const auto function =
+      checkpoint(TensorFunction([pass, copy, window, keys](const std::vector<Tensor>& tensors) {
         DecoderLayer own = copy;
         std::size_t next = 1;
         visit_tensors(own, [&](Tensor& tensor) { tensor = tensors[next++]; });
-        const Pass again{*config, *rotary, offset, end, frequencies};
-        return std::vector<Tensor>{run_layer(again, own, tensors[0], window, keys, nullptr)};
+        return std::vector<Tensor>{run_layer(pass, own, tensors[0], window, keys, nullptr)};
       }));
   return function(arguments)[0];
 }
@@ -143,7 +139,7 @@ Tensor Decoder::run_layers(Tensor x, const ForwardOptions& options) const {
   const auto length = static_cast<std::int32_t>(x.dim(1));
   const Tensor offset = cache != nullptr ? cache->length : zeros({}, DType::kI32, device());
   const Tensor end = offset + length;
-  const Pass pass{*config_, rotary_, offset, end, rotary_.frequencies(end)};
+  const Pass pass{config_, rotary_, offset, end, rotary_.frequencies(end)};
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const DropoutKeys keys(options.dropout_key, i);
     const int window = config_->windows[i];

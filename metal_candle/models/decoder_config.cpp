@@ -29,18 +29,29 @@ std::int64_t positive(const JsonObject& json, std::string_view key) {
   return positive(json, key, json.integer(key));
 }
 
-double positive_number(const JsonObject& json, std::string_view key, double value) {
-  if (!(value > 0) || value > 1e300) {
-    throw FormatError(fmt::format("{}: {} is not a positive number", json.where(key), value));
+double positive_number(const JsonObject& json, std::string_view key, double value,
+                       double most = 1e18) {
+  if (!(value > 0) || value > most) {
+    throw FormatError(
+        fmt::format("{}: {} is not a number between 0 and {}", json.where(key), value, most));
   }
   return value;
+}
+
+void require_value(const JsonObject& json, std::string_view key, double only) {
+  const double value = json.number(key, only);
+  if (value != only) {
+    throw FormatError(
+        fmt::format("{}: {} is not supported (only {})", json.where(key), value, only));
+  }
 }
 
 // {"type" or "rope_type": ..., "factor": ...}, and rope_theta in the newer spelling.
 RopeScaling read_rope_scaling(const JsonObject& json, std::int64_t max_positions) {
   RopeScaling scaling;
-  const std::string type = json.string("rope_type", json.string("type", "default"));
-  json.ignore({"type", "rope_theta"});
+  const char* key = json.has("rope_type") ? "rope_type" : "type";
+  const std::string type = json.string(key, "default");
+  json.ignore({"type"});  // At times beside rope_type.
   scaling.original_max_position_embeddings =
       json.integer("original_max_position_embeddings", max_positions);
   if (type == "default") return scaling;
@@ -64,23 +75,33 @@ RopeScaling read_rope_scaling(const JsonObject& json, std::int64_t max_positions
     throw FormatError(
         fmt::format("{}: \"{}\" is not supported; known are default, linear, dynamic "
                     "and llama3",
-                    json.where("rope_type"), type));
+                    json.where(key), type));
   }
-  scaling.factor = positive_number(json, "factor", json.number("factor"));
+  scaling.factor = positive_number(json, "factor", json.number("factor"), 1e6);
   return scaling;
 }
 
 void read_rope(const JsonObject& json, DecoderConfig& config) {
-  config.rope_theta = json.number("rope_theta", config.rope_theta);
+  config.rope_theta =
+      positive_number(json, "rope_theta", json.number("rope_theta", config.rope_theta));
   config.rope_scaling.original_max_position_embeddings = config.max_position_embeddings;
+  require_value(json, "partial_rotary_factor", 1);
+  if (json.has("rope_scaling") && json.has("rope_parameters")) {
+    throw FormatError(fmt::format("{}: is there beside rope_scaling, of which it is the newer name",
+                                  json.where("rope_parameters")));
+  }
   for (const char* key : {"rope_scaling", "rope_parameters"}) {
     if (!json.has(key)) continue;
     const JsonObject rope = json.object(key);
-    json.ignore({key});
-    config.rope_theta = rope.number("rope_theta", config.rope_theta);
+    require_value(rope, "partial_rotary_factor", 1);
+    config.rope_theta =
+        positive_number(rope, "rope_theta", rope.number("rope_theta", config.rope_theta));
     config.rope_scaling = read_rope_scaling(rope, config.max_position_embeddings);
   }
-  positive_number(json, "rope_theta", config.rope_theta);
+  if (config.rope_scaling.kind == RopeScaling::Kind::kDynamic && config.head_dim == 2) {
+    throw FormatError(
+        fmt::format("{}: 2 is too short for dynamic scaling", json.where("head_dim")));
+  }
 }
 
 DType read_dtype(const JsonObject& json) {
@@ -97,75 +118,60 @@ DType read_dtype(const JsonObject& json) {
 }
 
 std::vector<std::int64_t> read_eos(const JsonObject& json) {
-  if (json.type("eos_token_id") != "array") {
-    const std::int64_t id = json.integer("eos_token_id", -1);
-    return id < 0 ? std::vector<std::int64_t>{} : std::vector<std::int64_t>{id};
-  }
-  std::vector<std::int64_t> ids;
-  for (const double id : json.numbers("eos_token_id")) ids.push_back(static_cast<std::int64_t>(id));
-  return ids;
+  if (!json.has("eos_token_id")) return {};
+  if (json.type("eos_token_id") == "array") return json.integers("eos_token_id");
+  return {json.integer("eos_token_id")};
 }
 
-// Fields of config.json that say how a model was trained, saved or is to be run, not what it
-// computes. A false, null or empty field is never asked about.
+// Fields of config.json that say how a model was made, saved or is to be run, not what it computes.
+// A false, null or empty field is never asked about.
 void ignore_harmless(const JsonObject& json) {
-  json.ignore({"model_type",
-               "architectures",
+  json.ignore({"_attn_implementation",
+               "_attn_implementation_autoset",
+               "_commit_hash",
+               "_flash_attn_2_enabled",
                "_name_or_path",
-               "transformers_version",
-               "use_cache",
-               "initializer_range",
-               "attention_dropout",
-               "bos_token_id",
-               "pad_token_id",
-               "torch_dtype",
-               "dtype",
-               "eos_token_id",
-               "_attn_implementation",
+               "architectures",
                "attn_implementation",
                "auto_map",
+               "bos_token_id",
                "chunk_size_feed_forward",
+               "finetuning_task",
                "id2label",
+               "initializer_range",
+               "is_llama_config",
                "label2id",
-               "return_dict",
+               "max_sequence_length",
+               "model_max_length",
+               "neftune_noise_alpha",
+               "pad_token_id",
+               "pretraining_tp",
                "problem_type",
-               "unsloth_version",
-               "unsloth_fixed",
+               "return_dict",
+               "sep_token_id",
                "task_specific_params",
-               "layer_types",
-               "sliding_window",
-               "max_window_layers",
-               "is_encoder_decoder",
-               "output_hidden_states",
-               "output_attentions"});
-  // These change results only when a program asks for sampling through the model itself, or trains.
-  json.ignore({"temperature", "top_k", "top_p", "repetition_penalty", "length_penalty", "num_beams",
-               "num_beam_groups", "max_length", "min_length", "num_return_sequences",
-               "diversity_penalty", "encoder_no_repeat_ngram_size", "no_repeat_ngram_size",
-               "typical_p", "hidden_dropout", "resid_pdrop", "embd_pdrop"});
+               "tokenizer_class",
+               "transformers.js_config",
+               "transformers_version",
+               "unsloth_fixed",
+               "unsloth_version",
+               "use_cache"});
+  // Defaults of sampling, which older versions of transformers kept here.
+  json.ignore({"diversity_penalty", "do_sample", "encoder_no_repeat_ngram_size", "length_penalty",
+               "max_length", "max_new_tokens", "min_length", "no_repeat_ngram_size",
+               "num_beam_groups", "num_beams", "num_return_sequences", "repetition_penalty",
+               "temperature", "top_k", "top_p", "typical_p"});
+  // Both names of what was read by one of them.
+  json.ignore({"dtype", "torch_dtype"});
 }
 
-void require_value(const JsonObject& json, std::string_view key, double only) {
-  const double value = json.number(key, only);
-  if (value != only) {
-    throw FormatError(
-        fmt::format("{}: {} is not supported (only {})", json.where(key), value, only));
-  }
-}
-
-// The window of each layer: layer_types where there are any, else the family's rule.
-void read_windows(const JsonObject& json, std::int64_t first_windowed_layer,
+// The window of each layer from the first that has one, or what layer_types says. `window` 0: none.
+void read_windows(const JsonObject& json, std::int64_t window, std::int64_t first,
                   DecoderConfig& config) {
-  std::int64_t window = json.integer("sliding_window", 0);
-  if (window < 0 || window > kMaxLength) {
-    throw FormatError(fmt::format("{}: {} is not a length", json.where("sliding_window"), window));
-  }
   const auto layers = static_cast<std::size_t>(config.num_hidden_layers);
-  config.windows.assign(layers, 0);
   if (!json.has("layer_types")) {
     for (std::size_t i = 0; i < layers; ++i) {
-      if (static_cast<std::int64_t>(i) >= first_windowed_layer)
-        config.windows[i] = static_cast<int>(window);
+      if (static_cast<std::int64_t>(i) >= first) config.windows[i] = static_cast<int>(window);
     }
     return;
   }
@@ -175,18 +181,19 @@ void read_windows(const JsonObject& json, std::int64_t first_windowed_layer,
                                   types.size(), layers));
   }
   for (std::size_t i = 0; i < layers; ++i) {
-    if (types[i] == "sliding_attention") {
-      if (window == 0) {
-        throw FormatError(fmt::format("{}: missing, but layer {} is a sliding_attention",
-                                      json.where("sliding_window"), i));
-      }
-      config.windows[i] = static_cast<int>(window);
-    } else if (types[i] != "full_attention") {
+    if (types[i] == "full_attention") continue;
+    if (types[i] != "sliding_attention") {
       throw FormatError(
           fmt::format("{}: \"{}\" is not supported; known are full_attention and "
                       "sliding_attention",
                       json.where("layer_types"), types[i]));
     }
+    if (window == 0) {
+      throw FormatError(
+          fmt::format("{}: layer {} is a sliding_attention, but this model has no sliding window",
+                      json.where("layer_types"), i));
+    }
+    config.windows[i] = static_cast<int>(window);
   }
 }
 
@@ -194,35 +201,41 @@ DecoderConfig read_llama(const JsonObject& json) {
   DecoderConfig config = read_common_fields(json);
   config.qkv_bias = config.output_bias = json.boolean("attention_bias", false);
   config.mlp_bias = json.boolean("mlp_bias", false);
-  require_value(json, "pretraining_tp", 1);  // Only how products are split.
+  read_windows(json, 0, 0, config);
   return config;
 }
 
+// The length of sliding windows: null is none, and a missing one has a length all the same.
+std::int64_t read_sliding_window(const JsonObject& json) {
+  const std::int64_t otherwise = json.contains("sliding_window") ? 0 : 4096;
+  return json.has("sliding_window") ? positive(json, "sliding_window") : otherwise;
+}
+
 DecoderConfig read_mistral(const JsonObject& json) {
-  DecoderConfig config = read_common_fields(json);
-  read_windows(json, 0, config);
+  DecoderConfig config = read_common_fields(
+      json, {.num_key_value_heads = 8, .max_position_embeddings = std::int64_t{1} << 17});
+  read_windows(json, read_sliding_window(json), 0, config);
   return config;
 }
 
 // Windows from the layer on that max_window_layers says, if they are switched on at all.
 void read_qwen_windows(const JsonObject& json, DecoderConfig& config) {
   const std::int64_t first = json.integer("max_window_layers", 28);
-  if (json.boolean("use_sliding_window", false)) {
-    read_windows(json, first, config);
-  } else {
-    json.ignore({"layer_types"});
-  }
+  const std::int64_t window = read_sliding_window(json);
+  read_windows(json, json.boolean("use_sliding_window", false) ? window : 0, first, config);
 }
 
 DecoderConfig read_qwen2(const JsonObject& json) {
-  DecoderConfig config = read_common_fields(json);
+  DecoderConfig config =
+      read_common_fields(json, {.num_key_value_heads = 32, .max_position_embeddings = 32768});
   config.qkv_bias = true;
   read_qwen_windows(json, config);
   return config;
 }
 
 DecoderConfig read_qwen3(const JsonObject& json) {
-  DecoderConfig config = read_common_fields(json);
+  DecoderConfig config = read_common_fields(
+      json, {.num_key_value_heads = 32, .head_dim = 128, .max_position_embeddings = 32768});
   config.qkv_bias = config.output_bias = json.boolean("attention_bias", false);
   config.qk_norm = true;
   read_qwen_windows(json, config);
@@ -261,7 +274,46 @@ class Registry {
 
 }  // namespace
 
-DecoderConfig read_common_fields(const JsonObject& json) {
+namespace {
+
+void read_heads(const JsonObject& json, const FieldDefaults& defaults, DecoderConfig& config) {
+  config.num_attention_heads = positive(json, "num_attention_heads");
+  // null, unlike nothing at all, asks for what the other fields suggest.
+  const std::int64_t kv_heads =
+      json.contains("num_key_value_heads") ? 0 : defaults.num_key_value_heads;
+  config.num_key_value_heads = positive(
+      json, "num_key_value_heads",
+      json.integer("num_key_value_heads", kv_heads == 0 ? config.num_attention_heads : kv_heads));
+  if (config.num_attention_heads % config.num_key_value_heads != 0) {
+    throw FormatError(fmt::format("{}: {} does not divide num_attention_heads {}",
+                                  json.where("num_key_value_heads"), config.num_key_value_heads,
+                                  config.num_attention_heads));
+  }
+  if (json.has("head_dim")) {
+    config.head_dim = positive(json, "head_dim");
+  } else if (!json.contains("head_dim") && defaults.head_dim != 0) {
+    config.head_dim = defaults.head_dim;
+  } else if (config.hidden_size % config.num_attention_heads == 0) {
+    config.head_dim = config.hidden_size / config.num_attention_heads;
+  } else {
+    throw FormatError(
+        fmt::format("{}: {} is not a multiple of num_attention_heads {}, and there is no head_dim",
+                    json.where("hidden_size"), config.hidden_size, config.num_attention_heads));
+  }
+  if (config.head_dim % 2 != 0) {
+    throw FormatError(fmt::format("{}: {} is odd, and rotary positions need pairs",
+                                  json.where("head_dim"), config.head_dim));
+  }
+  if (config.head_dim * config.num_attention_heads > kMaxLength) {
+    throw FormatError(fmt::format("{}: {} heads of {} are more than the {} that are supported",
+                                  json.where("num_attention_heads"), config.num_attention_heads,
+                                  config.head_dim, kMaxLength));
+  }
+}
+
+}  // namespace
+
+DecoderConfig read_common_fields(const JsonObject& json, const FieldDefaults& defaults) {
   DecoderConfig config;
   config.model_type = json.string("model_type");
   config.vocab_size = positive(json, "vocab_size");
@@ -273,32 +325,10 @@ DecoderConfig read_common_fields(const JsonObject& json) {
                                   json.where("num_hidden_layers"), config.num_hidden_layers,
                                   kMaxLayers));
   }
-  config.num_attention_heads = positive(json, "num_attention_heads");
-  config.num_key_value_heads = positive(
-      json, "num_key_value_heads", json.integer("num_key_value_heads", config.num_attention_heads));
-  if (config.num_attention_heads % config.num_key_value_heads != 0) {
-    throw FormatError(fmt::format("{}: {} does not divide num_attention_heads {}",
-                                  json.where("num_key_value_heads"), config.num_key_value_heads,
-                                  config.num_attention_heads));
-  }
-  config.head_dim = json.integer("head_dim", 0);
-  if (config.head_dim == 0) {
-    if (config.hidden_size % config.num_attention_heads != 0) {
-      throw FormatError(
-          fmt::format("{}: {} is not a multiple of num_attention_heads {}, and there "
-                      "is no head_dim",
-                      json.where("hidden_size"), config.hidden_size, config.num_attention_heads));
-    }
-    config.head_dim = config.hidden_size / config.num_attention_heads;
-  }
-  positive(json, "head_dim", config.head_dim);
-  positive(json, "head_dim * num_attention_heads", config.head_dim * config.num_attention_heads);
-  if (config.head_dim % 2 != 0) {
-    throw FormatError(fmt::format("{}: {} is odd, and rotary positions need pairs",
-                                  json.where("head_dim"), config.head_dim));
-  }
+  read_heads(json, defaults, config);
   config.max_position_embeddings =
-      positive(json, "max_position_embeddings", json.integer("max_position_embeddings", 2048));
+      positive(json, "max_position_embeddings",
+               json.integer("max_position_embeddings", defaults.max_position_embeddings));
   config.rms_norm_eps = positive_number(json, "rms_norm_eps", json.number("rms_norm_eps", 1e-6));
   config.tie_word_embeddings = json.boolean("tie_word_embeddings", false);
   const std::string activation = json.string("hidden_act", "silu");
@@ -306,7 +336,7 @@ DecoderConfig read_common_fields(const JsonObject& json) {
     throw FormatError(fmt::format("{}: \"{}\" is not supported; only silu is",
                                   json.where("hidden_act"), activation));
   }
-  require_value(json, "partial_rotary_factor", 1);
+  require_value(json, "attention_dropout", 0);
   read_rope(json, config);
   config.dtype = read_dtype(json);
   config.eos_token_ids = read_eos(json);
@@ -324,6 +354,12 @@ DecoderConfig read_decoder_config(const JsonObject& json) {
   if (!reader) {
     throw FormatError(fmt::format("{}: \"{}\" is not a model this version can run; it knows {}",
                                   json.where("model_type"), type, fmt::join(model_types(), ", ")));
+  }
+  if (json.has("quantization_config")) {
+    throw FormatError(
+        fmt::format("{}: quantized weights are not supported; take the model's folder "
+                    "of bf16, f16 or f32 weights",
+                    json.where("quantization_config")));
   }
   DecoderConfig config = reader(json);
   ignore_harmless(json);

@@ -24,6 +24,8 @@ struct RopeScaling {
   double high_freq_factor = 4;
   // Positions before any stretching.
   std::int64_t original_max_position_embeddings = 0;
+
+  friend bool operator==(const RopeScaling&, const RopeScaling&) = default;
 };
 
 /// The shape of a decoder of the Llama family. Names are those of config.json.
@@ -53,9 +55,11 @@ struct DecoderConfig {
 
   /// Parameters of the whole model; a tied embedding counts once.
   [[nodiscard]] std::int64_t num_parameters() const;
-  /// The longest sequence: max_position_embeddings, stretched by dynamic scaling (by other kinds, it
-  /// is so in config.json).
+  /// The longest sequence: max_position_embeddings, stretched by dynamic scaling (by other kinds,
+  /// it is so in config.json).
   [[nodiscard]] std::int64_t context_length() const;
+
+  friend bool operator==(const DecoderConfig&, const DecoderConfig&) = default;
 };
 
 /// Reads a config.json whose model_type is registered. Throws FormatError naming the file and the
@@ -72,8 +76,15 @@ void register_model_type(std::string model_type, DecoderConfigReader reader);
 /// The known model types, sorted: "llama", "mistral", "qwen2", "qwen3" and what was registered.
 [[nodiscard]] std::vector<std::string> model_types();
 
+/// What a family means where config.json leaves a field out.
+struct FieldDefaults {
+  std::int64_t num_key_value_heads = 0;  // 0: num_attention_heads.
+  std::int64_t head_dim = 0;             // 0: hidden_size / num_attention_heads.
+  std::int64_t max_position_embeddings = 2048;
+};
 /// The fields that all families have, checked; for readers. Biases, qk_norm and windows are left at
 /// their defaults (windows all 0).
-[[nodiscard]] DecoderConfig read_common_fields(const JsonObject& json);
+[[nodiscard]] DecoderConfig read_common_fields(const JsonObject& json,
+                                               const FieldDefaults& defaults = {});
 
 }  // namespace metal_candle

@@ -1,22 +1,27 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// Writing decoders as the model folders of Hugging Face.
+// Writing decoders as folders that Hugging Face loads.
 #pragma once
 
 #include <cstddef>
 #include <string>
+#include <vector>
 
 #include "metal_candle/models/decoder.h"
 
 namespace metal_candle {
 
-/// Writes a model folder, which is made if missing: the weights in safetensors (several files with
-/// an index beyond max_shard_bytes), the tokenizer's files and generation_config.json copied from
-/// `source`, the folder the model came from, and last config.json, with the dtype as it is now; so
-/// that a folder without config.json is one that was not finished. Low-rank updates beside the
-/// weights are not written: merge_adapter() first. Each file appears complete or not at all. Throws
-/// Error if `folder` is `source`; IoError naming the file and the reason.
-void save_decoder(const Decoder& model, const std::string& source, const std::string& folder,
-                  std::size_t max_shard_bytes = std::size_t{5'000'000'000});
+/// Writes a model folder: the weights of `model`, in one file or, beyond max_shard_bytes, in
+/// several with an index; config.json of source_folder, which `model` was loaded from, with the
+/// dtype of the weights; and copies of its generation_config.json, tokenizer, chat template and
+/// licence. Makes `folder`, or replaces the model in it. config.json is written last: a folder
+/// that is only half there does not load. Returns the names of the files written, in that order.
+///
+/// Throws Error when `folder` is source_folder, when a layer of `model` has a low-rank update
+/// (merge_adapter() first), or when source_folder's config.json is of another model; IoError and
+/// FormatError naming the file.
+std::vector<std::string> save_decoder(const Decoder& model, const std::string& source_folder,
+                                      const std::string& folder,
+                                      std::size_t max_shard_bytes = 5'000'000'000);
 
 }  // namespace metal_candle

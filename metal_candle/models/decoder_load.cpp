@@ -33,6 +33,21 @@ bool is_redundant(std::string_view name, const DecoderConfig& config) {
   return name.ends_with("rotary_emb.inv_freq") || (config.tie_word_embeddings && name == kHead);
 }
 
+// A head that is saved although config.json says it is the embedding must be that.
+void require_tied(const TensorFiles& files, const std::string& embedding,
+                  const std::string& config_path) {
+  if (!files.contains(kHead)) return;
+  const Tensor head = files.tensor(kHead);
+  const Tensor table = files.tensor(embedding);
+  if (head.shape() == table.shape() && head.dtype() == table.dtype() &&
+      all(head == table).item<bool>())
+    return;
+  throw FormatError(
+      fmt::format("{}: tensor {} differs from {}, which stands for it as {} says "
+                  "(tie_word_embeddings)",
+                  files.path(kHead), quote(kHead), quote(embedding), config_path));
+}
+
 void require_all_used(const TensorFiles& files, const std::set<std::string>& used,
                       const DecoderConfig& config, const std::string& config_path) {
   std::vector<std::string> unused;
@@ -64,15 +79,15 @@ Decoder Decoder::load(const std::string& folder, const LoadOptions& options) {
     throw DeviceError(fmt::format("{}: weights load to the device cpu only, not to {}", folder,
                                   to_string(options.device)));
   }
+  if (options.dtype && !is_floating(*options.dtype)) {
+    throw DTypeError(fmt::format("{}: a model of {} is not supported, only of floating dtypes",
+                                 folder, metal_candle::name(*options.dtype)));
+  }
   const std::string config_path = folder + "/config.json";
   const DecoderConfig config = read_decoder_config(config_path);
   const TensorFiles files = TensorFiles::open(folder);
-  const DType dtype =
-      options.dtype ? *options.dtype : files.spec(name_in(files, std::string(kEmbedding))).dtype;
-  if (!is_floating(dtype)) {
-    throw DTypeError(fmt::format("{}: a model of {} is not supported, only of floating dtypes",
-                                 folder, metal_candle::name(dtype)));
-  }
+  const std::string embedding = name_in(files, std::string(kEmbedding));
+  const DType dtype = options.dtype ? *options.dtype : files.spec(embedding).dtype;
   Decoder decoder(config, options.device);
   std::set<std::string> used;
   decoder.for_each_slot(
@@ -82,6 +97,7 @@ Decoder Decoder::load(const std::string& folder, const LoadOptions& options) {
         used.insert(stored);
       });
   require_all_used(files, used, config, config_path);
+  if (config.tie_word_embeddings) require_tied(files, embedding, config_path);
   return decoder;
 }
 
