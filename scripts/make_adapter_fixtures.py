@@ -100,6 +100,8 @@ def _write_peft(base, folder, arguments):
     path = folder / "adapter_config.json"  # Where the model lay is nobody's business.
     config = json.loads(path.read_text())
     config["base_model_name_or_path"] = "tiny"
+    if isinstance(config["target_modules"], list):  # A set, in an order of its own each time.
+        config["target_modules"].sort()
     path.write_text(json.dumps(config, indent=2) + "\n")
 
 

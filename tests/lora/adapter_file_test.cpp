@@ -66,7 +66,9 @@ void expect_logits(const std::string& name, const Decoder& model) {
   const auto base = expected.tensor("base").to_vector<float>();
   const auto wanted = expected.tensor(name).to_vector<float>();
   EXPECT_LT(max_difference(logits_of(model), wanted), 2e-5);
-  if (name != "base") EXPECT_GT(max_difference(base, wanted), 0.05);
+  if (name != "base") {
+    EXPECT_GT(max_difference(base, wanted), 0.05);
+  }
 }
 
 std::vector<std::string> paths_of(const Adapter& adapter) {
