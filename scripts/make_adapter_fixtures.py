@@ -100,6 +100,8 @@ def _write_peft(base, folder, arguments):
     path = folder / "adapter_config.json"  # Where the model lay is nobody's business.
     config = json.loads(path.read_text())
     config["base_model_name_or_path"] = "tiny"
+    if isinstance(config["target_modules"], list):  # A set, in an order of its own each time.
+        config["target_modules"].sort()
     path.write_text(json.dumps(config, indent=2) + "\n")
 
 
@@ -113,7 +115,9 @@ from mlx_lm.utils import load_model
 base, folder = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
 mx.set_default_device(mx.cpu)
 config = json.loads((folder / "adapter_config.json").read_text())
-model, _ = load_model(base)
+# It does not know the newer spelling, rope_parameters.
+rope = {"rope_theta": json.loads((base / "config.json").read_text())["rope_parameters"]["rope_theta"]}
+model, _ = load_model(base, model_config=rope)
 model.freeze()
 linear_to_lora_layers(model, config["num_layers"], config["lora_parameters"])
 weights = {}
@@ -121,7 +125,7 @@ for seed, (name, w) in enumerate(sorted(tree_flatten(model.trainable_parameters(
     x = (mx.arange(w.size).astype(mx.float32) * 7919 + seed * 613) % 4096
     weights[name] = ((x / 4096 - 0.5) * 0.8).reshape(w.shape)
 mx.save_safetensors(str(folder / "adapters.safetensors"), weights)
-model, _ = load_model(base)
+model, _ = load_model(base, model_config=rope)
 model = load_adapters(model, str(folder))
 model.eval()
 print(json.dumps(model(mx.array(json.loads(sys.argv[3]))).astype(mx.float32).tolist()))

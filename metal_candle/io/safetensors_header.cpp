@@ -148,7 +148,11 @@ class HeaderReader final : public nlohmann::json_sax<json> {
     }
     return true;
   }
-  bool null() override { refuse("null"); }
+  bool null() override {
+    // What MLX writes for no metadata.
+    if (place_ == Place::kTensors && key_ == "__metadata__") return true;
+    refuse("null");
+  }
   bool boolean(bool) override { refuse("a boolean"); }
   bool number_integer(number_integer_t) override { refuse("a negative number"); }
   bool number_float(number_float_t, const string_t&) override {

@@ -25,12 +25,12 @@ struct LoraConfig {
   /// or "self_attn.q_proj", or if one of these is "all-linear".
   std::vector<std::string> target_modules = {"q_proj", "v_proj"};
   /// Instead of target_modules, unless empty: a regular expression (ECMAScript) for the whole path.
-  std::string target_pattern;
+  std::string target_pattern = {};
   /// Only the last so many blocks; -1 for all.
   std::int64_t num_layers = -1;
   /// Exceptions from rank and alpha: the key is a path, or what one ends in after a ".".
-  std::map<std::string, std::int64_t> rank_pattern;
-  std::map<std::string, double> alpha_pattern;
+  std::map<std::string, std::int64_t> rank_pattern = {};
+  std::map<std::string, double> alpha_pattern = {};
 
   /// Whether the linear layer at `path`, in block `block` of `num_blocks`, is adapted. Throws
   /// FormatError for a target_pattern that is no regular expression.

@@ -115,6 +115,14 @@ TEST(SafetensorsHeader, MalformedOnesAreRefused) {
   }
 }
 
+TEST(SafetensorsHeader, MetadataMayBeNull) {
+  const TemporaryFolder folder;
+  const std::string header = R"({"__metadata__":null})";
+  EXPECT_TRUE(TensorFiles::open(folder.write("x", file_bytes(header, 0))).metadata().empty());
+  expect_refused(file_bytes(R"({"__metadata__":null,"__metadata__":{}})", 0), {"twice"});
+  expect_refused(file_bytes(R"({"__metadata__":{"a":null}})", 0), {"null for 'a'"});
+}
+
 TEST(SafetensorsHeader, ItsLengthIsChecked) {
   expect_refused("", {"has 0 bytes, too few", "download complete"});
   expect_refused(std::string(7, '\0'), {"has 7 bytes, too few"});

@@ -80,10 +80,8 @@ void split_at(const Range& whole, const std::vector<Range>& matches, SplitBehavi
   } else {
     append_merged(parts, behavior, pieces);
   }
-  const auto added = std::ranges::subrange(pieces.begin() + size_before, pieces.end());
-  const auto empty =
-      std::ranges::remove_if(added, [](const Range& piece) { return piece.begin == piece.end; });
-  pieces.erase(empty.begin(), empty.end());
+  const auto is_empty = [](const Range& piece) { return piece.begin == piece.end; };
+  pieces.erase(std::remove_if(pieces.begin() + size_before, pieces.end(), is_empty), pieces.end());
 }
 
 }  // namespace metal_candle::tokenizers
