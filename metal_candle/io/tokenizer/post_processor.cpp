@@ -14,15 +14,27 @@ void PostProcessor::read(const JsonField& json, std::int32_t id_end) {
     for (const JsonField step : json.at("processors").items()) read(step, id_end);
   } else if (type.string() == "TemplateProcessing") {
     read_template(json, id_end);
+  } else if (type.string() == "BertProcessing" || type.string() == "RobertaProcessing") {
+    json.expect_only({"type", "sep", "cls", "trim_offsets", "add_prefix_space"});
+    templates_.push_back(
+        {read_token(json.at("cls"), id_end), Piece{true, {}}, read_token(json.at("sep"), id_end)});
   } else if (type.string() == "ByteLevel") {
     // It trims offsets, and there are none here.
     json.expect_only({"type", "add_prefix_space", "trim_offsets", "use_regex"});
   } else {
     type.fail(
         fmt::format("post-processor {} is not supported; supported are TemplateProcessing, "
+                    "BertProcessing, RobertaProcessing, "
                     "ByteLevel and Sequence",
                     quoted(type.string())));
   }
+}
+
+// ["[CLS]", 101]
+PostProcessor::Piece PostProcessor::read_token(const JsonField& json, std::int32_t id_end) {
+  if (!json.is_array() || json.size() != 2) json.fail("is not a token and its id");
+  const JsonField id = *++json.items().begin();
+  return {false, {static_cast<std::int32_t>(id.integer(0, id_end - 1))}};
 }
 
 void PostProcessor::read_template(const JsonField& json, std::int32_t id_end) {

@@ -29,6 +29,7 @@ class PostProcessor {
   };
 
   void read(const JsonField& json, std::int32_t id_end);
+  static Piece read_token(const JsonField& json, std::int32_t id_end);
   void read_template(const JsonField& json, std::int32_t id_end);
 
   std::vector<std::vector<Piece>> templates_;  // applied one after the other

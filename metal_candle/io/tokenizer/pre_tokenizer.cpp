@@ -265,9 +265,16 @@ std::unique_ptr<const PreTokenizer> read_other(const JsonField& json) {
     json.expect_only({"type"});
     return std::make_unique<SplitCharacters>(is_space, SplitBehavior::kRemoved);
   }
+  if (type == "BertPreTokenizer") {
+    json.expect_only({"type"});
+    Steps steps;
+    steps.push_back(std::make_unique<SplitCharacters>(is_space, SplitBehavior::kRemoved));
+    steps.push_back(std::make_unique<SplitCharacters>(is_punctuation, SplitBehavior::kIsolated));
+    return std::make_unique<Sequence>(std::move(steps));
+  }
   json.at("type").fail(fmt::format(
       "pre-tokenizer {} is not supported; supported are ByteLevel, Split, Metaspace, Digits, "
-      "Whitespace, WhitespaceSplit, Punctuation and Sequence",
+      "Whitespace, WhitespaceSplit, Punctuation, BertPreTokenizer and Sequence",
       quoted(type)));
 }
 

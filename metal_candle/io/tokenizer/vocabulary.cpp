@@ -33,6 +33,7 @@ Vocabulary::Vocabulary(const JsonField& vocab) {
     entries_.push_back({static_cast<std::uint32_t>(text_.size()),
                         static_cast<std::uint32_t>(token.size()), hash, id});
     text_ += token;
+    longest_ = std::max(longest_, token.size());
   }
 }
 
