@@ -88,6 +88,7 @@ TEST(TokenizerErrorTest, EveryComplaintNamesFileAndKey) {
       {"/model/type", "WordLevel", "model.type", "'WordLevel' is not supported"},
       {"/model/vocab", {1, 2}, "model.vocab", "is not an object"},
       {"/model/vocab/c", 2, "model.vocab.c", "id 2 is also that of"},
+      {"/model/vocab/c\n\nd", "3", "model.vocab.'c??d'", "is a string, not an integer"},
       {"/model/vocab/c", -1, "model.vocab.c", "-1 is not in [0, "},
       {"/model/vocab/c", 1 << 30, "model.vocab.c", "1073741824 is not in [0, "},
       {"/model/vocab/c", 1e30, "model.vocab.c", "is a real number, not an integer"},
@@ -159,7 +160,7 @@ TEST(TokenizerErrorTest, EveryComplaintNamesFileAndKey) {
         {"single", {{{"SpecialToken", {{"id", "<s>"}, {"type_id", 0}}}}}},
         {"special_tokens", {{"<s>", {{"ids", {3}}}}}}},
        "post_processor.special_tokens.<s>.ids[0]",
-       "3 is not in [0, 2]"},
+       "there is no token of id 3"},
       {"/decoder", type("CTC"), "decoder.type", "'CTC' is not supported"},
   };
   for (const BadFile& bad : bad_files) {
@@ -248,7 +249,7 @@ TEST(TokenizerErrorTest, ARegularExpressionThatTakesTooLongIsAnError) {
     (void)tokenizer.encode(std::string(60, 'a') + "b");
     FAIL() << "no error";
   } catch (const Error& error) {
-    EXPECT_THAT(error.what(), HasSubstr("'(?:a|a|aa)+$': retry-limit-in-match over"));
+    EXPECT_THAT(error.what(), HasSubstr("'(?:a|a|aa)+$': retry-limit-in-"));
   }
 }
 

@@ -10,6 +10,7 @@
 #include <optional>
 #include <utility>
 
+#include "metal_candle/io/quote.h"
 #include "metal_candle/io/tokenizer/byte_level.h"
 #include "metal_candle/io/tokenizer/pattern.h"
 #include "metal_candle/io/tokenizer/unicode.h"
@@ -255,7 +256,7 @@ std::string_view character_at(const JsonField& json, std::string_view name) {
   const JsonField field = json.at(name);
   const std::string_view text = field.string();
   if (text.empty() || first_character(text).size != text.size()) {
-    field.fail(fmt::format("{} is not one character", quoted(text)));
+    field.fail(fmt::format("{} is not one character", quote(text)));
   }
   return text;
 }
@@ -315,7 +316,7 @@ void Decoder::read_step(const JsonField& json, std::string_view type) {
     json.at("type").fail(
         fmt::format("decoder {} is not supported; supported are ByteLevel, "
                     "Metaspace, ByteFallback, Fuse, Replace, Strip, WordPiece and Sequence",
-                    quoted(type)));
+                    quote(type)));
   }
 }
 

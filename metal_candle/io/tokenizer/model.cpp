@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "metal_candle/io/quote.h"
 #include "metal_candle/io/tokenizer/bpe.h"
 #include "metal_candle/io/tokenizer/word_piece.h"
 
@@ -15,7 +16,7 @@ std::unique_ptr<const Model> read_model(const JsonField& json, bool words_are_by
   if (!type || type->string() == "BPE") return std::make_unique<Bpe>(json, words_are_bytes);
   if (type->string() != "WordPiece") {
     type->fail(fmt::format("model {} is not supported; supported are BPE and WordPiece",
-                           quoted(type->string())));
+                           quote(type->string())));
   }
   if (words_are_bytes) type->fail("WordPiece after a ByteLevel pre-tokenizer is not supported");
   return std::make_unique<WordPiece>(json);

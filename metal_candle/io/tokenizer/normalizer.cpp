@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "metal_candle/io/quote.h"
 #include "metal_candle/io/tokenizer/bert_normalizer.h"
 #include "metal_candle/io/tokenizer/byte_level.h"
 #include "metal_candle/io/tokenizer/pattern.h"
@@ -170,7 +171,7 @@ std::unique_ptr<const Normalizer> read_parametrized(const JsonField& json, std::
   json.at("type").fail(fmt::format(
       "normalizer {} is not supported; supported are NFC, NFD, NFKC, NFKD, Lowercase, Strip, "
       "StripAccents, Prepend, Replace, ByteLevel, BertNormalizer and Sequence",
-      quoted(type)));
+      quote(type)));
 }
 
 std::unique_ptr<const Normalizer> read_plain(std::string_view type) {

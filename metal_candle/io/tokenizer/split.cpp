@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "metal_candle/io/quote.h"
+
 namespace metal_candle::tokenizers {
 namespace {
 
@@ -65,7 +67,7 @@ SplitBehavior read_split_behavior(const JsonField& json) {
   json.fail(
       fmt::format("{} is no behavior; these are Isolated, Removed, MergedWithPrevious, "
                   "MergedWithNext and Contiguous",
-                  quoted(name)));
+                  quote(name)));
 }
 
 void split_at(const Range& whole, const std::vector<Range>& matches, SplitBehavior behavior,
@@ -80,10 +82,8 @@ void split_at(const Range& whole, const std::vector<Range>& matches, SplitBehavi
   } else {
     append_merged(parts, behavior, pieces);
   }
-  const auto added = std::ranges::subrange(pieces.begin() + size_before, pieces.end());
-  const auto empty =
-      std::ranges::remove_if(added, [](const Range& piece) { return piece.begin == piece.end; });
-  pieces.erase(empty.begin(), empty.end());
+  const auto is_empty = [](const Range& piece) { return piece.begin == piece.end; };
+  pieces.erase(std::remove_if(pieces.begin() + size_before, pieces.end(), is_empty), pieces.end());
 }
 
 }  // namespace metal_candle::tokenizers

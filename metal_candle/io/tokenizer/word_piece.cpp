@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "metal_candle/io/quote.h"
 #include "metal_candle/io/tokenizer/unicode.h"
 
 namespace metal_candle::tokenizers {
@@ -25,7 +26,7 @@ WordPiece::WordPiece(const JsonField& json)
   const JsonField unknown = json.at("unk_token");
   unknown_id_ = vocabulary_.find(unknown.string());
   if (unknown_id_ == kNoToken) {
-    unknown.fail(fmt::format("{} is not in the vocabulary", quoted(unknown.string())));
+    unknown.fail(fmt::format("{} is not in the vocabulary", quote(unknown.string())));
   }
 }
 
