@@ -82,11 +82,11 @@ def patched(base, patch):
 
 
 def variant_cases(base, patches):
-    """A fifth of the texts each, so that all are seen by several of a kind."""
+    """A seventh of the texts each, so that all are seen by several of a kind."""
     cases = []
     for i, (name, patch) in enumerate(patches.items()):
         tokenizer = Tokenizer.from_str(json.dumps(patched(base, patch)))
-        chosen = SHORT[i % 5::5] + texts.random_texts(i, 2)
+        chosen = SHORT[i % 7::7] + texts.random_texts(i, 1)
         if "added_tokens" in patch:
             chosen = SHORT[-8:] + ["a <mask> b<mask> c", "<both>  <both> <right>  x <mask>",
                                    "  <mask>  <mask>  ", "<mask><mask><mask> Added ADDED ａdded",
@@ -129,7 +129,8 @@ def main():
     base = {**files["llama2"], "normalizer": None, "post_processor": None}
     total += write(folder / "variants.json", {
         "metaspace": variant_cases(base, variants.METASPACE),
-        "byte_level": variant_cases(files["gpt2"], variants.BYTE_LEVEL)}, 5)
+        "byte_level": variant_cases(files["gpt2"], variants.BYTE_LEVEL),
+        "word_piece": variant_cases(files["bert"], variants.WORD_PIECE)}, 5)
     print(f"{total} bytes")
 
 

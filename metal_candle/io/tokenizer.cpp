@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "metal_candle/core/error.h"
+#include "metal_candle/io/quote.h"
 #include "metal_candle/io/tokenizer/added_tokens.h"
 #include "metal_candle/io/tokenizer/decoder.h"
 #include "metal_candle/io/tokenizer/json.h"
@@ -48,7 +49,7 @@ Tokenizer::Parts::Parts(const JsonField& json) {
                     "pre_tokenizer", "post_processor", "decoder", "model"});
   const auto version = json.find("version");
   if (version && version->string() != "1.0") {
-    version->fail(fmt::format("{} is not supported; 1.0 is", quoted(version->string())));
+    version->fail(fmt::format("{} is not supported; 1.0 is", quote(version->string())));
   }
   if (const auto field = json.find("normalizer")) normalizer = read_normalizer(*field);
   bool words_are_bytes = false;
@@ -62,7 +63,7 @@ Tokenizer::Parts::Parts(const JsonField& json) {
     added = AddedTokens(*field, model->vocabulary(), normalizer.get());
   }
   if (const auto field = json.find("post_processor")) {
-    post_processor = PostProcessor(*field, id_end());
+    post_processor = PostProcessor(*field, [&](std::int32_t id) { return token(id).has_value(); });
   }
   if (const auto field = json.find("decoder")) decoder = Decoder(*field);
 }

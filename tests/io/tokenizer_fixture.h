@@ -17,8 +17,8 @@ namespace metal_candle::testing {
 std::string tokenizer_path(const std::string& name);
 nlohmann::json read_json(const std::string& path);
 
-inline const std::vector<std::string> kTokenizerFamilies = {"gpt2", "llama3", "qwen2", "llama2",
-                                                            "mistral"};
+inline const std::vector<std::string> kTokenizerFamilies = {"gpt2",   "llama3",  "qwen2",
+                                                            "llama2", "mistral", "bert"};
 
 /// Expects that a case of a fixture's "encode" list encodes and decodes, at once and as a stream,
 /// as Hugging Face does.

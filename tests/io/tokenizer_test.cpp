@@ -87,10 +87,10 @@ INSTANTIATE_TEST_SUITE_P(All, TokenizerFamily, ::testing::ValuesIn(kTokenizerFam
 
 // Byte-level BPE without a normalizer loses nothing.
 TEST(TokenizerTest, EveryByteLevelTextRoundTrips) {
-  for (const char* family : {"gpt2", "llama3"}) {
+  for (const std::string family : {"gpt2", "llama3"}) {
     const auto tokenizer = Tokenizer::load(tokenizer_path(family));
-    for (const auto& test_case :
-         read_json(tokenizer_path(std::string(family) + "/cases.json"))["encode"]) {
+    const auto cases = read_json(tokenizer_path(family + "/cases.json"));
+    for (const auto& test_case : cases.at("encode")) {
       const auto text = test_case.at("text").get<std::string>();
       EXPECT_EQ(tokenizer.decode(tokenizer.encode(text, false), false), text);
     }
@@ -113,7 +113,8 @@ TEST(TokenizerTest, AWordOfManyLettersIsNoProblem) {
   for (const auto& family : kTokenizerFamilies) {
     const auto tokenizer = Tokenizer::load(tokenizer_path(family));
     const std::string text(300'000, 'a');
-    EXPECT_EQ(tokenizer.decode(tokenizer.encode(text, false)), text) << family;
+    const auto decoded = tokenizer.decode(tokenizer.encode(text, false), false);
+    EXPECT_EQ(decoded, family == "bert" ? "[UNK]" : text) << family;
   }
 }
 
@@ -123,7 +124,10 @@ TEST(TokenizerTest, VariantsOfEveryComponentAreAsHuggingFaceHasThem) {
   metaspace["normalizer"] = nullptr;
   metaspace["post_processor"] = nullptr;
   const auto byte_level = read_json(tokenizer_path("gpt2/tokenizer.json"));
-  for (const auto& [kind, base] : {std::pair{"metaspace", metaspace}, {"byte_level", byte_level}}) {
+  const auto word_piece = read_json(tokenizer_path("bert/tokenizer.json"));
+  for (const auto& [kind, base] : {std::pair{"metaspace", metaspace},
+                                   {"byte_level", byte_level},
+                                   {"word_piece", word_piece}}) {
     for (const auto& variant : variants.at(kind)) {
       const auto name = variant.at("name").get<std::string>();
       SCOPED_TRACE(name);

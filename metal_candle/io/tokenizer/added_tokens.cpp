@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "metal_candle/io/quote.h"
 #include "metal_candle/io/tokenizer/unicode.h"
 
 namespace metal_candle::tokenizers {
@@ -94,13 +95,13 @@ void AddedTokens::add(const JsonField& json, const Vocabulary& vocabulary,
   if (token.content.empty()) return;  // It is nowhere in a text.
   const std::int32_t known_id = vocabulary.find(token.content);
   if (known_id != kNoToken && known_id != token.id) {
-    json.fail(fmt::format("{} has id {} here and {} in the vocabulary", quoted(token.content),
+    json.fail(fmt::format("{} has id {} here and {} in the vocabulary", quote(token.content),
                           token.id, known_id));
   }
   const auto known_token = vocabulary.token(token.id);
   if (known_token && *known_token != token.content) {
     json.fail(fmt::format("id {} is {} here and {} in the vocabulary", token.id,
-                          quoted(token.content), quoted(*known_token)));
+                          quote(token.content), quote(*known_token)));
   }
   NormalizedText pattern{token.content, true};
   if (token.normalized && normalizer != nullptr) normalizer->apply(pattern);
@@ -108,14 +109,14 @@ void AddedTokens::add(const JsonField& json, const Vocabulary& vocabulary,
 
   const auto index = static_cast<std::uint32_t>(tokens_.size());
   if (!contents_.insert(token.content, index)) {
-    json.fail(fmt::format("{} occurs twice", quoted(token.content)));
+    json.fail(fmt::format("{} occurs twice", quote(token.content)));
   }
   if (!by_id_.emplace(token.id, index).second) {
     json.fail(fmt::format("id {} occurs twice", token.id));
   }
   auto& patterns = token.normalized ? normalized_ : raw_;
   if (!token.pattern.empty() && !patterns.insert(token.pattern, index)) {
-    json.fail(fmt::format("{} normalizes to the same as another", quoted(token.content)));
+    json.fail(fmt::format("{} normalizes to the same as another", quote(token.content)));
   }
   id_end_ = std::max(id_end_, token.id + 1);
   tokens_.push_back(std::move(token));

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "metal_candle/core/error.h"
+#include "metal_candle/io/quote.h"
 #include "metal_candle/io/tokenizer/byte_level.h"
 #include "metal_candle/io/tokenizer/merge_symbols.h"
 #include "metal_candle/io/tokenizer/unicode.h"
@@ -67,7 +68,7 @@ void Bpe::read_unknown(const JsonField& json) {
   // Byte-level files name one that never occurs, so this is an error only where it is needed.
   if (unknown_id_ == kNoToken) {
     unknown_error_ = token->message(fmt::format(
-        "{} is needed for a character and not in the vocabulary", quoted(token->string())));
+        "{} is needed for a character and not in the vocabulary", quote(token->string())));
   }
   // It merges like a token that it is called like, wherever it stands.
   if (token->string().find(kMetaspace) != std::string_view::npos) merges_across_metaspace_ = true;
@@ -87,7 +88,7 @@ void Bpe::read_merges(const JsonField& json) {
     if (text.starts_with("#version")) continue;  // the first line of a merges.txt
     const auto space = text.find(' ');
     if (space == std::string_view::npos || text.find(' ', space + 1) != std::string_view::npos) {
-      merge.fail(fmt::format("{} is not two tokens with a space between", quoted(text)));
+      merge.fail(fmt::format("{} is not two tokens with a space between", quote(text)));
     }
     add_merge(merge, text.substr(0, space), text.substr(space + 1), rank++);
   }
@@ -97,7 +98,7 @@ void Bpe::add_merge(const JsonField& json, std::string_view left, std::string_vi
                     std::uint32_t rank) {
   const auto id_of = [&](std::string_view token) {
     const std::int32_t id = vocabulary_.find(token);
-    if (id == kNoToken) json.fail(fmt::format("{} is not in the vocabulary", quoted(token)));
+    if (id == kNoToken) json.fail(fmt::format("{} is not in the vocabulary", quote(token)));
     return id;
   };
   const std::int32_t left_id = id_of(left);

@@ -3,12 +3,14 @@
 
 #include <fmt/format.h>
 
+#include <array>
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <utility>
 
+#include "metal_candle/io/quote.h"
 #include "metal_candle/io/tokenizer/byte_level.h"
 #include "metal_candle/io/tokenizer/pattern.h"
 #include "metal_candle/io/tokenizer/unicode.h"
@@ -189,6 +191,49 @@ class Strip final : public Cloned<Strip> {
   std::size_t held_ = 0;  // how many there were lately that may be the last
 };
 
+// Tokens that do not begin a word lose their prefix, the others get a space before them.
+class WordPieceStep final : public Cloned<WordPieceStep> {
+ public:
+  WordPieceStep(std::string_view prefix, bool clean_up) : prefix_(prefix), clean_up_(clean_up) {}
+  void push(std::string&& token, Output& output) override {
+    if (first_) {
+      first_ = false;
+    } else if (token.starts_with(prefix_)) {
+      token.erase(0, prefix_.size());
+    } else {
+      token.insert(0, " ");
+    }
+    if (clean_up_) clean_up(token);
+    output.push_back(std::move(token));
+  }
+
+ private:
+  // What BERT's words are put together by, in this order.
+  static void clean_up(std::string& token) {
+    constexpr std::array<std::pair<std::string_view, std::string_view>, 11> kReplacements = {
+        {{" .", "."},
+         {" ?", "?"},
+         {" !", "!"},
+         {" ,", ","},
+         {" ' ", "'"},
+         {" n't", "n't"},
+         {" 'm", "'m"},
+         {" do not", " don't"},
+         {" 's", "'s"},
+         {" 've", "'ve"},
+         {" 're", "'re"}}};
+    for (const auto& [from, to] : kReplacements) {
+      for (auto i = token.find(from); i != std::string::npos; i = token.find(from, i + to.size())) {
+        token.replace(i, from.size(), to);
+      }
+    }
+  }
+
+  std::string prefix_;
+  bool clean_up_;
+  bool first_ = true;
+};
+
 // A step that can only be done to the text as a whole.
 class OnWholeText final : public DecoderStep {
  public:
@@ -211,7 +256,7 @@ std::string_view character_at(const JsonField& json, std::string_view name) {
   const JsonField field = json.at(name);
   const std::string_view text = field.string();
   if (text.empty() || first_character(text).size != text.size()) {
-    field.fail(fmt::format("{} is not one character", quoted(text)));
+    field.fail(fmt::format("{} is not one character", quote(text)));
   }
   return text;
 }
@@ -257,6 +302,9 @@ void Decoder::read_step(const JsonField& json, std::string_view type) {
   } else if (type == "Replace") {
     json.expect_only({"type", "pattern", "content"});
     add(std::make_unique<Replace>(read_pattern(json.at("pattern")), json.at("content").string()));
+  } else if (type == "WordPiece") {
+    json.expect_only({"type", "prefix", "cleanup"});
+    add(std::make_unique<WordPieceStep>(json.at("prefix").string(), json.flag("cleanup", true)));
   } else if (type == "Strip") {
     json.expect_only({"type", "content", "start", "stop"});
     const auto count = [&](std::string_view name) {
@@ -267,8 +315,8 @@ void Decoder::read_step(const JsonField& json, std::string_view type) {
   } else {
     json.at("type").fail(
         fmt::format("decoder {} is not supported; supported are ByteLevel, "
-                    "Metaspace, ByteFallback, Fuse, Replace, Strip and Sequence",
-                    quoted(type)));
+                    "Metaspace, ByteFallback, Fuse, Replace, Strip, WordPiece and Sequence",
+                    quote(type)));
   }
 }
 

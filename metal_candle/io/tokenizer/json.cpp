@@ -13,7 +13,7 @@
 #include <system_error>
 
 #include "metal_candle/core/error.h"
-#include "metal_candle/io/tokenizer/unicode.h"
+#include "metal_candle/io/quote.h"
 
 namespace metal_candle::tokenizers {
 namespace {
@@ -39,6 +39,13 @@ std::string_view name_of(JsonKind kind) {
       return "an object";
   }
   return "";
+}
+
+// A name as it is in a path; tokens are names too, and may be anything.
+std::string shown_name(std::string_view name) {
+  const bool plain =
+      name.size() <= 40 && std::ranges::all_of(name, [](char c) { return c > ' ' && c <= '~'; });
+  return plain ? std::string(name) : quote(name);
 }
 
 }  // namespace
@@ -125,7 +132,7 @@ class JsonBuilder {
     for (auto i = object + 1; i < nodes.size(); i = nodes[i + 1].next) {
       if (name == std::string_view(document_.strings_).substr(nodes[i].bits, nodes[i].size)) {
         throw FormatError(
-            fmt::format("{}: {} occurs twice in one object", document_.file_, quoted(name)));
+            fmt::format("{}: {} occurs twice in one object", document_.file_, quote(name)));
       }
     }
   }
@@ -162,7 +169,7 @@ std::string JsonField::path() const {
     }
     if (in_object) {
       if (!path.empty()) path += '.';
-      path += JsonField(*document_, child).text();
+      path += shown_name(JsonField(*document_, child).text());
       i = child + 1;
     } else {
       path += fmt::format("[{}]", position);
@@ -225,7 +232,7 @@ std::optional<JsonField> JsonField::find(std::string_view name) const {
 
 JsonField JsonField::at(std::string_view name) const {
   const auto value = find(name);
-  if (!value) fail(fmt::format("has no {}", quoted(name)));
+  if (!value) fail(fmt::format("has no {}", quote(name)));
   return *value;
 }
 
@@ -240,19 +247,6 @@ void JsonField::expect_only(std::initializer_list<std::string_view> names) const
       value.fail("is not known here, and might change the result");
     }
   }
-}
-
-std::string quoted(std::string_view text) {
-  constexpr std::size_t kLongest = 60;
-  std::string result = "'";
-  while (!text.empty() && result.size() < kLongest) {
-    const auto step = next_utf8(text);
-    const bool printable =
-        step.kind == Utf8Step::Kind::kCharacter && static_cast<unsigned char>(text[0]) >= ' ';
-    result += printable ? text.substr(0, step.size) : "?";
-    text.remove_prefix(step.size);
-  }
-  return result += text.empty() ? "'" : "...'";
 }
 
 std::string read_text_file(const std::string& path) {

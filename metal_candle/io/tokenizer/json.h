@@ -161,9 +161,6 @@ class JsonField::Members {
   JsonField object_;
 };
 
-/// 'text' for a message: without control characters, and cut where it is too long to read.
-[[nodiscard]] std::string quoted(std::string_view text);
-
 /// The whole file. Throws IoError naming it and the system's reason.
 [[nodiscard]] std::string read_text_file(const std::string& path);
 

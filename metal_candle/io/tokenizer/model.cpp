@@ -3,7 +3,9 @@
 
 #include <fmt/format.h>
 
+#include "metal_candle/io/quote.h"
 #include "metal_candle/io/tokenizer/bpe.h"
+#include "metal_candle/io/tokenizer/word_piece.h"
 
 namespace metal_candle::tokenizers {
 
@@ -12,7 +14,12 @@ std::unique_ptr<const Model> read_model(const JsonField& json, bool words_are_by
   // The oldest files do not name the type. What has merges is BPE.
   if (!type && !json.find("merges")) json.fail("has neither a type nor merges");
   if (!type || type->string() == "BPE") return std::make_unique<Bpe>(json, words_are_bytes);
-  type->fail(fmt::format("model {} is not supported; BPE is", quoted(type->string())));
+  if (type->string() != "WordPiece") {
+    type->fail(fmt::format("model {} is not supported; supported are BPE and WordPiece",
+                           quote(type->string())));
+  }
+  if (words_are_bytes) type->fail("WordPiece after a ByteLevel pre-tokenizer is not supported");
+  return std::make_unique<WordPiece>(json);
 }
 
 }  // namespace metal_candle::tokenizers

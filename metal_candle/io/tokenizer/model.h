@@ -1,7 +1,7 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
 // What turns a word into tokens, after normalization and pre-tokenization: one class for each
-// "model" type of tokenizer.json. BPE is bpe.h.
+// "model" type of tokenizer.json.
 #pragma once
 
 #include <cstdint>

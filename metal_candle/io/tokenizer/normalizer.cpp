@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "metal_candle/io/quote.h"
+#include "metal_candle/io/tokenizer/bert_normalizer.h"
 #include "metal_candle/io/tokenizer/byte_level.h"
 #include "metal_candle/io/tokenizer/pattern.h"
 #include "metal_candle/io/tokenizer/unicode.h"
@@ -168,8 +170,8 @@ std::unique_ptr<const Normalizer> read_parametrized(const JsonField& json, std::
   }
   json.at("type").fail(fmt::format(
       "normalizer {} is not supported; supported are NFC, NFD, NFKC, NFKD, Lowercase, Strip, "
-      "StripAccents, Prepend, Replace, ByteLevel and Sequence",
-      quoted(type)));
+      "StripAccents, Prepend, Replace, ByteLevel, BertNormalizer and Sequence",
+      quote(type)));
 }
 
 std::unique_ptr<const Normalizer> read_plain(std::string_view type) {
@@ -188,6 +190,7 @@ std::unique_ptr<const Normalizer> read_plain(std::string_view type) {
 std::unique_ptr<const Normalizer> read_normalizer(const JsonField& json) {
   const std::string_view type = json.at("type").string();
   if (type == "Sequence") return read_sequence(json);
+  if (type == "BertNormalizer") return read_bert_normalizer(json);
   if (auto plain = read_plain(type)) {
     json.expect_only({"type"});
     return plain;

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "metal_candle/core/error.h"
+#include "metal_candle/io/quote.h"
 #include "metal_candle/io/tokenizer/scanner.h"
 #include "metal_candle/io/tokenizer/unicode.h"
 
@@ -41,24 +42,25 @@ class Regex final : public Pattern {
     }
     if (error != ONIG_NORMAL) {
       throw FormatError(
-          fmt::format("regular expression {}: {}", quoted(text_), message_of(error, &info)));
+          fmt::format("regular expression {}: {}", quote(text_), message_of(error, &info)));
     }
   }
   ~Regex() override { onig_free(regex_); }
 
   void find_all(std::string_view text, std::vector<Range>& matches) const override {
     const std::unique_ptr<OnigRegion, FreeRegion> region(onig_region_new());
-    if (region == nullptr) throw std::bad_alloc();
+    const auto limits = search_limits(text.size());
+    if (region == nullptr || limits == nullptr) throw std::bad_alloc();
     const OnigUChar* const begin = bytes_of(text.data());
     const OnigUChar* const end = begin + text.size();
     std::size_t from = 0;
     std::size_t last_end = std::string_view::npos;
     while (from <= text.size()) {
-      const int position =
-          onig_search(regex_, begin, end, begin + from, end, region.get(), ONIG_OPTION_NONE);
+      const int position = onig_search_with_param(regex_, begin, end, begin + from, end,
+                                                  region.get(), ONIG_OPTION_NONE, limits.get());
       if (position == ONIG_MISMATCH) return;
       if (position < 0) {
-        throw Error(fmt::format("tokenizer: regular expression {}: {}", quoted(text_),
+        throw Error(fmt::format("tokenizer: regular expression {}: {}", quote(text_),
                                 message_of(position, nullptr)));
       }
       const Range match{static_cast<std::size_t>(region->beg[0]),
@@ -76,6 +78,22 @@ class Regex final : public Pattern {
   struct FreeRegion {
     void operator()(OnigRegion* region) const { onig_region_free(region, 1); }
   };
+
+  struct FreeLimits {
+    void operator()(OnigMatchParam* limits) const { onig_free_match_param(limits); }
+  };
+
+  // How often one search may go back and try another way. Patterns that tokenizers have do so a few
+  // times for each character; hostile ones, for ever.
+  static std::unique_ptr<OnigMatchParam, FreeLimits> search_limits(std::size_t text_size) {
+    std::unique_ptr<OnigMatchParam, FreeLimits> limits(onig_new_match_param());
+    if (limits == nullptr) return limits;
+    const unsigned long most = 1'000'000UL + 100UL * text_size;
+    onig_initialize_match_param(limits.get());
+    onig_set_retry_limit_in_match_of_match_param(limits.get(), most);
+    onig_set_retry_limit_in_search_of_match_param(limits.get(), most);
+    return limits;
+  }
 
   std::string text_;
   regex_t* regex_ = nullptr;

@@ -5,27 +5,51 @@
 
 #include <utility>
 
-namespace metal_candle::tokenizers {
+#include "metal_candle/io/quote.h"
+#include "metal_candle/io/tokenizer/vocabulary.h"
 
-void PostProcessor::read(const JsonField& json, std::int32_t id_end) {
+namespace metal_candle::tokenizers {
+namespace {
+
+std::int32_t known_id(const JsonField& json, const PostProcessor::IsKnown& is_known) {
+  const auto id = static_cast<std::int32_t>(json.integer(0, kLargestId));
+  if (!is_known(id)) json.fail(fmt::format("there is no token of id {}", id));
+  return id;
+}
+
+}  // namespace
+
+void PostProcessor::read(const JsonField& json, const IsKnown& is_known) {
   const JsonField type = json.at("type");
   if (type.string() == "Sequence") {
     json.expect_only({"type", "processors"});
-    for (const JsonField step : json.at("processors").items()) read(step, id_end);
+    for (const JsonField step : json.at("processors").items()) read(step, is_known);
   } else if (type.string() == "TemplateProcessing") {
-    read_template(json, id_end);
+    read_template(json, is_known);
+  } else if (type.string() == "BertProcessing" || type.string() == "RobertaProcessing") {
+    json.expect_only({"type", "sep", "cls", "trim_offsets", "add_prefix_space"});
+    templates_.push_back({read_token(json.at("cls"), is_known), Piece{true, {}},
+                          read_token(json.at("sep"), is_known)});
   } else if (type.string() == "ByteLevel") {
     // It trims offsets, and there are none here.
     json.expect_only({"type", "add_prefix_space", "trim_offsets", "use_regex"});
   } else {
     type.fail(
         fmt::format("post-processor {} is not supported; supported are TemplateProcessing, "
+                    "BertProcessing, RobertaProcessing, "
                     "ByteLevel and Sequence",
-                    quoted(type.string())));
+                    quote(type.string())));
   }
 }
 
-void PostProcessor::read_template(const JsonField& json, std::int32_t id_end) {
+// ["[CLS]", 101]
+PostProcessor::Piece PostProcessor::read_token(const JsonField& json, const IsKnown& is_known) {
+  if (!json.is_array() || json.size() != 2) json.fail("is not a token and its id");
+  const JsonField id = *++json.items().begin();
+  return {false, {known_id(id, is_known)}};
+}
+
+void PostProcessor::read_template(const JsonField& json, const IsKnown& is_known) {
   json.expect_only({"type", "single", "pair", "special_tokens"});
   const JsonField special_tokens = json.at("special_tokens");
   std::vector<Piece> pieces;
@@ -39,7 +63,7 @@ void PostProcessor::read_template(const JsonField& json, std::int32_t id_end) {
     Piece& special = pieces.emplace_back(Piece{false, {}});
     const JsonField token = special_tokens.at(piece.at("SpecialToken").at("id").string());
     for (const JsonField id : token.at("ids").items()) {
-      special.ids.push_back(static_cast<std::int32_t>(id.integer(0, id_end - 1)));
+      special.ids.push_back(known_id(id, is_known));
     }
   }
   templates_.push_back(std::move(pieces));

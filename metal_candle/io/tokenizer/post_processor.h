@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "metal_candle/io/tokenizer/json.h"
@@ -13,10 +14,13 @@ namespace metal_candle::tokenizers {
 /// Immutable once read, thread safe.
 class PostProcessor {
  public:
+  /// Whether there is a token of an id.
+  using IsKnown = std::function<bool(std::int32_t id)>;
+
   PostProcessor() = default;
   /// Throws FormatError for what is malformed, for types that are not supported, and for templates
-  /// of single texts that name a second text, or a special token whose ids are not below `id_end`.
-  PostProcessor(const JsonField& json, std::int32_t id_end) { read(json, id_end); }
+  /// of single texts that name a second text or special tokens whose ids are not known.
+  PostProcessor(const JsonField& json, const IsKnown& is_known) { read(json, is_known); }
 
   [[nodiscard]] std::vector<std::int32_t> apply(std::vector<std::int32_t> ids,
                                                 bool add_special_tokens) const;
@@ -28,8 +32,9 @@ class PostProcessor {
     std::vector<std::int32_t> ids;
   };
 
-  void read(const JsonField& json, std::int32_t id_end);
-  void read_template(const JsonField& json, std::int32_t id_end);
+  void read(const JsonField& json, const IsKnown& is_known);
+  static Piece read_token(const JsonField& json, const IsKnown& is_known);
+  void read_template(const JsonField& json, const IsKnown& is_known);
 
   std::vector<std::vector<Piece>> templates_;  // applied one after the other
 };

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <utility>
 
+#include "metal_candle/io/quote.h"
 #include "metal_candle/io/tokenizer/byte_level.h"
 #include "metal_candle/io/tokenizer/scanner.h"
 #include "metal_candle/io/tokenizer/split.h"
@@ -201,7 +202,7 @@ std::unique_ptr<const PreTokenizer> read_metaspace(const JsonField& json) {
   const JsonField replacement = json.at("replacement");
   const std::string_view text = replacement.string();
   if (text.empty() || first_character(text).size != text.size()) {
-    replacement.fail(fmt::format("{} is not one character", quoted(text)));
+    replacement.fail(fmt::format("{} is not one character", quote(text)));
   }
   auto prepend = Metaspace::Prepend::kAlways;
   if (const auto scheme = json.find("prepend_scheme")) {
@@ -211,7 +212,7 @@ std::unique_ptr<const PreTokenizer> read_metaspace(const JsonField& json) {
     } else if (name == "never") {
       prepend = Metaspace::Prepend::kNever;
     } else if (name != "always") {
-      scheme->fail(fmt::format("{} is none of first, never and always", quoted(name)));
+      scheme->fail(fmt::format("{} is none of first, never and always", quote(name)));
     }
   } else if (!json.flag("add_prefix_space", true)) {
     prepend = Metaspace::Prepend::kNever;
@@ -265,10 +266,17 @@ std::unique_ptr<const PreTokenizer> read_other(const JsonField& json) {
     json.expect_only({"type"});
     return std::make_unique<SplitCharacters>(is_space, SplitBehavior::kRemoved);
   }
+  if (type == "BertPreTokenizer") {
+    json.expect_only({"type"});
+    Steps steps;
+    steps.push_back(std::make_unique<SplitCharacters>(is_space, SplitBehavior::kRemoved));
+    steps.push_back(std::make_unique<SplitCharacters>(is_punctuation, SplitBehavior::kIsolated));
+    return std::make_unique<Sequence>(std::move(steps));
+  }
   json.at("type").fail(fmt::format(
       "pre-tokenizer {} is not supported; supported are ByteLevel, Split, Metaspace, Digits, "
-      "Whitespace, WhitespaceSplit, Punctuation and Sequence",
-      quoted(type)));
+      "Whitespace, WhitespaceSplit, Punctuation, BertPreTokenizer and Sequence",
+      quote(type)));
 }
 
 }  // namespace

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "metal_candle/io/quote.h"
+
 namespace metal_candle::tokenizers {
 namespace {
 
@@ -65,7 +67,7 @@ SplitBehavior read_split_behavior(const JsonField& json) {
   json.fail(
       fmt::format("{} is no behavior; these are Isolated, Removed, MergedWithPrevious, "
                   "MergedWithNext and Contiguous",
-                  quoted(name)));
+                  quote(name)));
 }
 
 void split_at(const Range& whole, const std::vector<Range>& matches, SplitBehavior behavior,

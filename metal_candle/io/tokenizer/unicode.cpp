@@ -194,6 +194,10 @@ bool is_mark(char32_t code) {
   return c >= UTF8PROC_CATEGORY_MN && c <= UTF8PROC_CATEGORY_ME;
 }
 
+bool is_nonspacing_mark(char32_t code) { return category(code) == UTF8PROC_CATEGORY_MN; }
+
+bool is_control(char32_t code) { return category(code) >= UTF8PROC_CATEGORY_CC; }
+
 bool is_word(char32_t code) {
   const auto c = category(code);
   return (c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_ME) || c == UTF8PROC_CATEGORY_ND ||

@@ -52,6 +52,10 @@ void append_utf8(std::string& text, char32_t code);
 [[nodiscard]] bool is_punctuation(char32_t code);
 /// General category M.
 [[nodiscard]] bool is_mark(char32_t code);
+/// General category Mn.
+[[nodiscard]] bool is_nonspacing_mark(char32_t code);
+/// General categories Cc, Cf and Co: control, format and private characters.
+[[nodiscard]] bool is_control(char32_t code);
 /// What \w is in UTS 18: Alphabetic, M, Nd, Pc and Join_Control.
 [[nodiscard]] bool is_word(char32_t code);
 

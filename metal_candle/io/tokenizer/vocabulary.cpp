@@ -7,6 +7,8 @@
 #include <bit>
 #include <functional>
 
+#include "metal_candle/io/quote.h"
+
 namespace metal_candle::tokenizers {
 namespace {
 
@@ -33,6 +35,7 @@ Vocabulary::Vocabulary(const JsonField& vocab) {
     entries_.push_back({static_cast<std::uint32_t>(text_.size()),
                         static_cast<std::uint32_t>(token.size()), hash, id});
     text_ += token;
+    longest_ = std::max(longest_, token.size());
   }
 }
 
@@ -40,7 +43,7 @@ void Vocabulary::put_id(std::int32_t id, std::uint32_t entry, const JsonField& f
   const auto index = static_cast<std::size_t>(id);
   if (index >= by_id_.size()) by_id_.resize(index + 1, kEmpty);
   if (by_id_[index] != kEmpty) {
-    field.fail(fmt::format("id {} is also that of {}", id, quoted(text(entries_[by_id_[index]]))));
+    field.fail(fmt::format("id {} is also that of {}", id, quote(text(entries_[by_id_[index]]))));
   }
   by_id_[index] = entry;
 }

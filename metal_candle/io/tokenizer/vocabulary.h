@@ -30,6 +30,8 @@ class Vocabulary {
   [[nodiscard]] std::int32_t find(std::string_view token) const;
   [[nodiscard]] std::optional<std::string_view> token(std::int32_t id) const;
   [[nodiscard]] std::size_t size() const { return entries_.size(); }
+  /// The bytes of the longest token.
+  [[nodiscard]] std::size_t longest() const { return longest_; }
   /// One more than the largest id.
   [[nodiscard]] std::int32_t id_end() const { return static_cast<std::int32_t>(by_id_.size()); }
 
@@ -52,6 +54,7 @@ class Vocabulary {
   std::vector<Entry> entries_;
   std::vector<std::uint32_t> slots_;  // open addressing: indices of entries
   std::vector<std::uint32_t> by_id_;  // indices of entries
+  std::size_t longest_ = 0;
 };
 
 }  // namespace metal_candle::tokenizers
