@@ -3,11 +3,13 @@
 // See engine_suite.h.
 #include "bench/engine_suite.h"
 
+#include "bench/peer_scripts.h"
+
 namespace metal_candle::bench {
 
 void run_engine_suite(Table& table) {
   std::string why;
-  const std::unique_ptr<TorchPeer> torch = TorchPeer::start(why);
+  const std::unique_ptr<TorchPeer> torch = TorchPeer::start(kTorchEngineScript, why);
   table.note(torch ? "PyTorch " + torch->version()
                    : "PyTorch rows are without a reference: " + why);
   table.header();

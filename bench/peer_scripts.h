@@ -7,5 +7,6 @@
 namespace metal_candle::bench {
 
 extern const char* const kTorchEngineScript;
+extern const char* const kTorchGenerateScript;
 
 }  // namespace metal_candle::bench

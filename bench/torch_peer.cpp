@@ -10,13 +10,12 @@
 
 #include <cstdlib>
 
-#include "bench/peer_scripts.h"
 #include "metal_candle/backend/cpu/parallel.h"
 #include "metal_candle/core/error.h"
 
 namespace metal_candle::bench {
 
-std::unique_ptr<TorchPeer> TorchPeer::start(std::string& why) {
+std::unique_ptr<TorchPeer> TorchPeer::start(const char* script, std::string& why) {
   int to_peer[2];
   int from_peer[2];
   if (::pipe(to_peer) != 0 || ::pipe(from_peer) != 0) throw IoError("bench: cannot make a pipe");
@@ -29,8 +28,7 @@ std::unique_ptr<TorchPeer> TorchPeer::start(std::string& why) {
     ::dup2(to_peer[0], STDIN_FILENO);
     ::dup2(from_peer[1], STDOUT_FILENO);
     for (const int fd : {to_peer[0], to_peer[1], from_peer[0], from_peer[1]}) ::close(fd);
-    ::execlp(python, python, "-u", "-c", kTorchEngineScript, threads.c_str(),
-             static_cast<char*>(nullptr));
+    ::execlp(python, python, "-u", "-c", script, threads.c_str(), static_cast<char*>(nullptr));
     ::_exit(127);
   }
   ::close(to_peer[0]);
@@ -74,16 +72,18 @@ std::string TorchPeer::ask(const std::string& line) {
   }
 }
 
+double TorchPeer::measure(const std::string& line) {
+  const std::string answer = ask(line);
+  char* end = nullptr;
+  const double number = std::strtod(answer.c_str(), &end);
+  if (answer.empty() || end == answer.c_str()) {
+    throw Error(fmt::format("bench: PyTorch failed on '{}': {}", line, answer));
+  }
+  return number;
+}
+
 Contestant TorchPeer::contestant(const std::string& case_name) {
-  return [this, case_name] {
-    const std::string answer = ask(case_name);
-    char* end = nullptr;
-    const double seconds = std::strtod(answer.c_str(), &end);
-    if (answer.empty() || end == answer.c_str()) {
-      throw Error(fmt::format("bench: PyTorch failed on '{}': {}", case_name, answer));
-    }
-    return seconds;
-  };
+  return [this, case_name] { return measure(case_name); };
 }
 
 }  // namespace metal_candle::bench

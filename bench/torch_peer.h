@@ -12,15 +12,17 @@ namespace metal_candle::bench {
 
 class TorchPeer {
  public:
-  /// Starts `python3` (METAL_CANDLE_PYTHON if set) with as many threads as our kernels use. Null,
-  /// with the reason in `why`, if it has no PyTorch.
-  static std::unique_ptr<TorchPeer> start(std::string& why);
+  /// Starts `python3` (METAL_CANDLE_PYTHON if set) on one of peer_scripts.h, with as many threads
+  /// as our kernels use. Null, with the reason in `why`, if it has no PyTorch.
+  static std::unique_ptr<TorchPeer> start(const char* script, std::string& why);
   ~TorchPeer();
   TorchPeer(const TorchPeer&) = delete;
   TorchPeer& operator=(const TorchPeer&) = delete;
 
   [[nodiscard]] const std::string& version() const { return version_; }
-  /// Times a case of peers/torch_engine.py. Each call is one batch.
+  /// What the script answers to a line: seconds, mostly. Throws Error if it answers no number.
+  double measure(const std::string& line);
+  /// Times a case. Each call is one batch.
   [[nodiscard]] Contestant contestant(const std::string& case_name);
 
  private:
