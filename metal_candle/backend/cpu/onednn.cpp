@@ -45,13 +45,17 @@ const dnnl::engine& engine() {
   return *instance;
 }
 
-// m, n, k, the strides of a (rows, columns) and of b, and ldc.
-using ProductKey = std::array<std::int64_t, 8>;
+dnnl::memory::data_type type_of(DType dtype) {
+  return dtype == DType::kBF16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
+}
+
+// m, n, k, the strides of a (rows, columns) and of b, ldc, and the dtype of a and b.
+using ProductKey = std::array<std::int64_t, 9>;
 
 struct PreparedProduct {
   explicit PreparedProduct(const ProductKey& key)
-      : a({key[0], key[2]}, dnnl::memory::data_type::bf16, dnnl::memory::dims{key[3], key[4]}),
-        b({key[2], key[1]}, dnnl::memory::data_type::bf16, dnnl::memory::dims{key[5], key[6]}),
+      : a({key[0], key[2]}, type_of(DType(key[8])), dnnl::memory::dims{key[3], key[4]}),
+        b({key[2], key[1]}, type_of(DType(key[8])), dnnl::memory::dims{key[5], key[6]}),
         c({key[0], key[1]}, dnnl::memory::data_type::f32, dnnl::memory::dims{key[7], 1}),
         matmul(dnnl::matmul::primitive_desc(dnnl::matmul::desc(a, b, c), engine())) {}
 
@@ -100,21 +104,23 @@ void generate_sgemm_code() {
   }
 }
 
-bool has_bf16_products() {
-  static const bool has = [] {
-    const auto bits = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
-    const auto needed = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);
-    return (bits & needed) == needed;
-  }();
-  return has;
+bool has_onednn_matmul(DType dtype) {
+  const auto has = [](dnnl::cpu_isa isa) {
+    const auto needed = static_cast<unsigned>(isa);
+    return (static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & needed) == needed;
+  };
+  static const bool has_f32 = has(dnnl::cpu_isa::avx512_core);
+  static const bool has_bf16 = has(dnnl::cpu_isa::avx512_core_bf16);
+  return (dtype == DType::kF32 && has_f32) || (dtype == DType::kBF16 && has_bf16);
 }
 
-void onednn_bf16_gemm(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n,
-                      std::int64_t k, float* c, std::int64_t ldc) {
+void onednn_matmul(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n, std::int64_t k,
+                   float* c, std::int64_t ldc) {
   const SingleThreaded guard;
   try {
-    const PreparedProduct& product = prepared_product(
-        {m, n, k, a.row_stride, a.column_stride, b.row_stride, b.column_stride, ldc});
+    const PreparedProduct& product =
+        prepared_product({m, n, k, a.row_stride, a.column_stride, b.row_stride, b.column_stride,
+                          ldc, static_cast<std::int64_t>(a.dtype)});
     thread_local dnnl::stream stream(engine());
     const auto memory = [](const dnnl::memory::desc& desc, const void* data) {
       return dnnl::memory(desc, engine(), const_cast<void*>(data));
@@ -124,8 +130,8 @@ void onednn_bf16_gemm(const Matrix& a, const Matrix& b, std::int64_t m, std::int
                                     {DNNL_ARG_DST, memory(product.c, c)}});
     stream.wait();
   } catch (const dnnl::error& error) {
-    throw DeviceError("cpu: oneDNN's bf16 product of [" + std::to_string(m) + ", " +
-                      std::to_string(k) + "] @ [" + std::to_string(k) + ", " + std::to_string(n) +
+    throw DeviceError("cpu: oneDNN's product of [" + std::to_string(m) + ", " + std::to_string(k) +
+                      "] @ [" + std::to_string(k) + ", " + std::to_string(n) +
                       "] failed: " + error.what());
   }
 }
