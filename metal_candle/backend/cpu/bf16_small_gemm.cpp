@@ -157,67 +157,93 @@ inline Interleaved interleave(__m512i even, __m512i odd) {
   return {_mm512_permutex2var_epi16(even, low, odd), _mm512_permutex2var_epi16(even, high, odd)};
 }
 
-// c[0, R)[0, 32) += the pairs of R rows with four pairs of rows of b. Of each row of b, those of
-// its 32 elements that `inside` says.
-template <int R, int Pairs>
-inline void add_rows(const std::uint32_t* x, std::int64_t ldx, const BFloat16* b,
-                     std::int64_t stride, bool whole_last, __mmask32 inside, float* c,
-                     std::int64_t ldc) {
-  const auto low_mask = static_cast<__mmask16>(inside);
-  const auto high_mask = static_cast<__mmask16>(inside >> 16);
+// Which of 32 columns there are. All of them is a type of its own, as masks cost.
+struct AllColumns {
+  static __m512i load(const BFloat16* p) { return _mm512_loadu_si512(p); }
+  static __m512 load_low(const float* p) { return _mm512_loadu_ps(p); }
+  static __m512 load_high(const float* p) { return _mm512_loadu_ps(p); }
+  static void store_low(float* p, __m512 v) { _mm512_storeu_ps(p, v); }
+  static void store_high(float* p, __m512 v) { _mm512_storeu_ps(p, v); }
+};
+struct FirstColumns {
+  __mmask32 inside;
+  [[nodiscard]] __mmask16 low() const { return static_cast<__mmask16>(inside); }
+  [[nodiscard]] __mmask16 high() const { return static_cast<__mmask16>(inside >> 16); }
+  [[nodiscard]] __m512i load(const BFloat16* p) const {
+    return _mm512_maskz_loadu_epi16(inside, p);
+  }
+  [[nodiscard]] __m512 load_low(const float* p) const { return _mm512_maskz_loadu_ps(low(), p); }
+  [[nodiscard]] __m512 load_high(const float* p) const { return _mm512_maskz_loadu_ps(high(), p); }
+  void store_low(float* p, __m512 v) const { _mm512_mask_storeu_ps(p, low(), v); }
+  void store_high(float* p, __m512 v) const { _mm512_mask_storeu_ps(p, high(), v); }
+};
+
+// c[0, R)[0, 32) += the pairs of R rows with pairs of rows of b, of the last of which the second
+// may be missing.
+template <int R, int Pairs, class Columns>
+HWY_INLINE void add_rows(const std::uint32_t* x, std::int64_t ldx, const BFloat16* b,
+                         std::int64_t stride, bool whole_last, Columns part, float* c,
+                         std::int64_t ldc) {
   Interleaved w[Pairs];
 #pragma GCC unroll 4
   for (int u = 0; u < Pairs; ++u) {
-    const bool has_odd = whole_last || u + 1 < Pairs;
-    const __m512i even = _mm512_maskz_loadu_epi16(inside, b + 2 * u * stride);
-    const __m512i odd = _mm512_maskz_loadu_epi16(has_odd ? inside : 0, b + (2 * u + 1) * stride);
-    w[u] = interleave(even, odd);
+    const bool has_odd = u + 1 < Pairs || whole_last;
+    const __m512i odd = has_odd ? part.load(b + (2 * u + 1) * stride) : _mm512_setzero_si512();
+    w[u] = interleave(part.load(b + 2 * u * stride), odd);
   }
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
     float* const y = c + r * ldc;
-    __m512 left = _mm512_maskz_loadu_ps(low_mask, y);
-    __m512 right = _mm512_maskz_loadu_ps(high_mask, y + kLanes);
+    __m512 left = part.load_low(y), right = part.load_high(y + kLanes);
 #pragma GCC unroll 4
     for (int u = 0; u < Pairs; ++u) {
       const __m512i pair = load_pair(x + r * ldx + u);
       left = dot(left, pair, w[u].low);
       right = dot(right, pair, w[u].high);
     }
-    _mm512_mask_storeu_ps(y, low_mask, left);
-    _mm512_mask_storeu_ps(y + kLanes, high_mask, right);
+    part.store_low(y, left);
+    part.store_high(y + kLanes, right);
   }
 }
 
 constexpr int kPairsAtOnce = 4;  // Eight rows of b.
+constexpr std::int64_t kStripElements = 4096, kMostElements = 8192;
 
+// Meanwhile the next rows of b are asked for: in the order in which they lie if they are read
+// `whole`, or else what is in the strip.
 template <int R, int Pairs>
 void add_strip(const std::uint32_t* x, std::int64_t ldx, const BFloat16* b, std::int64_t stride,
-               std::int64_t columns, bool whole_last, float* c, std::int64_t ldc) {
+               std::int64_t columns, bool whole, bool whole_last, float* c, std::int64_t ldc) {
+  constexpr std::int64_t kRows = 2 * Pairs;
+  const BFloat16* const ahead = b + kRows * stride;
   std::int64_t j = 0;
   for (; j + 32 <= columns; j += 32) {
-    for (int u = 2 * Pairs; u < 4 * Pairs; ++u) __builtin_prefetch(b + u * stride + j);
-    add_rows<R, Pairs>(x, ldx, b + j, stride, whole_last, ~__mmask32{0}, c + j, ldc);
+    const BFloat16* const next = ahead + (whole ? j * kRows : j);
+    for (int u = 0; u < kRows; ++u) __builtin_prefetch(next + u * (whole ? 32 : stride), 0, 2);
+    add_rows<R, Pairs>(x, ldx, b + j, stride, whole_last, AllColumns{}, c + j, ldc);
   }
   if (j == columns) return;
-  const __mmask32 inside = (__mmask32{1} << (columns - j)) - 1;
-  add_rows<R, Pairs>(x, ldx, b + j, stride, whole_last, inside, c + j, ldc);
+  const FirstColumns part{(__mmask32{1} << (columns - j)) - 1};
+  add_rows<R, Pairs>(x, ldx, b + j, stride, whole_last, part, c + j, ldc);
 }
 
 template <int R>
 void by_rows(const std::uint32_t* x, std::int64_t ldx, const BFloat16* b, std::int64_t stride,
              std::int64_t n, std::int64_t k, float* c, std::int64_t ldc) {
-  // What is worked on of c takes half of L1.
-  constexpr std::int64_t kStrip = 4096 / R / 32 * 32;
-  for (std::int64_t j = 0; j < n; j += kStrip) {
-    const std::int64_t columns = std::min(kStrip, n - j);
+  // Rows of b are best read whole, in the order in which they lie; but if c is too large for that,
+  // what is worked on of it takes half of L1.
+  const bool whole = n * R <= kMostElements;
+  const std::int64_t strip = whole ? n : kStripElements / R / 32 * 32;
+  for (std::int64_t j = 0; j < n; j += strip) {
+    const std::int64_t columns = std::min(strip, n - j);
     std::int64_t p = 0;
     for (; p + 2 * kPairsAtOnce <= k; p += 2 * kPairsAtOnce) {
-      add_strip<R, kPairsAtOnce>(x + p / 2, ldx, b + p * stride + j, stride, columns, true, c + j,
-                                 ldc);
+      add_strip<R, kPairsAtOnce>(x + p / 2, ldx, b + p * stride + j, stride, columns,
+                                 whole && stride == n, true, c + j, ldc);
     }
     for (; p < k; p += 2) {
-      add_strip<R, 1>(x + p / 2, ldx, b + p * stride + j, stride, columns, p + 1 < k, c + j, ldc);
+      add_strip<R, 1>(x + p / 2, ldx, b + p * stride + j, stride, columns, false, p + 1 < k, c + j,
+                      ldc);
     }
   }
 }

@@ -108,15 +108,15 @@ void compute_block(const Product& p, const Blocks& blocks, std::int64_t row, std
   if (!is_plain(p)) finish_block(p, row, column, rows, columns, c, ldc);
 }
 
-// ---- One row, and a weight that lies in rows ----------------------------------------------------
+// ---- Few rows, and a weight that lies in rows ---------------------------------------------------
 
 // Such a weight is best read from its beginning to its end, so threads share its rows, not its
-// columns, and their sums are added up in order.
-constexpr std::int64_t kSplitRows = 2;
+// columns, and their sums are added up in order. The sums of one must fit in its cache.
+constexpr std::int64_t kMostSplitSums = 8192;
 
 std::int64_t choose_splits(const Product& p) {
-  const bool suits =
-      p.m <= kSplitRows && p.b.column_stride == 1 && p.n >= 1024 && p.rank == 0 && !p.accumulate;
+  const bool suits = p.m <= kSmallGemmRows && p.b.column_stride == 1 && p.n >= 256 &&
+                     p.m * p.n <= kMostSplitSums && p.rank == 0 && !p.accumulate;
   // At least 2 MiB of f32 each.
   return suits ? std::min<std::int64_t>(p.n * p.k / (std::int64_t{1} << 19), 8) : 1;
 }

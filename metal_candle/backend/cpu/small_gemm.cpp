@@ -26,13 +26,15 @@ constexpr std::int64_t kLanes = static_cast<std::int64_t>(hn::MaxLanes(F32()));
 constexpr std::int64_t kUnroll = 8;
 // Elements of c worked on at once take half of L1.
 constexpr std::int64_t kStripElements = 4096;
+// and of a c that is worked on whole no more than all of it.
+constexpr std::int64_t kMostElements = 8192;
 
 // ---- b in rows ----------------------------------------------------------------------------------
 
 // c[0, m)[0, n) += a[0, m)[0, kUnroll) @ kUnroll rows of b.
 template <typename T>
 HWY_ATTR void AddRows(const float* a, std::int64_t lda, std::int64_t m, const T* b,
-                      std::int64_t stride, std::int64_t n, float* c, std::int64_t ldc) {
+                      std::int64_t stride, std::int64_t n, bool whole, float* c, std::int64_t ldc) {
   const F32 d;
   const auto step = [&](std::int64_t j, auto part) HWY_ATTR {
     const T* const p = b + j;
@@ -40,10 +42,13 @@ HWY_ATTR void AddRows(const float* a, std::int64_t lda, std::int64_t m, const T*
     const VecF32 b2 = load(d, p + 2 * stride, part), b3 = load(d, p + 3 * stride, part);
     const VecF32 b4 = load(d, p + 4 * stride, part), b5 = load(d, p + 5 * stride, part);
     const VecF32 b6 = load(d, p + 6 * stride, part), b7 = load(d, p + 7 * stride, part);
-    // Rows of b are often shorter than what a hardware prefetcher needs to get going; when there is
-    // arithmetic to hide it, fetch the next rows ahead. Past the end that does nothing.
-    if (m > 1 && j * std::int64_t{sizeof(T)} % 64 == 0) {
-      for (std::int64_t u = kUnroll; u < 2 * kUnroll; ++u) hwy::Prefetch(p + u * stride);
+    // Rows of b are often shorter than what a hardware prefetcher needs to get going, and eight are
+    // many streams for it. The next ones are asked for meanwhile: in the order in which they lie if
+    // they are read `whole`, or else what is in the strip. Past the end that does nothing.
+    if (j * std::int64_t{sizeof(T)} % 64 == 0) {
+      const T* const next = b + kUnroll * stride + (whole ? j * kUnroll : j);
+      const std::int64_t apart = whole ? 64 / std::int64_t{sizeof(T)} : stride;
+      for (std::int64_t u = 0; u < kUnroll; ++u) __builtin_prefetch(next + u * apart, 0, 2);
     }
     for (std::int64_t i = 0; i < m; ++i) {
       const float* const x = a + i * lda;
@@ -127,12 +132,14 @@ HWY_ATTR void NarrowRows(const float* a, std::int64_t lda, const T* b, std::int6
 template <typename T>
 HWY_ATTR void ByRows(const float* a, std::int64_t lda, const T* b, std::int64_t stride,
                      std::int64_t m, std::int64_t n, std::int64_t k, float* c, std::int64_t ldc) {
-  const std::int64_t strip = kStripElements / m;
+  // Rows of b are best read whole, in the order in which they lie, unless c is too large for that.
+  const bool whole = n * m <= kMostElements;
+  const std::int64_t strip = whole ? n : kStripElements / m;
   for (std::int64_t j = 0; j < n; j += strip) {
     const std::int64_t columns = std::min(strip, n - j);
     std::int64_t p = 0;
     for (; p + kUnroll <= k; p += kUnroll) {
-      AddRows(a + p, lda, m, b + p * stride + j, stride, columns, c + j, ldc);
+      AddRows(a + p, lda, m, b + p * stride + j, stride, columns, whole && stride == n, c + j, ldc);
     }
     for (; p < k; ++p) AddRow(a + p, lda, m, b + p * stride + j, columns, c + j, ldc);
   }
