@@ -85,10 +85,12 @@ void compute_block(const Product& p, const Blocks& blocks, std::int64_t row, std
   Workspace workspace;
   float* c = nullptr;
   std::int64_t ldc = p.row_length();
-  if (p.out_dtype == DType::kF32 && p.residual.data != p.out) {
+  // oneDNN's matmul is generated for targets without gaps between their rows only.
+  const bool dense = blocks.method == Method::kMatmul && ldc != columns;
+  if (p.out_dtype == DType::kF32 && p.residual.data != p.out && !dense) {
     c = static_cast<float*>(p.out) + row * ldc + column;
   } else {
-    ldc = round_up(columns, 16);
+    ldc = blocks.method == Method::kMatmul ? columns : round_up(columns, 16);
     c = workspace.take<float>(rows * ldc);
   }
   const Matrix a = p.a.block(row, 0), b = p.b.block(0, column);
@@ -105,7 +107,7 @@ void compute_block(const Product& p, const Blocks& blocks, std::int64_t row, std
   if (p.rank > 0) {
     gemm_block(p.left.block(row, 0), p.right.block(0, column), rows, columns, p.rank, c, ldc, true);
   }
-  if (!is_plain(p)) finish_block(p, row, column, rows, columns, c, ldc);
+  if (!is_plain(p) || dense) finish_block(p, row, column, rows, columns, c, ldc);
 }
 
 // ---- Few rows, and a weight that lies in rows ---------------------------------------------------
