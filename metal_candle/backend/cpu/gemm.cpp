@@ -15,8 +15,10 @@
 
 #include <algorithm>
 
+#include "metal_candle/backend/cpu/bf16_small_gemm.h"
 #include "metal_candle/backend/cpu/float_io-inl.h"
 #include "metal_candle/backend/cpu/small_gemm.h"
+#include "metal_candle/backend/cpu/transpose-inl.h"
 #include "metal_candle/backend/cpu/workspace.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -31,9 +33,8 @@ constexpr std::int64_t kColumns = 2 * kLanes;
 constexpr std::int64_t kDepth = 256;
 // The rows of a that are packed at once take 280 KiB, about half of a usual L2.
 constexpr std::int64_t kBlockRows = 264;
-// Panels packed at once where b lies in rows, and how far ahead its rows are fetched.
+// Panels packed at once where b lies in rows.
 constexpr std::int64_t kPanelsAtOnce = 4;
-constexpr std::int64_t kRowsAhead = 16;
 constexpr std::int64_t kPanelStride = kDepth * kColumns + 64;
 // Packed rows of a lie this far apart, lest they fall into the same sets of the cache.
 constexpr std::int64_t kPackedStride = kDepth + 16;
@@ -100,20 +101,6 @@ HWY_ATTR void CopyToFloat(const T* from, std::int64_t stride, std::int64_t count
 }
 
 #if HWY_TARGET != HWY_SCALAR
-// Four vectors of four lanes (in each 128-bit block) transposed: lane j of vector i goes to lane i
-// of vector j.
-HWY_INLINE void TransposeBlocks(F32 d, VecF32& v0, VecF32& v1, VecF32& v2, VecF32& v3) {
-  const hn::RepartitionToWide<hn::RebindToUnsigned<F32>> dw;
-  const auto t0 = hn::BitCast(dw, hn::InterleaveLower(d, v0, v1));
-  const auto t1 = hn::BitCast(dw, hn::InterleaveLower(d, v2, v3));
-  const auto t2 = hn::BitCast(dw, hn::InterleaveUpper(d, v0, v1));
-  const auto t3 = hn::BitCast(dw, hn::InterleaveUpper(d, v2, v3));
-  v0 = hn::BitCast(d, hn::InterleaveLower(dw, t0, t1));
-  v1 = hn::BitCast(d, hn::InterleaveUpper(dw, t0, t1));
-  v2 = hn::BitCast(d, hn::InterleaveLower(dw, t2, t3));
-  v3 = hn::BitCast(d, hn::InterleaveUpper(dw, t2, t3));
-}
-
 // Stores the 128-bit blocks of v to `to`, `to + stride`, ...
 template <class D>
 HWY_INLINE void StoreBlocks(D d, hn::Vec<D> v, float* to, std::int64_t stride) {
@@ -208,22 +195,40 @@ struct PanelSource {
   std::int64_t row_stride, column_stride, columns, depth;
 
   [[nodiscard]] bool in_rows() const { return column_stride == 1; }
-  [[nodiscard]] bool has_whole_panel(std::int64_t j) const { return j + kColumns <= columns; }
 
-  // Packs rows [begin, end) of the panel at column j.
-  HWY_ATTR void pack(std::int64_t j, std::int64_t begin, std::int64_t end, float* panel) const {
-    PackPanel(b + begin * row_stride + j * column_stride, row_stride, column_stride, end - begin,
-              std::min(kColumns, columns - j), panel + begin * kColumns);
+  // Packs the panel at column j.
+  HWY_ATTR void pack(std::int64_t j, float* panel) const {
+    PackPanel(b + j * column_stride, row_stride, column_stride, depth,
+              std::min(kColumns, columns - j), panel);
   }
-  HWY_ATTR void prefetch_row(std::int64_t j, std::int64_t p) const {
-    hwy::Prefetch(b + p * row_stride + j);
+  // Packs kPanelsAtOnce whole panels of a b in rows.
+  HWY_ATTR void pack_whole(std::int64_t j, float* HWY_RESTRICT panels) const {
+    const F32 d;
+    for (std::int64_t p = 0; p < depth; ++p) {
+      const T* const row = b + p * row_stride + j;
+      float* const to = panels + p * kColumns;
+#pragma GCC unroll 8
+      for (std::int64_t q = 0; q < kPanelsAtOnce; ++q) {
+        const T* const from = row + q * kColumns;
+        hn::Store(load(d, from, Whole{}), d, to + q * kPanelStride);
+        hn::Store(load(d, from + kLanes, Whole{}), d, to + q * kPanelStride + kLanes);
+      }
+    }
   }
-  // Asks for columns [j + begin, j + end) where they are contiguous.
-  HWY_ATTR void prefetch_columns(std::int64_t j, std::int64_t begin, std::int64_t end) const {
+  // Asks for part `part` of `parts` of columns [j, j + count), into L2: packing them later has
+  // nothing to do but wait for them.
+  HWY_ATTR void prefetch(std::int64_t j, std::int64_t count, std::int64_t part,
+                         std::int64_t parts) const {
     constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
-    for (std::int64_t q = begin; q < end; ++q) {
-      const T* const column = b + (j + q) * column_stride;
-      for (std::int64_t p = 0; p < depth; p += kLine) hwy::Prefetch(column + p);
+    count = std::min(count, columns - j);
+    if (count <= 0) return;
+    const std::int64_t runs = in_rows() ? depth : count, length = in_rows() ? count : depth;
+    const std::int64_t stride = in_rows() ? row_stride : column_stride;
+    const T* const from = b + j * (in_rows() ? 1 : column_stride);
+    for (std::int64_t i = runs * part / parts; i < runs * (part + 1) / parts; ++i) {
+      for (std::int64_t q = 0; q < length; q += kLine) {
+        __builtin_prefetch(from + i * stride + q, 0, 2);
+      }
     }
   }
 };
@@ -255,24 +260,20 @@ HWY_ATTR void PanelLoop(const float* a, std::int64_t m, const PanelSource<T>& so
   const std::int64_t at_once = source.in_rows() ? kPanelsAtOnce : 1;
   for (std::int64_t j0 = 0; j0 < source.columns; j0 += at_once * kColumns) {
     const std::int64_t j1 = std::min(source.columns, j0 + at_once * kColumns);
-    if (at_once == 1) {
-      source.pack(j0, 0, depth, panels);
+    if (at_once > 1 && j1 - j0 == at_once * kColumns) {
+      source.pack_whole(j0, panels);
     } else {
-      for (std::int64_t p = 0; p < depth; ++p) {
-        const std::int64_t ahead = std::min(p + kRowsAhead, depth - 1);
-        for (std::int64_t j = j0; j < j1; j += kColumns) source.prefetch_row(j, ahead);
-        for (std::int64_t j = j0; j < j1; j += kColumns) {
-          source.pack(j, p, p + 1, panels + (j - j0) / kColumns * kPanelStride);
-        }
+      for (std::int64_t j = j0; j < j1; j += kColumns) {
+        source.pack(j, panels + (j - j0) / kColumns * kPanelStride);
       }
     }
+    const std::int64_t tiles = (j1 - j0 + kColumns - 1) / kColumns * groups;
+    std::int64_t tile = 0;
     for (std::int64_t j = j0; j < j1; j += kColumns) {
       const float* const panel = panels + (j - j0) / kColumns * kPanelStride;
-      for (std::int64_t g = 0; g < groups; ++g) {
+      for (std::int64_t g = 0; g < groups; ++g, ++tile) {
         const std::int64_t i = g * m / groups, rows = (g + 1) * m / groups - i;
-        if (!source.in_rows() && source.has_whole_panel(j + kColumns)) {
-          source.prefetch_columns(j + kColumns, g * kColumns / groups, (g + 1) * kColumns / groups);
-        }
+        source.prefetch(j1, at_once * kColumns, tile, tiles);
         ComputeTile(rows, std::min(kColumns, source.columns - j), a + i * kPackedStride, panel,
                     depth, c + i * ldc + j, ldc, accumulate);
       }
@@ -347,7 +348,10 @@ void gemm_block(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n
     return;
   }
   if (is_small_gemm(b, m, k)) {
-    return small_gemm(a, b, m, n, k, c, ldc, accumulate);
+    const bool are_bf16 = a.dtype == DType::kBF16 && b.dtype == DType::kBF16;
+    return are_bf16 && takes_bf16_small_gemm(b, n)
+               ? bf16_small_gemm(a, b, m, n, k, c, ldc, accumulate)
+               : small_gemm(a, b, m, n, k, c, ldc, accumulate);
   }
   HWY_DYNAMIC_DISPATCH(GemmBlock)(a, b, m, n, k, c, ldc, accumulate);
 }

@@ -48,13 +48,17 @@ const dnnl::engine& engine() {
   return *instance;
 }
 
-// m, n, k, the strides of a (rows, columns) and of b, and ldc.
-using ProductKey = std::array<std::int64_t, 8>;
+dnnl::memory::data_type type_of(DType dtype) {
+  return dtype == DType::kBF16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
+}
+
+// m, n, k, the strides of a (rows, columns) and of b, ldc, and the dtype of a and b.
+using ProductKey = std::array<std::int64_t, 9>;
 
 struct PreparedProduct {
   explicit PreparedProduct(const ProductKey& key)
-      : a({key[0], key[2]}, dnnl::memory::data_type::bf16, dnnl::memory::dims{key[3], key[4]}),
-        b({key[2], key[1]}, dnnl::memory::data_type::bf16, dnnl::memory::dims{key[5], key[6]}),
+      : a({key[0], key[2]}, type_of(DType(key[8])), dnnl::memory::dims{key[3], key[4]}),
+        b({key[2], key[1]}, type_of(DType(key[8])), dnnl::memory::dims{key[5], key[6]}),
         c({key[0], key[1]}, dnnl::memory::data_type::f32, dnnl::memory::dims{key[7], 1}),
         matmul(dnnl::matmul::primitive_desc(dnnl::matmul::desc(a, b, c), engine())) {}
 
@@ -87,12 +91,13 @@ void sgemm(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n, std
   }
 }
 
-void bf16_gemm(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n, std::int64_t k,
-               float* c, std::int64_t ldc) {
+void matmul(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n, std::int64_t k,
+            float* c, std::int64_t ldc) {
   const SingleThreaded guard;
   try {
-    const PreparedProduct& product = prepared_product(
-        {m, n, k, a.row_stride, a.column_stride, b.row_stride, b.column_stride, ldc});
+    const PreparedProduct& product =
+        prepared_product({m, n, k, a.row_stride, a.column_stride, b.row_stride, b.column_stride,
+                          ldc, static_cast<std::int64_t>(a.dtype)});
     thread_local dnnl::stream stream(engine());
     const auto memory = [](const dnnl::memory::desc& desc, const void* data) {
       return dnnl::memory(desc, engine(), const_cast<void*>(data));
@@ -102,8 +107,8 @@ void bf16_gemm(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n,
                                     {DNNL_ARG_DST, memory(product.c, c)}});
     stream.wait();
   } catch (const dnnl::error& error) {
-    throw DeviceError("cpu: oneDNN's bf16 product of [" + std::to_string(m) + ", " +
-                      std::to_string(k) + "] @ [" + std::to_string(k) + ", " + std::to_string(n) +
+    throw DeviceError("cpu: oneDNN's product of [" + std::to_string(m) + ", " + std::to_string(k) +
+                      "] @ [" + std::to_string(k) + ", " + std::to_string(n) +
                       "] failed: " + error.what());
   }
 }
@@ -120,12 +125,14 @@ void generate_code() {
       sgemm(matrix, matrix, size, size, size, product.data(), size, false);
     }
   }
-  if (!has_bf16_products()) return;
   constexpr std::int64_t kSize = 64;
-  const std::vector<std::uint16_t> zeros(std::size_t{kSize} * kSize, 0);
+  const std::vector<float> zeros(std::size_t{kSize} * kSize, 0.0f);  // bf16 zeros too.
   std::vector<float> product(zeros.size());
-  const Matrix matrix{zeros.data(), DType::kBF16, kSize, 1};
-  bf16_gemm(matrix, matrix, kSize, kSize, kSize, product.data(), kSize);
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    if (!has_onednn_matmul(dtype)) continue;
+    const Matrix matrix{zeros.data(), dtype, kSize, 1};
+    matmul(matrix, matrix, kSize, kSize, kSize, product.data(), kSize);
+  }
 }
 
 constinit ExitGate gate;
@@ -181,20 +188,21 @@ void onednn_sgemm(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t
   sgemm(a, b, m, n, k, c, ldc, accumulate);
 }
 
-void onednn_bf16_gemm(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n,
-                      std::int64_t k, float* c, std::int64_t ldc) {
+void onednn_matmul(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n, std::int64_t k,
+                   float* c, std::int64_t ldc) {
   const Call call;
   if (!call.is_allowed()) return gemm_block(a, b, m, n, k, c, ldc, false);
-  bf16_gemm(a, b, m, n, k, c, ldc);
+  matmul(a, b, m, n, k, c, ldc);
 }
 
-bool has_bf16_products() {
-  static const bool has = [] {
-    const auto bits = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
-    const auto needed = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);
-    return (bits & needed) == needed;
-  }();
-  return has;
+bool has_onednn_matmul(DType dtype) {
+  const auto has = [](dnnl::cpu_isa isa) {
+    const auto needed = static_cast<unsigned>(isa);
+    return (static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & needed) == needed;
+  };
+  static const bool has_f32 = has(dnnl::cpu_isa::avx512_core);
+  static const bool has_bf16 = has(dnnl::cpu_isa::avx512_core_bf16);
+  return (dtype == DType::kF32 && has_f32) || (dtype == DType::kBF16 && has_bf16);
 }
 
 }  // namespace metal_candle::backend::cpu

@@ -23,12 +23,13 @@ namespace metal_candle::backend::cpu {
 void onednn_sgemm(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n, std::int64_t k,
                   float* c, std::int64_t ldc, bool accumulate);
 
-/// Whether this processor multiplies bf16 in hardware that oneDNN uses.
-[[nodiscard]] bool has_bf16_products();
+/// Whether oneDNN's matmul primitive has a kernel generated for this processor: for f32 from
+/// AVX-512 on, for bf16 where the processor multiplies it.
+[[nodiscard]] bool has_onednn_matmul(DType dtype);
 
-/// c[m, n] f32 = a[m, k] @ b[k, n], both bf16 with one stride of 1; k > 0. Only where
-/// has_bf16_products(). Each thread keeps the primitives it made last.
-void onednn_bf16_gemm(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n,
-                      std::int64_t k, float* c, std::int64_t ldc);
+/// c[m, n] f32 = a[m, k] @ b[k, n], both f32 or both bf16, with one stride of 1; k > 0. Only where
+/// has_onednn_matmul(). Each thread keeps the primitives it made last.
+void onednn_matmul(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n, std::int64_t k,
+                   float* c, std::int64_t ldc);
 
 }  // namespace metal_candle::backend::cpu

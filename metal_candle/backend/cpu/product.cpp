@@ -1,7 +1,9 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// How the output is cut into blocks, and which product computes one. oneDNN's sgemm takes the large
-// f32 products: its code is generated for the processor. It runs on our threads, in teams of one.
+// How the output is cut into blocks, and which product computes one. oneDNN takes the large ones:
+// its code is generated for the processor. It runs on our threads, in teams of one. Of its two
+// ways, sgemm is the faster for f32 weights that lie in rows, and its matmul for those in columns,
+// with few rows, and for bf16.
 #include "metal_candle/backend/cpu/product.h"
 
 #include <algorithm>
@@ -16,12 +18,17 @@ namespace {
 
 // Below this many multiplications the work of one thread ends before another has begun.
 constexpr std::int64_t kSerialWork = std::int64_t{1} << 17;
-// oneDNN's sgemm packs both operands whole, which pays with many rows.
-constexpr std::int64_t kOneDnnRows = 96;
+// From this many rows on, oneDNN's sgemm pays. Its matmul always does, if there is enough work to
+// make up for the call.
+constexpr std::int64_t kSgemmRows = 96;
+constexpr std::int64_t kSgemmRowsBesidesMatmul = 48;
+constexpr std::int64_t kMatmulWork = std::int64_t{1} << 20;
+
+enum class Method { kOwn, kSgemm, kMatmul };
 
 struct Blocks {
   std::int64_t rows, columns;
-  bool use_onednn = false;
+  Method method = Method::kOwn;
 };
 
 std::int64_t round_up(std::int64_t x, std::int64_t unit) { return (x + unit - 1) / unit * unit; }
@@ -31,16 +38,31 @@ std::int64_t column_block(std::int64_t n, std::int64_t parts, std::int64_t low, 
   return std::clamp(round_up((n + parts - 1) / parts, 16), low, high);
 }
 
+Method choose_method(const Product& p) {
+  const bool takes = p.n >= 64 && p.k >= 64 && p.a.dtype == p.b.dtype &&
+                     onednn_takes(p.a, p.m, p.k) && onednn_takes(p.b, p.k, p.n);
+  if (!takes) return Method::kOwn;
+  const bool has_matmul =
+      has_onednn_matmul(p.a.dtype) && !p.accumulate && p.m * p.n * p.k >= kMatmulWork;
+  if (p.a.dtype == DType::kF32) {
+    const bool prefers_sgemm = !has_matmul || p.b.column_stride == 1;
+    if (prefers_sgemm && p.m >= (has_matmul ? kSgemmRowsBesidesMatmul : kSgemmRows)) {
+      return Method::kSgemm;
+    }
+  }
+  return has_matmul ? Method::kMatmul : Method::kOwn;
+}
+
 Blocks choose_blocks(const Product& p) {
   if (p.m * p.n * std::max<std::int64_t>(p.k, 1) <= kSerialWork) return {p.m, p.n};
   if (p.m <= kSmallGemmRows) return {p.m, column_block(p.n, 8, 64, 2048)};
-  const bool takes = p.n >= 64 && p.k >= 64 && p.a.dtype == p.b.dtype &&
-                     onednn_takes(p.a, p.m, p.k) && onednn_takes(p.b, p.k, p.n);
-  if (takes && p.a.dtype == DType::kF32 && p.m >= kOneDnnRows) {
-    return {std::min<std::int64_t>(p.m, 512), column_block(p.n, 8, 128, 1280), true};
-  }
-  if (takes && p.a.dtype == DType::kBF16 && !p.accumulate && has_bf16_products()) {
-    return {std::min<std::int64_t>(p.m, 512), column_block(p.n, 16, 128, 512), true};
+  switch (const Method method = choose_method(p)) {
+    case Method::kSgemm:
+      return {std::min<std::int64_t>(p.m, 512), column_block(p.n, 8, 128, 1280), method};
+    case Method::kMatmul:
+      return {std::min<std::int64_t>(p.m, 512), column_block(p.n, 8, 128, 1024), method};
+    case Method::kOwn:
+      break;
   }
   Blocks blocks{std::min<std::int64_t>(p.m, 264), column_block(p.n, 16, 128, 384)};
   // Products that are not wide get their parallelism from rows.
@@ -63,35 +85,40 @@ void compute_block(const Product& p, const Blocks& blocks, std::int64_t row, std
   Workspace workspace;
   float* c = nullptr;
   std::int64_t ldc = p.row_length();
-  if (p.out_dtype == DType::kF32 && p.residual.data != p.out) {
+  // oneDNN's matmul is generated for targets without gaps between their rows only.
+  const bool dense = blocks.method == Method::kMatmul && ldc != columns;
+  if (p.out_dtype == DType::kF32 && p.residual.data != p.out && !dense) {
     c = static_cast<float*>(p.out) + row * ldc + column;
   } else {
-    ldc = round_up(columns, 16);
+    ldc = blocks.method == Method::kMatmul ? columns : round_up(columns, 16);
     c = workspace.take<float>(rows * ldc);
   }
   const Matrix a = p.a.block(row, 0), b = p.b.block(0, column);
-  if (blocks.use_onednn && a.dtype == DType::kBF16) {
-    onednn_bf16_gemm(a, b, rows, columns, p.k, c, ldc);
-  } else if (blocks.use_onednn) {
-    onednn_sgemm(a, b, rows, columns, p.k, c, ldc, p.accumulate);
-  } else {
-    gemm_block(a, b, rows, columns, p.k, c, ldc, p.accumulate);
+  switch (blocks.method) {
+    case Method::kSgemm:
+      onednn_sgemm(a, b, rows, columns, p.k, c, ldc, p.accumulate);
+      break;
+    case Method::kMatmul:
+      onednn_matmul(a, b, rows, columns, p.k, c, ldc);
+      break;
+    case Method::kOwn:
+      gemm_block(a, b, rows, columns, p.k, c, ldc, p.accumulate);
   }
   if (p.rank > 0) {
     gemm_block(p.left.block(row, 0), p.right.block(0, column), rows, columns, p.rank, c, ldc, true);
   }
-  if (!is_plain(p)) finish_block(p, row, column, rows, columns, c, ldc);
+  if (!is_plain(p) || dense) finish_block(p, row, column, rows, columns, c, ldc);
 }
 
-// ---- One row, and a weight that lies in rows ----------------------------------------------------
+// ---- Few rows, and a weight that lies in rows ---------------------------------------------------
 
 // Such a weight is best read from its beginning to its end, so threads share its rows, not its
-// columns, and their sums are added up in order.
-constexpr std::int64_t kSplitRows = 2;
+// columns, and their sums are added up in order. The sums of one must fit in its cache.
+constexpr std::int64_t kMostSplitSums = 8192;
 
 std::int64_t choose_splits(const Product& p) {
-  const bool suits =
-      p.m <= kSplitRows && p.b.column_stride == 1 && p.n >= 1024 && p.rank == 0 && !p.accumulate;
+  const bool suits = p.m <= kSmallGemmRows && p.b.column_stride == 1 && p.n >= 256 &&
+                     p.m * p.n <= kMostSplitSums && p.rank == 0 && !p.accumulate;
   // At least 2 MiB of f32 each.
   return suits ? std::min<std::int64_t>(p.n * p.k / (std::int64_t{1} << 19), 8) : 1;
 }
