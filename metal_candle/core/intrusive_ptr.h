@@ -16,7 +16,7 @@ template <typename T>
 class IntrusivePtr {
  public:
   constexpr IntrusivePtr() = default;
-  constexpr IntrusivePtr(std::nullptr_t) {}
+  constexpr IntrusivePtr(std::nullptr_t) {}  // NOLINT(google-explicit-constructor)
   explicit IntrusivePtr(T* object) : object_(object) {
     if (object_) object_->retain();
   }
@@ -28,9 +28,9 @@ class IntrusivePtr {
   }
   IntrusivePtr(const IntrusivePtr& other) : IntrusivePtr(other.object_) {}
   IntrusivePtr(IntrusivePtr&& other) noexcept : object_(std::exchange(other.object_, nullptr)) {}
-  template <typename U>
+  template <typename U>  // NOLINTNEXTLINE(google-explicit-constructor)
   IntrusivePtr(const IntrusivePtr<U>& other) : IntrusivePtr(static_cast<T*>(other.get())) {}
-  template <typename U>
+  template <typename U>  // NOLINTNEXTLINE(google-explicit-constructor)
   IntrusivePtr(IntrusivePtr<U>&& other) noexcept : object_(other.detach()) {}
   IntrusivePtr& operator=(IntrusivePtr other) noexcept {
     std::swap(object_, other.object_);

@@ -306,8 +306,11 @@ EvaluationPlan plan_evaluation(std::span<const Tensor> outputs) {
       result.peak_step = label.name + " " + label.detail;
     }
   }
-  result.optimizer_report = compiled->optimizer_report;
-  result.text = compiled->optimized_text;
+  // Plans do not keep what led to them.
+  result.traced = compiled->structure;
+  result.optimized = compiled->structure;
+  result.optimizer_report =
+      optimize_for_device(result.optimized, compiled->passes, device).to_string();
   return result;
 }
 

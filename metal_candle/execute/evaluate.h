@@ -12,6 +12,7 @@
 #include "metal_candle/core/device.h"
 #include "metal_candle/execute/future.h"
 #include "metal_candle/execute/mode.h"
+#include "metal_candle/graph/computation_graph.h"
 #include "metal_candle/graph/tensor.h"
 
 namespace metal_candle {
@@ -57,7 +58,8 @@ struct EvaluationPlan {
   std::size_t donated_bytes = 0;
   std::string peak_step;         // Where intermediates are largest.
   std::string optimizer_report;  // Which pass rewrote what.
-  std::string text;              // The optimised graph.
+  ComputationGraph traced;       // As it was built. For dumps: to_text() and to_dot().
+  ComputationGraph optimized;    // As the device runs it.
 };
 /// Plans (and caches the plan). For dumps and for showing predicted memory before a long run.
 [[nodiscard]] EvaluationPlan plan_evaluation(std::span<const Tensor> outputs);

@@ -64,21 +64,24 @@ std::size_t PlanCache::size() const {
   return entries_.size();
 }
 
+OptimizationReport optimize_for_device(ComputationGraph& graph, const PassSet& passes,
+                                       Device device) {
+  const backend::Backend& backend = backend::backend_for(device);
+  return optimize_for_backend(graph, GraphOptimizer(passes),
+                              [&](const Operation& operation, std::span<const TensorSpec> inputs) {
+                                return backend.supports(operation, inputs);
+                              });
+}
+
 std::shared_ptr<const CompiledGraph> compile(const Trace& trace, const PassSet& passes,
                                              Device device) {
-  backend::Backend& backend = backend::backend_for(device);
   auto compiled =
-      std::make_shared<CompiledGraph>(CompiledGraph{trace.to_graph(), passes, device, {}, {}, {}});
+      std::make_shared<CompiledGraph>(CompiledGraph{trace.to_graph(), passes, device, {}});
   ComputationGraph graph = compiled->structure;
-  const auto supports = [&](const Operation& operation, std::span<const TensorSpec> inputs) {
-    return backend.supports(operation, inputs);
-  };
-  compiled->optimizer_report =
-      optimize_for_backend(graph, GraphOptimizer(passes), supports).to_string();
-  compiled->optimized_text = graph.to_text();
+  optimize_for_device(graph, passes, device);
   for (GraphPart& part : partition(graph)) {
-    compiled->parts.push_back(
-        {make_plan(part.graph, backend), std::move(part.inputs), std::move(part.outputs)});
+    compiled->parts.push_back({make_plan(part.graph, backend::backend_for(device)),
+                               std::move(part.inputs), std::move(part.outputs)});
   }
   return compiled;
 }

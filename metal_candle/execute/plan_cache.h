@@ -13,6 +13,7 @@
 
 #include "metal_candle/execute/plan.h"
 #include "metal_candle/graph/trace.h"
+#include "metal_candle/optimize/graph_optimizer.h"
 #include "metal_candle/optimize/pass_registry.h"
 
 namespace metal_candle {
@@ -30,8 +31,6 @@ struct CompiledGraph {
   PassSet passes;
   Device device;
   std::vector<Part> parts;
-  std::string optimizer_report;
-  std::string optimized_text;
 };
 
 /// Bounded, least recently used out first. Thread safe.
@@ -56,7 +55,11 @@ class PlanCache {
   std::unordered_multimap<std::uint64_t, std::list<Entry>::iterator> by_hash_;
 };
 
-/// Optimises (with the given passes), lowers and plans.
+/// Makes the graph, as traced, what the device runs: optimised with these passes, and lowered.
+OptimizationReport optimize_for_device(ComputationGraph& graph, const PassSet& passes,
+                                       Device device);
+
+/// Optimises and plans.
 [[nodiscard]] std::shared_ptr<const CompiledGraph> compile(const Trace& trace,
                                                            const PassSet& passes, Device device);
 

@@ -34,7 +34,9 @@ Tensor targets(const Shape& shape) {
 using Tensors = std::vector<Tensor>;
 using Program = std::function<Tensors()>;
 
-std::string plan_of(const Program& program) { return plan_evaluation(program()).text; }
+std::string plan_of(const Program& program) {
+  return plan_evaluation(program()).optimized.to_text();
+}
 
 void expect_values_as_without_passes(const Program& program, double tolerance = 1e-5) {
   Tensors expected;

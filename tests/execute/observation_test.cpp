@@ -87,6 +87,30 @@ TEST(Trace, AFolderThatIsMissingIsAnIoError) {
   std::filesystem::remove(path);
 }
 
+TEST(Dumps, BeforeAndAfterOptimisationAsTextAndGraphviz) {
+  const Tensor x = ones({2, 3}).eval();
+  const Tensor e = exp(x);
+  const EvaluationPlan plan = plan_evaluation({e / sum(e, -1, true)});
+  EXPECT_EQ(plan.traced.to_text(),
+            "%0 = input(0) : f32[2, 3]\n"
+            "%1 = exp %0 : f32[2, 3]\n"
+            "%2 = reduce_sum(axes=[1], keepdims=true) %1 : f32[2, 1]\n"
+            "%3 = divide %1, %2 : f32[2, 3]\n"
+            "return %3\n");
+  EXPECT_EQ(plan.optimized.to_text(),
+            "%0 = input(0) : f32[2, 3]\n"
+            "%1 = softmax(axis=1) %0 : f32[2, 3]\n"
+            "return %1\n");
+  EXPECT_EQ(plan.optimized.to_dot(),
+            "digraph computation {\n"
+            "  node [shape=box, fontname=\"monospace\"];\n"
+            "  n0 [label=\"input 0\\nf32[2, 3]\", style=rounded];\n"
+            "  n1 [label=\"softmax(axis=1)\\nf32[2, 3]\", peripheries=2];\n"
+            "  n0 -> n1;\n"
+            "}\n");
+  EXPECT_THAT(plan.optimizer_report, ::testing::HasSubstr("softmax                1 rewrite"));
+}
+
 TEST(Counters, CountAndPrint) {
   const Tensor x = ones({16}).eval();
   synchronize();

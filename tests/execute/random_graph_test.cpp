@@ -173,7 +173,7 @@ std::string describe_failure(std::uint64_t seed, int most) {
   std::string text = fmt::format("METAL_CANDLE_SEED={} ({} operations): {}\n{}", seed, operations,
                                  problem, trace_graph(graph.outputs).to_text());
   try {
-    text += "optimised:\n" + plan_evaluation(graph.outputs).text;
+    text += "optimised:\n" + plan_evaluation(graph.outputs).optimized.to_text();
   } catch (const std::exception& error) {
     text += fmt::format("planning threw: {}", error.what());
   }
