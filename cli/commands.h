@@ -8,6 +8,9 @@
 namespace metal_candle::cli {
 
 void add_bench_command(CLI::App& app);
+void add_evaluate_command(CLI::App& app);
+void add_fuse_command(CLI::App& app);
+void add_generate_command(CLI::App& app);
 void add_info_command(CLI::App& app);
 void add_train_command(CLI::App& app);
 

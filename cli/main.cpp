@@ -12,11 +12,18 @@ int main(int argc, char** argv) {
                "metal-candle");
   app.set_version_flag("--version", "metal-candle " METAL_CANDLE_VERSION);
   app.require_subcommand(1);
-  metal_candle::cli::add_bench_command(app);
-  metal_candle::cli::add_info_command(app);
+  // As elsewhere, the last of an option given twice wins.
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   metal_candle::cli::add_train_command(app);
+  metal_candle::cli::add_generate_command(app);
+  metal_candle::cli::add_evaluate_command(app);
+  metal_candle::cli::add_fuse_command(app);
+  metal_candle::cli::add_info_command(app);
+  metal_candle::cli::add_bench_command(app);
   try {
     app.parse(argc, argv);
+  } catch (const CLI::RuntimeError& error) {
+    return error.get_exit_code();
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   } catch (const std::exception& error) {

@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/evaluation.h"
 #include "cli/model_options.h"
 #include "cli/terminal.h"
 #include "cli/yaml_config.h"
@@ -31,7 +32,6 @@ struct TrainCommand {
   std::string fine_tune_type = "lora";
   bool mask_prompt = false;
   std::int64_t max_seq_length = 2048;
-  std::int64_t test_batches = -1;
   std::string adapter_path = "adapters";
   bool resume = false;
   bool random_init = false;
@@ -200,16 +200,15 @@ void print_start(const TrainCommand& command, const Decoder& model, const FineTu
 
 void print_test(const TrainCommand& command, const Decoder& model, const ChatTokenizer& tokenizer) {
   const Dataset data = load_dataset(command, tokenizer, "test.jsonl");
-  const EvaluationReport report =
-      evaluate_loss(model, data, command.options.batch_size, command.test_batches);
+  const Evaluation report = evaluate_dataset(model, data, command.options.batch_size);
   if (command.json) {
-    const nlohmann::ordered_json out = {{"test_loss", report.loss},
-                                        {"test_perplexity", report.perplexity},
-                                        {"tokens", report.tokens}};
+    const nlohmann::ordered_json out = {{"test_loss", report.loss()},
+                                        {"test_perplexity", report.perplexity()},
+                                        {"tokens", report.targets}};
     fmt::print("{}\n", out.dump());
   } else {
-    fmt::print("test loss {:.3f}, perplexity {:.2f}, {} tokens\n", report.loss, report.perplexity,
-               with_commas(report.tokens));
+    fmt::print("test loss {:.3f}, perplexity {:.2f}, {} tokens\n", report.loss(),
+               report.perplexity(), with_commas(report.targets));
   }
 }
 
@@ -314,8 +313,6 @@ void add_run_options(CLI::App& app, TrainCommand& c) {
       ->capture_default_str();
   app.add_option("--val-batches", train.val_batches, "Batches of a validation; -1 for all")
       ->capture_default_str();
-  app.add_option("--test-batches", c.test_batches, "Batches of --test; -1 for all")
-      ->capture_default_str();
   app.add_option("--save-every", train.save_every, "Iterations between checkpoints")
       ->capture_default_str();
   app.add_option("--seed", train.seed, "Of everything random")->capture_default_str();
@@ -354,6 +351,7 @@ void add_lora_options(CLI::App& app, TrainCommand& c) {
   app.add_option("--target-modules", c.target_modules,
                  "Names of the linear layers that get an update, or all-linear")
       ->delimiter(',')
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->capture_default_str();
 }
 

@@ -6,13 +6,10 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <chrono>
-#include <cmath>
 #include <set>
 #include <utility>
 
 #include "metal_candle/core/error.h"
-#include "metal_candle/execute/evaluate.h"
 #include "metal_candle/graph/ops.h"
 
 namespace metal_candle {
@@ -165,27 +162,6 @@ Adapter FineTuner::adapter() const {
 Decoder FineTuner::tuned_model() const {
   if (options_.method == FineTuneMethod::kLora) return with_adapter(model_, adapter());
   return model_.with_parameters(trainer_->parameters());
-}
-
-EvaluationReport evaluate_loss(const Decoder& model, const Dataset& data, std::int64_t batch_size,
-                               std::int64_t batches) {
-  DatasetBatches source(data, batch_size, DatasetBatches::Order::kReading);
-  const auto start = std::chrono::steady_clock::now();
-  double sum_of_losses = 0;
-  EvaluationReport report;
-  for (std::int64_t i = 0; batches < 0 || i < batches; ++i) {
-    const auto batch = source.next();
-    if (!batch) break;
-    const Tensor loss = model.summed_loss(batch->tokens, batch->targets);
-    const Tensor count = count_targets(*batch);
-    eval(loss, count);
-    sum_of_losses += static_cast<double>(loss.item<float>());
-    report.tokens += count.item<std::int32_t>();
-  }
-  report.loss = sum_of_losses / static_cast<double>(report.tokens);
-  report.perplexity = std::exp(report.loss);
-  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return report;
 }
 
 }  // namespace metal_candle

@@ -81,10 +81,4 @@ class FineTuner {
   std::unique_ptr<Trainer> trainer_;
 };
 
-/// The mean cross entropy of a model over the targets of a dataset, without dropout, in batches of
-/// batch_size. `batches` of them at most; -1 for all.
-[[nodiscard]] EvaluationReport evaluate_loss(const Decoder& model, const Dataset& data,
-                                             std::int64_t batch_size = 4,
-                                             std::int64_t batches = -1);
-
 }  // namespace metal_candle
