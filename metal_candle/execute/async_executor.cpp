@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "metal_candle/core/error.h"
@@ -17,6 +18,16 @@ using backend::Buffer;
 using backend::BufferPtr;
 using backend::BufferRegion;
 
+namespace {
+
+// Memory for the intermediates of runs that follow each other on a queue. What one thread queues
+// there runs in the order it was queued, so that each run may overwrite the intermediates of the
+// one before it. (Those of two threads may alternate, command buffer by command buffer.)
+using Arena = std::shared_ptr<const BufferPtr>;
+thread_local std::map<const backend::CommandQueue*, std::weak_ptr<const BufferPtr>> latest_arenas;
+
+}  // namespace
+
 // One run of a plan: everything that must live until the last kernel has finished.
 struct AsyncExecutor::Run : RefCounted {
   ExecutionRequest request;
@@ -27,10 +38,19 @@ struct AsyncExecutor::Run : RefCounted {
   std::vector<std::int64_t> leaf_offsets;
   std::vector<BufferPtr> output_buffers;
   std::vector<std::int64_t> output_offsets;  // Not zero where memory was donated.
-  BufferPtr arena;
+  Arena arena;
   CompletionPtr completion;  // Null when it has already run.
 
   [[nodiscard]] const Plan& plan() const { return *request.plan; }
+
+  // When everything has run, and before anyone is told, who may count on there being room again.
+  void release_memory() {
+    request.leaves.clear();
+    leaf_buffers.clear();
+    leaf_storages.clear();
+    output_buffers.clear();
+    arena.reset();
+  }
 
   [[nodiscard]] BufferRegion bind(const PlanRegion& region) const {
     const auto index = static_cast<std::size_t>(region.index);
@@ -47,7 +67,7 @@ struct AsyncExecutor::Run : RefCounted {
       case PlanRegion::Kind::kArena:
         break;
     }
-    return at(arena, region.offset);
+    return at(*arena, region.offset);
   }
 };
 
@@ -68,11 +88,11 @@ std::vector<Value> AsyncExecutor::execute(ExecutionRequest request) {
       dependencies.push_back(completion);
     }
   }
-  allocate(*run);
-  if (r.plan->steps.empty()) return values_of(*run);
-
   const bool wants_queue =
       r.mode == ExecutionMode::kAsync && (!r.blocking || !queue.idle() || !dependencies.empty());
+  allocate(*run, wants_queue ? &queue : nullptr);
+  if (r.plan->steps.empty()) return values_of(*run);
+
   if (!wants_queue) {
     try {
       for (const CompletionPtr& dependency : dependencies) {
@@ -88,11 +108,12 @@ std::vector<Value> AsyncExecutor::execute(ExecutionRequest request) {
     return values_of(*run);
   }
   run->completion = make_intrusive<Completion>();
+  std::vector<Value> values = values_of(*run);
   commit(run, queue, dependencies);
-  return values_of(*run);
+  return values;
 }
 
-void AsyncExecutor::allocate(Run& run) const {
+void AsyncExecutor::allocate(Run& run, const backend::CommandQueue* queue) const {
   const Plan& plan = run.plan();
   try {
     for (const std::size_t bytes : plan.output_buffers) {
@@ -112,7 +133,7 @@ void AsyncExecutor::allocate(Run& run) const {
         run.output_offsets.push_back(0);
       }
     }
-    if (plan.arena_bytes > 0) run.arena = backend_.allocate(plan.arena_bytes);
+    if (plan.arena_bytes > 0) run.arena = make_arena(plan.arena_bytes, queue);
   } catch (const OutOfMemoryError& error) {
     const backend::StepLabel* peak =
         plan.steps.empty()
@@ -124,6 +145,15 @@ void AsyncExecutor::allocate(Run& run) const {
                     plan.peak_bytes(), plan.output_bytes(), plan.arena_bytes,
                     peak ? peak->name : "none", peak ? peak->detail : "", error.what()));
   }
+}
+
+Arena AsyncExecutor::make_arena(std::size_t bytes, const backend::CommandQueue* queue) const {
+  if (queue == nullptr) return std::make_shared<const BufferPtr>(backend_.allocate(bytes));
+  std::weak_ptr<const BufferPtr>& latest = latest_arenas[queue];
+  if (Arena arena = latest.lock(); arena && (*arena)->size() >= bytes) return arena;
+  Arena arena = std::make_shared<const BufferPtr>(backend_.allocate(bytes));
+  latest = arena;
+  return arena;
 }
 
 void AsyncExecutor::encode(const Run& run, std::size_t begin, std::size_t end,
@@ -171,8 +201,10 @@ void AsyncExecutor::commit(const IntrusivePtr<Run>& run, backend::CommandQueue& 
     const CompletionPtr done = is_last ? run->completion : make_intrusive<Completion>();
     const std::span<const CompletionPtr> waits_for =
         previous ? std::span<const CompletionPtr>(&previous, 1) : dependencies;
-    queue.commit(std::move(buffer), waits_for,
-                 [run, done](std::exception_ptr error) { done->complete(std::move(error)); });
+    queue.commit(std::move(buffer), waits_for, [run, done, is_last](std::exception_ptr error) {
+      if (is_last) run->release_memory();
+      done->complete(std::move(error));
+    });
     previous = done;
   }
 }

@@ -32,9 +32,8 @@ StopReason Trainer::run(TrainObserver& observer, const std::atomic<bool>* stop) 
   if (iteration_ == 0 && validation_ != nullptr) evaluate_and_report(observer);
   (void)lap();
   while (iteration_ < options_.iters && !stop_requested()) {
-    const TokenBatch batch = next_batch();
-    queue_step(batch);
-    while (pending_.size() > (options_.queue_ahead ? 1 : 0)) resolve_oldest(&observer);
+    begin_iteration(observer);
+    while (pending_.size() > 1) resolve_oldest(&observer);
     const bool last = iteration_ == options_.iters;
     const bool evaluates =
         validation_ != nullptr && (last || iteration_ % options_.steps_per_eval == 0);
@@ -53,6 +52,22 @@ StopReason Trainer::run(TrainObserver& observer, const std::atomic<bool>* stop) 
       iteration_ < options_.iters ? StopReason::kRequested : StopReason::kFinished;
   observer.on_stop({reason, iteration_, last_checkpoint_});
   return reason;
+}
+
+void Trainer::begin_iteration(TrainObserver& observer) {
+  const std::int64_t iteration = iteration_;
+  const std::string data = training_.state();
+  try {
+    const TokenBatch batch = next_batch();
+    // Iterations share the memory of their intermediates, unless the later one needs more.
+    if (!pending_.empty() && batch.tokens.size() > pending_.back().batch_elements) {
+      resolve_all(&observer);
+    }
+    queue_step(batch);
+  } catch (...) {
+    if (iteration_ == iteration) training_.restore(data);
+    throw;
+  }
 }
 
 TokenBatch Trainer::next_batch() {
@@ -130,6 +145,7 @@ EvaluationReport Trainer::evaluate(BatchSource& source, std::int64_t batches) co
   EvaluationReport report;
   report.iteration = iteration_;
   std::deque<LossAndCount> queued;
+  std::int64_t elements = 0;
   const auto read_oldest = [&] {
     sum += queued.front().loss.item<double>();
     report.tokens += queued.front().count.item<std::int64_t>();
@@ -140,11 +156,9 @@ EvaluationReport Trainer::evaluate(BatchSource& source, std::int64_t batches) co
     if (!batch) break;
     LossAndCount result = loss_(parameters_, *batch, Tensor());
     result.count = astype(result.count, DType::kI64);
-    if (options_.queue_ahead) {
-      (void)eval_async(result.loss, result.count);
-    } else {
-      eval(result.loss, result.count);
-    }
+    if (batch->tokens.size() > elements && !queued.empty()) read_oldest();
+    elements = batch->tokens.size();
+    (void)eval_async(result.loss, result.count);
     queued.push_back(std::move(result));
     if (queued.size() > 1) read_oldest();
   }
@@ -163,7 +177,7 @@ void Trainer::evaluate_and_report(TrainObserver& observer) {
 
 std::string Trainer::save() {
   if (options_.checkpoint_folder.empty()) throw Error("Trainer::save: no checkpoint_folder is set");
-  resolve_all(nullptr);
+  if (!failed_) resolve_all(nullptr);
   if (failed_) {
     throw TrainError("the parameters are not finite and are not saved; resume from a checkpoint");
   }

@@ -73,9 +73,6 @@ struct TrainOptions {
   int keep_checkpoints = 2;
 
   std::uint64_t seed = 0;
-  /// Whether a step is queued before the one before it has ended. The device is then never idle,
-  /// but the intermediates of two steps are allocated at once.
-  bool queue_ahead = true;
   /// What else makes the run what it is: the model, the data, the batch size. Reported, and
   /// compared with those of a checkpoint before resuming.
   Settings settings = {};
@@ -135,12 +132,14 @@ class Trainer {
   struct Pending {
     StepReport report;
     Tensor loss, count, gradient_norm;  // gradient_norm is empty without an update.
+    std::int64_t batch_elements = 0;
   };
   // A built iteration: lazy, nothing changed yet.
   struct Step;
 
   [[nodiscard]] Step build_step(const TokenBatch& batch, bool update);
   void sort_gradients(const Tree& gradients);
+  void begin_iteration(TrainObserver& observer);
   void queue_step(const TokenBatch& batch);
   [[nodiscard]] TokenBatch next_batch();
   void resolve_oldest(TrainObserver* observer);

@@ -67,6 +67,7 @@ Trainer::Step Trainer::build_step(const TokenBatch& batch, bool update) {
 
   Step step;
   step.pending.report.iteration = iteration_ + 1;
+  step.pending.batch_elements = batch.tokens.size();
   step.pending.loss = loss;
   step.pending.count = count;
   const bool first = accumulated_count_.empty();
@@ -126,11 +127,7 @@ void Trainer::queue_step(const TokenBatch& batch) {
   }
   // By now nothing but the outputs leads to the old values, whose memory they take over. Should
   // there not be enough memory, they are computed when there is.
-  if (options_.queue_ahead) {
-    (void)eval_async(outputs);
-  } else {
-    eval(outputs);
-  }
+  (void)eval_async(outputs);
 }
 
 TrainStart Trainer::start_report() {
@@ -154,13 +151,12 @@ TrainStart Trainer::start_report() {
   }
   const EvaluationPlan plan = plan_evaluation(build_step(batch, true).outputs);
   start.kernels = plan.steps;
-  // An iteration queued ahead has intermediates of its own.
-  const std::size_t intermediates =
-      (plan.peak_bytes - plan.output_bytes) * (options_.queue_ahead ? 2 : 1);
   const std::size_t accumulators =
       options_.grad_accumulation_steps > 1 ? static_cast<std::size_t>(start.parameters) * 4 : 0;
-  start.predicted_peak_bytes = memory_use(key_.device()).in_use + plan.output_bytes -
-                               plan.donated_bytes + intermediates + accumulators;
+  // Of two iterations that are under way, each has outputs of its own; intermediates are shared.
+  start.predicted_peak_bytes = memory_use(key_.device()).in_use + plan.peak_bytes -
+                               plan.donated_bytes + plan.output_bytes - plan.donated_bytes +
+                               accumulators;
   return start;
 }
 

@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <thread>
+#include <vector>
 
 #include "metal_candle/backend/cpu/cpu_backend.h"
 #include "metal_candle/core/error.h"
@@ -93,6 +95,59 @@ TEST(MemoryLimit, PlansSayWhatTheyNeed) {
   // The pool rounds blocks up by at most an eighth.
   EXPECT_LE(used, plan.peak_bytes + plan.peak_bytes / 8 + 4096);
   EXPECT_GE(used, plan.peak_bytes);
+}
+
+// Something with intermediates of 8 MiB and a result of one element.
+Tensor with_intermediates(const Tensor& x) { return sum(cumsum(cumsum(x, 0), 0)); }
+
+TEST(QueuedMemory, RunsOfOneThreadShareIntermediates) {
+  const Tensor x = ones({kMany}).eval();
+  const std::size_t intermediates = plan_evaluation({with_intermediates(x)}).peak_bytes;
+  EXPECT_GE(intermediates, std::size_t{4} * kMany);
+  synchronize();
+  const std::size_t before = memory_use().in_use;
+  reset_peak_memory();
+  std::vector<Tensor> results;
+  for (int i = 0; i < 10; ++i) {
+    results.push_back(with_intermediates(x));
+    (void)results.back().eval_async();
+  }
+  const float expected = results[0].item<float>();
+  for (const Tensor& result : results) EXPECT_EQ(result.item<float>(), expected);
+  EXPECT_LE(memory_use().peak, before + intermediates * 9 / 8 + 4096);
+}
+
+TEST(QueuedMemory, IsFreeOnceTheResultIsThere) {
+  const Tensor x = ones({kMany}).eval();
+  for (int i = 0; i < 50; ++i) {
+    const std::size_t before = memory_use().in_use;
+    const Tensor y = with_intermediates(x);
+    (void)y.eval_async();
+    (void)y.item<float>();
+    EXPECT_LE(memory_use().in_use, before + 4096);
+  }
+}
+
+TEST(QueuedMemory, RunsOfTwoThreadsDoNotDisturbEachOther) {
+  // Several command buffers each, which alternate on the queue.
+  const auto chain = [](Tensor x) {
+    for (int i = 0; i < 100; ++i) x = cumsum(x, 0) * 0.5;
+    return sum(x);
+  };
+  const auto run = [&](float start, std::vector<float>& results) {
+    std::vector<Tensor> queued;
+    for (int i = 0; i < 20; ++i) {
+      queued.push_back(chain(Tensor({start, start, start, start})));
+      (void)queued.back().eval_async();
+    }
+    for (const Tensor& tensor : queued) results.push_back(tensor.item<float>());
+  };
+  std::vector<float> ours, theirs;
+  std::thread other([&] { run(2, theirs); });
+  run(1, ours);
+  other.join();
+  EXPECT_EQ(ours, std::vector<float>(20, chain(Tensor({1.0f, 1.0f, 1.0f, 1.0f})).item<float>()));
+  EXPECT_EQ(theirs, std::vector<float>(20, chain(Tensor({2.0f, 2.0f, 2.0f, 2.0f})).item<float>()));
 }
 
 TEST(MemoryLimit, EverythingIsGivenBack) {
