@@ -159,6 +159,11 @@ void vjp_rule(const op::LogSumExp& operation, VjpContext& c) {
   c.give(0, astype(dy * exp(x - y), c.x().dtype()));
 }
 
+// Which element it is does not change with small changes of x; it changes with that element.
+void vjp_rule(const op::TopPThreshold& operation, VjpContext& c) {
+  vjp_of_decomposition(operation, c);
+}
+
 void vjp_rule(const op::SoftmaxBackward& operation, VjpContext& c) {
   vjp_of_decomposition(operation, c);
 }

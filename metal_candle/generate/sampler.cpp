@@ -100,13 +100,7 @@ Tensor Sampler::scores(const Tensor& logits, const State& state) const {
   if (options_.top_k > 0 && options_.top_k < vocab_) {
     x = keep_from(x, last(topk(x, options_.top_k, 1).values));
   }
-  if (options_.top_p < 1) {
-    // The probability before each token, in descending order.
-    const Tensor sorted = sort(x, 1, /*descending=*/true);
-    const Tensor p = softmax(sorted, 1);
-    const Tensor before = cumsum(p, 1) - p;
-    x = keep_from(x, min(where(before < options_.top_p, sorted, kInfinity), 1, true));
-  }
+  if (options_.top_p < 1) x = keep_from(x, top_p_threshold(x, options_.top_p));
   if (options_.min_p > 0) x = keep_from(x, max(x, 1, true) + std::log(options_.min_p));
   return x;
 }

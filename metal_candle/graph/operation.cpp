@@ -84,6 +84,7 @@ auto fields(const op::DynamicSliceUpdate& operation) { return std::tuple(FIELD(a
 auto fields(const op::Softmax& operation) { return std::tuple(FIELD(axis)); }
 auto fields(const op::LogSoftmax& operation) { return std::tuple(FIELD(axis)); }
 auto fields(const op::LogSumExp& operation) { return std::tuple(FIELD(axis), FIELD(keepdims)); }
+auto fields(const op::TopPThreshold& operation) { return std::tuple(FIELD(p)); }
 auto fields(const op::SoftmaxBackward& operation) { return std::tuple(FIELD(axis)); }
 auto fields(const op::RmsNorm& operation) { return std::tuple(FIELD(eps)); }
 auto fields(const op::RmsNormBackward& operation) { return std::tuple(FIELD(eps)); }
@@ -267,6 +268,7 @@ std::string_view name(const Operation& operation) {
           [](const op::Softmax&) -> View { return "softmax"; },
           [](const op::LogSoftmax&) -> View { return "log_softmax"; },
           [](const op::LogSumExp&) -> View { return "logsumexp"; },
+          [](const op::TopPThreshold&) -> View { return "top_p_threshold"; },
           [](const op::SoftmaxBackward&) -> View { return "softmax_backward"; },
           [](const op::RmsNorm&) -> View { return "rms_norm"; },
           [](const op::RmsNormBackward&) -> View { return "rms_norm_backward"; },

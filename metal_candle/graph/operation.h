@@ -356,6 +356,12 @@ struct LogSumExp {
   bool keepdims;
   METAL_CANDLE_OP_EQUALITY(LogSumExp);
 };
+/// (x [..., n]) -> [..., 1]: the least element of those before which, in descending order, less
+/// than p of softmax(x) lies; infinity where softmax(x) is NaN. 0 < p.
+struct TopPThreshold {
+  float p;
+  METAL_CANDLE_OP_EQUALITY(TopPThreshold);
+};
 /// (y = softmax(x), dy) -> dx.
 struct SoftmaxBackward {
   int axis;
@@ -479,7 +485,7 @@ using Operation =
                  op::Pad, op::Barrier, op::StopGradient, op::Identity, op::Pick, op::CustomGradient,
                  op::Take, op::TakeAlongAxis, op::ScatterAdd, op::ScatterAddAlongAxis,
                  op::SliceUpdate, op::DynamicSlice, op::DynamicSliceUpdate, op::Softmax,
-                 op::LogSoftmax, op::LogSumExp, op::SoftmaxBackward, op::RmsNorm,
+                 op::LogSoftmax, op::LogSumExp, op::TopPThreshold, op::SoftmaxBackward, op::RmsNorm,
                  op::RmsNormBackward, op::LayerNorm, op::LayerNormBackward, op::SwiGlu, op::Rope,
                  op::Lora, op::LoraLinear, op::Linear, op::Attention, op::AttentionBackward,
                  op::CrossEntropy, op::CrossEntropyBackward, op::LinearCrossEntropy,

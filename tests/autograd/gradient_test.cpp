@@ -170,6 +170,7 @@ std::vector<GradientCase> reduce_cases() {
       one("sort", [](const Tensor& t) { return square(sort(t, 1)); }),
       one("sort_descending", [](const Tensor& t) { return sort(t, -1, true) * t; }),
       one("topk", [](const Tensor& t) { return square(topk(t, 2, -1).values); }),
+      one("top_p_threshold", [](const Tensor& t) { return square(top_p_threshold(t, 0.6f)); }),
       one("softmax", [](const Tensor& t) { return softmax(t, -1); }),
       one("softmax_axis", [](const Tensor& t) { return softmax(t, 0); }),
       one("log_softmax", [](const Tensor& t) { return log_softmax(t, -1); }),

@@ -136,6 +136,17 @@ TEST(Decompose, Softmax) {
   check(op::LogSumExp{1, false}, {f32({0, 3})});
 }
 
+TEST(Decompose, TopPThreshold) {
+  for (const float p : {0.1f, 0.5f, 0.93f}) {
+    check(op::TopPThreshold{p}, {f32({2, 3, 7})});
+    check(op::TopPThreshold{p}, {bf16({50})});
+    check(op::TopPThreshold{p}, {f32({3, 1})});
+    check(op::TopPThreshold{p}, {f32({0, 3})});
+  }
+  const std::vector<double> rows = {-kInfinity, 2, 1, -kInfinity, -kInfinity, -kInfinity, 1, 1, 1};
+  check(op::TopPThreshold{0.6f}, {HostTensor::of({3, 3}, rows)});
+}
+
 TEST(Decompose, LogSumExpOfInfinities) {
   const std::vector<double> rows = {-kInfinity, -kInfinity, 1, kInfinity, -kInfinity, 2};
   check(op::LogSumExp{1, false}, {HostTensor::of({3, 2}, rows)});

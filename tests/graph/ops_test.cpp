@@ -132,6 +132,11 @@ TEST(Ops, Reductions) {
   expect_error<ShapeError>([&] { return sum(x, 3); }, {"sum", "axis 3"});
   expect_error<ShapeError>([&] { return sum(x, {0, -3}); }, {"sum", "twice"});
   expect_error<ShapeError>([&] { return max(make({0})); }, {"reduce_max", "[0]"});
+  EXPECT_SPEC(top_p_threshold(x, 0.5f), ({2, 3, 1}), kF32);
+  EXPECT_SPEC(top_p_threshold(astype(x, DType::kI32), 1.0f), ({2, 3, 1}), kF32);
+  for (const float p : {0.0f, 1.1f, -1.0f}) {
+    expect_error<Error>([&] { return top_p_threshold(x, p); }, {"top_p_threshold", "p is"});
+  }
   expect_error<ShapeError>([&] { return topk(x, 5); }, {"topk", "k = 5", "[2, 3, 4]"});
 }
 

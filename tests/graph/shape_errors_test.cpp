@@ -138,6 +138,8 @@ TEST(ShapeErrors, Reductions) {
       {op::ArgTopK{0}, {f32({2})}, i32({3})},
       {op::ArgTopK{1}, {f32({2, 3})}, i32({1, 2})},
       {op::LogSumExp{0, false}, {f32({0, 2})}},
+      {op::TopPThreshold{0.5f}, {f32({})}},
+      {op::TopPThreshold{0.5f}, {f32({2, 0})}},
   });
   refuse<DTypeError>({
       {op::Reduce{ReduceKind::kSum, {0}, false}, {boolean({2})}},
@@ -145,6 +147,7 @@ TEST(ShapeErrors, Reductions) {
       {op::Cumulative{ReduceKind::kAny, 0, false}, {f32({2})}},
       {op::Sort{0, false}, {boolean({2})}},
       {op::LogSumExp{0, false}, {i32({2})}},
+      {op::TopPThreshold{0.5f}, {i32({2})}},
   });
 }
 

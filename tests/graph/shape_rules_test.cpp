@@ -100,6 +100,7 @@ TEST(ShapeRules, Reductions) {
       {op::ArgTopK{1}, {f32({2, 9})}, {i32({2, 4})}, i32({2, 4})},
       {op::LogSumExp{1, true}, {f32({2, 3})}, {f32({2, 1})}},
       {op::LogSumExp{0, false}, {f16({2, 3})}, {f16({3})}},
+      {op::TopPThreshold{0.5f}, {f16({2, 3})}, {f16({2, 1})}},
   });
 }
 

@@ -132,6 +132,9 @@ struct Evaluate {
   Outputs operator()(const op::LogSumExp& o) const {
     return outputs(reference::log_sum_exp(o.axis, x(), spec));
   }
+  Outputs operator()(const op::TopPThreshold& o) const {
+    return outputs(reference::top_p_threshold(static_cast<double>(o.p), x(), spec));
+  }
   Outputs operator()(const op::SoftmaxBackward& o) const {
     return outputs(reference::softmax_backward(o.axis, *in[0], *in[1]));
   }

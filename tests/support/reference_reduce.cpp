@@ -3,6 +3,7 @@
 // Reductions, scans, sorting and the matrix product of the reference interpreter.
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <numeric>
 
@@ -176,6 +177,28 @@ HostTensor argsort(int axis, bool descending, const HostTensor& x, const TensorS
       for (std::int64_t i = 0; i < kept.length; ++i) {
         out.n(kept.at(o, i, k)) = order[static_cast<std::size_t>(i)];
       }
+    }
+  }
+  return out;
+}
+
+HostTensor top_p_threshold(double p, const HostTensor& x, const TensorSpec& spec) {
+  HostTensor out(spec);
+  const std::int64_t n = x.shape().back();
+  for (std::int64_t row = 0; row < out.size(); ++row) {
+    const auto begin = x.real.begin() + static_cast<std::ptrdiff_t>(row * n);
+    std::vector<double> sorted(begin, begin + static_cast<std::ptrdiff_t>(n));
+    double total = 0;
+    const double largest = *std::max_element(sorted.begin(), sorted.end());
+    for (const double value : sorted) total += std::exp(value - largest);
+    out.r(row) = std::numeric_limits<double>::infinity();
+    if (std::isnan(total)) continue;
+    std::sort(sorted.begin(), sorted.end(), std::greater<>());
+    double before = 0;
+    for (const double value : sorted) {
+      if (before / total >= p) break;
+      out.r(row) = value;
+      before += std::exp(value - largest);
     }
   }
   return out;

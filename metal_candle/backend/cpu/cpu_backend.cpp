@@ -56,6 +56,7 @@ constexpr Overload kFamilies{
     [](const op::Softmax&) -> Maker { return make_softmax; },
     [](const op::LogSoftmax&) -> Maker { return make_softmax; },
     [](const op::LogSumExp&) -> Maker { return make_softmax; },
+    [](const op::TopPThreshold&) -> Maker { return make_top_p; },
     [](const op::SoftmaxBackward&) -> Maker { return make_softmax; },
     [](const op::CrossEntropy&) -> Maker { return make_softmax; },
     [](const op::CrossEntropyBackward&) -> Maker { return make_softmax; },

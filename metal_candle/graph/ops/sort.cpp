@@ -46,4 +46,12 @@ TopK topk(const Tensor& x, std::int64_t k, int axis) {
   return {take_along_axis(x, indices, normal), indices};
 }
 
+Tensor top_p_threshold(const Tensor& x, float p) {
+  static_cast<void>(
+      normalize_axis("top_p_threshold", -1, detail::require("top_p_threshold", x).rank()));
+  if (!(p > 0 && p <= 1)) throw Error(fmt::format("top_p_threshold: p is {}, not in (0, 1]", p));
+  const Tensor floating = detail::to_floating(x);
+  return make_node(op::TopPThreshold{p}, {&floating});
+}
+
 }  // namespace metal_candle

@@ -22,4 +22,11 @@ struct TopK {
 /// ShapeError unless 0 <= k <= the length of the axis.
 [[nodiscard]] TopK topk(const Tensor& x, std::int64_t k, int axis = -1);
 
+/// x [..., n] -> [..., 1]: the least element of those before which, in descending order, less than
+/// p of softmax(x) lies, so that x >= top_p_threshold(x, p) is the nucleus of Holtzman et al. ("The
+/// curious case of neural text degeneration", 2019), with all elements that equal the last.
+/// Infinity where softmax(x) is NaN. Integers become f32. Throws ShapeError for a scalar or n = 0,
+/// Error unless p is in (0, 1].
+[[nodiscard]] Tensor top_p_threshold(const Tensor& x, float p);
+
 }  // namespace metal_candle

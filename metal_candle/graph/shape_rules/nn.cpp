@@ -118,6 +118,14 @@ TensorSpec infer(const op::LogSumExp& o, const Context& c) {
   return result;
 }
 
+TensorSpec infer(const op::TopPThreshold&, const Context& c) {
+  const int last = c.shape(0).rank() - 1;
+  TensorSpec result = same_spec_floating(c, last);
+  if (result.shape[last] == 0) c.shape_error("an axis of length 0 has no least element");
+  result.shape[last] = 1;
+  return result;
+}
+
 TensorSpec infer(const op::SoftmaxBackward& o, const Context& c) {
   c.require_count(2);
   c.require_floating(0);
