@@ -209,17 +209,17 @@ HWY_INLINE void add_rows(const std::uint32_t* x, std::int64_t ldx, const BFloat1
 constexpr int kPairsAtOnce = 4;  // Eight rows of b.
 constexpr std::int64_t kStripElements = 4096, kMostElements = 8192;
 
-// Meanwhile the next rows of b are asked for: in the order in which they lie if they are read
-// `whole`, or else what is in the strip.
 template <int R, int Pairs>
 void add_strip(const std::uint32_t* x, std::int64_t ldx, const BFloat16* b, std::int64_t stride,
-               std::int64_t columns, bool whole, bool whole_last, float* c, std::int64_t ldc) {
+               std::int64_t columns, Ahead ahead, bool whole_last, float* c, std::int64_t ldc) {
   constexpr std::int64_t kRows = 2 * Pairs;
-  const BFloat16* const ahead = b + kRows * stride;
   std::int64_t j = 0;
   for (; j + 32 <= columns; j += 32) {
-    const BFloat16* const next = ahead + (whole ? j * kRows : j);
-    for (int u = 0; u < kRows; ++u) __builtin_prefetch(next + u * (whole ? 32 : stride), 0, 2);
+    if (ahead != Ahead::kNothing) {
+      const bool in_order = ahead == Ahead::kInOrder;
+      const BFloat16* const next = b + kRows * stride + (in_order ? j * kRows : j);
+      for (int u = 0; u < kRows; ++u) __builtin_prefetch(next + u * (in_order ? 32 : stride), 0, 2);
+    }
     add_rows<R, Pairs>(x, ldx, b + j, stride, whole_last, AllColumns{}, c + j, ldc);
   }
   if (j == columns) return;
@@ -238,12 +238,15 @@ void by_rows(const std::uint32_t* x, std::int64_t ldx, const BFloat16* b, std::i
     const std::int64_t columns = std::min(strip, n - j);
     std::int64_t p = 0;
     for (; p + 2 * kPairsAtOnce <= k; p += 2 * kPairsAtOnce) {
-      add_strip<R, kPairsAtOnce>(x + p / 2, ldx, b + p * stride + j, stride, columns,
-                                 whole && stride == n, true, c + j, ldc);
+      const Ahead ahead = p + 4 * kPairsAtOnce > k ? Ahead::kNothing
+                          : whole && stride == n   ? Ahead::kInOrder
+                                                   : Ahead::kInStrip;
+      add_strip<R, kPairsAtOnce>(x + p / 2, ldx, b + p * stride + j, stride, columns, ahead, true,
+                                 c + j, ldc);
     }
     for (; p < k; p += 2) {
-      add_strip<R, 1>(x + p / 2, ldx, b + p * stride + j, stride, columns, false, p + 1 < k, c + j,
-                      ldc);
+      add_strip<R, 1>(x + p / 2, ldx, b + p * stride + j, stride, columns, Ahead::kNothing,
+                      p + 1 < k, c + j, ldc);
     }
   }
 }

@@ -52,15 +52,26 @@ dnnl::memory::data_type type_of(DType dtype) {
   return dtype == DType::kBF16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
 }
 
-// m, n, k, the strides of a (rows, columns) and of b, ldc, and the dtype of a and b.
-using ProductKey = std::array<std::int64_t, 9>;
+// m, n, k, the strides of a (rows, columns) and of b, ldc, the dtype of a and b, and whether the
+// product is added to c.
+using ProductKey = std::array<std::int64_t, 10>;
+
+dnnl::primitive_attr adding(bool accumulate) {
+  dnnl::primitive_attr attributes;
+  if (!accumulate) return attributes;
+  dnnl::post_ops after;
+  after.append_sum();
+  attributes.set_post_ops(after);
+  return attributes;
+}
 
 struct PreparedProduct {
   explicit PreparedProduct(const ProductKey& key)
       : a({key[0], key[2]}, type_of(DType(key[8])), dnnl::memory::dims{key[3], key[4]}),
         b({key[2], key[1]}, type_of(DType(key[8])), dnnl::memory::dims{key[5], key[6]}),
         c({key[0], key[1]}, dnnl::memory::data_type::f32, dnnl::memory::dims{key[7], 1}),
-        matmul(dnnl::matmul::primitive_desc(dnnl::matmul::desc(a, b, c), engine())) {}
+        matmul(dnnl::matmul::primitive_desc(dnnl::matmul::desc(a, b, c), adding(key[9] != 0),
+                                            engine())) {}
 
   dnnl::memory::desc a, b, c;
   dnnl::matmul matmul;
@@ -92,12 +103,12 @@ void sgemm(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n, std
 }
 
 void matmul(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n, std::int64_t k,
-            float* c, std::int64_t ldc) {
+            float* c, std::int64_t ldc, bool accumulate) {
   const SingleThreaded guard;
   try {
     const PreparedProduct& product =
         prepared_product({m, n, k, a.row_stride, a.column_stride, b.row_stride, b.column_stride,
-                          ldc, static_cast<std::int64_t>(a.dtype)});
+                          ldc, static_cast<std::int64_t>(a.dtype), accumulate ? 1 : 0});
     thread_local dnnl::stream stream(engine());
     const auto memory = [](const dnnl::memory::desc& desc, const void* data) {
       return dnnl::memory(desc, engine(), const_cast<void*>(data));
@@ -131,7 +142,7 @@ void generate_code() {
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
     if (!has_onednn_matmul(dtype)) continue;
     const Matrix matrix{zeros.data(), dtype, kSize, 1};
-    matmul(matrix, matrix, kSize, kSize, kSize, product.data(), kSize);
+    matmul(matrix, matrix, kSize, kSize, kSize, product.data(), kSize, false);
   }
 }
 
@@ -189,10 +200,10 @@ void onednn_sgemm(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t
 }
 
 void onednn_matmul(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n, std::int64_t k,
-                   float* c, std::int64_t ldc) {
+                   float* c, std::int64_t ldc, bool accumulate) {
   const Call call;
-  if (!call.is_allowed()) return gemm_block(a, b, m, n, k, c, ldc, false);
-  matmul(a, b, m, n, k, c, ldc);
+  if (!call.is_allowed()) return gemm_block(a, b, m, n, k, c, ldc, accumulate);
+  matmul(a, b, m, n, k, c, ldc, accumulate);
 }
 
 bool has_onednn_matmul(DType dtype) {

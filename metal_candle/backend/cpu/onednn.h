@@ -27,9 +27,10 @@ void onednn_sgemm(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t
 /// AVX-512 on, for bf16 where the processor multiplies it.
 [[nodiscard]] bool has_onednn_matmul(DType dtype);
 
-/// c[m, n] f32 = a[m, k] @ b[k, n], both f32 or both bf16, with one stride of 1; k > 0. Only where
-/// has_onednn_matmul(). Each thread keeps the primitives it made last.
+/// c[m, n] f32 = a[m, k] @ b[k, n], or c += when `accumulate`; both f32 or both bf16, with one
+/// stride of 1; k > 0. Fast only if ldc is n. Only where has_onednn_matmul(). Each thread keeps the
+/// primitives it made last.
 void onednn_matmul(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n, std::int64_t k,
-                   float* c, std::int64_t ldc);
+                   float* c, std::int64_t ldc, bool accumulate);
 
 }  // namespace metal_candle::backend::cpu

@@ -34,7 +34,8 @@ constexpr std::int64_t kMostElements = 8192;
 // c[0, m)[0, n) += a[0, m)[0, kUnroll) @ kUnroll rows of b.
 template <typename T>
 HWY_ATTR void AddRows(const float* a, std::int64_t lda, std::int64_t m, const T* b,
-                      std::int64_t stride, std::int64_t n, bool whole, float* c, std::int64_t ldc) {
+                      std::int64_t stride, std::int64_t n, Ahead ahead, float* c,
+                      std::int64_t ldc) {
   const F32 d;
   const auto step = [&](std::int64_t j, auto part) HWY_ATTR {
     const T* const p = b + j;
@@ -42,12 +43,10 @@ HWY_ATTR void AddRows(const float* a, std::int64_t lda, std::int64_t m, const T*
     const VecF32 b2 = load(d, p + 2 * stride, part), b3 = load(d, p + 3 * stride, part);
     const VecF32 b4 = load(d, p + 4 * stride, part), b5 = load(d, p + 5 * stride, part);
     const VecF32 b6 = load(d, p + 6 * stride, part), b7 = load(d, p + 7 * stride, part);
-    // Rows of b are often shorter than what a hardware prefetcher needs to get going, and eight are
-    // many streams for it. The next ones are asked for meanwhile: in the order in which they lie if
-    // they are read `whole`, or else what is in the strip. Past the end that does nothing.
-    if (j * std::int64_t{sizeof(T)} % 64 == 0) {
-      const T* const next = b + kUnroll * stride + (whole ? j * kUnroll : j);
-      const std::int64_t apart = whole ? 64 / std::int64_t{sizeof(T)} : stride;
+    if (ahead != Ahead::kNothing && j * std::int64_t{sizeof(T)} % 64 == 0) {
+      const bool in_order = ahead == Ahead::kInOrder;
+      const T* const next = b + kUnroll * stride + (in_order ? j * kUnroll : j);
+      const std::int64_t apart = in_order ? 64 / std::int64_t{sizeof(T)} : stride;
       for (std::int64_t u = 0; u < kUnroll; ++u) __builtin_prefetch(next + u * apart, 0, 2);
     }
     for (std::int64_t i = 0; i < m; ++i) {
@@ -139,7 +138,10 @@ HWY_ATTR void ByRows(const float* a, std::int64_t lda, const T* b, std::int64_t 
     const std::int64_t columns = std::min(strip, n - j);
     std::int64_t p = 0;
     for (; p + kUnroll <= k; p += kUnroll) {
-      AddRows(a + p, lda, m, b + p * stride + j, stride, columns, whole && stride == n, c + j, ldc);
+      const Ahead ahead = p + 2 * kUnroll > k    ? Ahead::kNothing
+                          : whole && stride == n ? Ahead::kInOrder
+                                                 : Ahead::kInStrip;
+      AddRows(a + p, lda, m, b + p * stride + j, stride, columns, ahead, c + j, ldc);
     }
     for (; p < k; ++p) AddRow(a + p, lda, m, b + p * stride + j, columns, c + j, ldc);
   }
