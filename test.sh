@@ -48,8 +48,8 @@ while [ $# -gt 0 ]; do
   shift
 done
 
-# Under TSan the bounded selection has a build of its own, with less of the library.
-if [ -n "$fast" ]; then presets=$(echo "$presets" | sed 's/tsan/tsan-fast/'); fi
+# Under sanitizers the bounded selection has builds of its own, with less of the library.
+if [ -n "$fast" ]; then presets=$(echo "$presets" | sed 's/\([at]san\)/\1-fast/g'); fi
 
 folder_of() { [ "$1" = release ] && echo build || echo "build-$1"; }
 

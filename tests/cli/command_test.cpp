@@ -1,0 +1,226 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// The command as a user meets it: exit codes, messages, files, and runs that are killed.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/support/temporary_folder.h"
+
+namespace metal_candle::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+const std::string kModel = METAL_CANDLE_SOURCE_DIR "/assets/definitions-5m";
+
+struct Outcome {
+  int exit_code = -1;
+  std::string out, err;
+};
+
+class Command : public ::testing::Test {
+ protected:
+  Command() {
+    std::string lines;
+    for (int i = 0; i < 24; ++i) {
+      lines += R"({"prompt": "Define w)" + std::to_string(i) +
+               R"(.", "completion": "One more word of a list."})" + "\n";
+    }
+    folder_.write("train.jsonl", lines);
+    folder_.write("valid.jsonl", lines.substr(0, lines.find('\n') + 1));
+    folder_.write("test.jsonl", lines.substr(0, lines.find('\n') + 1));
+  }
+
+  Outcome run(const std::string& arguments) {
+    const std::string out = folder_ / "stdout", err = folder_ / "stderr";
+    const int status = std::system(
+        (METAL_CANDLE_COMMAND " " + arguments + " >" + out + " 2>" + err + " </dev/null").c_str());
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, folder_.read("stdout"),
+            folder_.read("stderr")};
+  }
+  [[nodiscard]] std::string train_arguments(const std::string& adapter) const {
+    return "train --train --model " + kModel + " --data " + folder_.path() + " --adapter-path " +
+           (folder_ / adapter) +
+           " --batch-size 4 --iters 40 --num-layers 1 --steps-per-report 1 --steps-per-eval 1000 "
+           "--save-every 5 --learning-rate 1e-3 --seed 5 ";
+  }
+  // The losses of metrics.jsonl, by iteration.
+  std::vector<double> losses(const std::string& adapter) {
+    std::ifstream file((folder_ / adapter) + "/metrics.jsonl");
+    std::vector<double> losses;
+    for (std::string line; std::getline(file, line);) {
+      const auto json = nlohmann::json::parse(line);
+      if (json.contains("train_loss")) losses.push_back(json["train_loss"].get<double>());
+    }
+    return losses;
+  }
+
+  TemporaryFolder folder_;
+};
+
+TEST_F(Command, UsageErrorsExitWithTwo) {
+  for (const char* arguments :
+       {"", "nonsense", "train", "train --train", "generate --model x", "train --batch-size many",
+        "generate --model x --prompt y --dtype f64"}) {
+    const Outcome outcome = run(arguments);
+    EXPECT_EQ(outcome.exit_code, 2) << arguments << outcome.err;
+    EXPECT_FALSE(outcome.err.empty()) << arguments;
+  }
+  EXPECT_EQ(run("--help").exit_code, 0);
+  for (const char* command : {"train", "generate", "evaluate", "fuse", "info", "bench"})
+    EXPECT_THAT(run(std::string(command) + " --help").out, HasSubstr("--")) << command;
+  EXPECT_THAT(run("--version").out, StartsWith("metal-candle "));
+}
+
+TEST_F(Command, FailuresExitWithOneAndSayWhat) {
+  const Outcome missing = run("generate --model " + folder_.path() + " --prompt x");
+  EXPECT_EQ(missing.exit_code, 1);
+  EXPECT_THAT(missing.err, HasSubstr("config.json"));
+
+  folder_.write("train.jsonl", "{\"text\": \"a\"}\n{\"text\": 5}\n");
+  const Outcome bad_line = run(train_arguments("a"));
+  EXPECT_EQ(bad_line.exit_code, 1);
+  EXPECT_THAT(bad_line.err, HasSubstr("train.jsonl:2: \"text\": expected a string"));
+
+  EXPECT_THAT(run("generate --prompt x --device cuda --model " + kModel).err, HasSubstr("cuda"));
+  EXPECT_THAT(run("generate --prompt x --adapter-path /nonexistent --model " + kModel).err,
+              HasSubstr("/nonexistent"));
+  EXPECT_THAT(run(train_arguments("/proc/none/adapter")).err, HasSubstr("/proc/none"));
+  EXPECT_THAT(
+      run("train --train --resume --model " + kModel + " --data " + folder_.path()).exit_code, 1);
+}
+
+TEST_F(Command, TrainWritesWhatItSays) {
+  const Outcome trained = run(train_arguments("a") + "--test --json");
+  ASSERT_EQ(trained.exit_code, 0) << trained.err;
+  for (const char* file : {"adapter_config.json", "adapter_model.safetensors", "metrics.jsonl",
+                           "report.html", "checkpoints/checkpoint-0000040.safetensors"})
+    EXPECT_FALSE(folder_.read(std::string("a/") + file).empty()) << file;
+  EXPECT_THAT(folder_.read("a/report.html"), HasSubstr("<svg"));
+  const auto summary = nlohmann::json::parse(trained.out.substr(0, trained.out.find('\n')));
+  EXPECT_EQ(summary["iterations"], 40);
+  const std::vector<double> all = losses("a");
+  ASSERT_EQ(all.size(), 40u);
+  EXPECT_LT(all.back(), all.front());
+
+  // The adapter makes the text likelier, beside the weights and merged into them.
+  const auto perplexity = [&](const std::string& arguments) {
+    const Outcome outcome = run("evaluate --json --data " + folder_.path() + " " + arguments);
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    return nlohmann::json::parse(outcome.out)["perplexity"].get<double>();
+  };
+  const double base = perplexity("--model " + kModel);
+  const double adapted = perplexity("--model " + kModel + " --adapter-path " + (folder_ / "a"));
+  EXPECT_LT(adapted, base);
+  const Outcome fused = run("fuse --model " + kModel + " --adapter-path " + (folder_ / "a") +
+                            " --save-path " + (folder_ / "fused"));
+  ASSERT_EQ(fused.exit_code, 0) << fused.err;
+  EXPECT_NEAR(perplexity("--model " + (folder_ / "fused")) / adapted, 1, 0.02);
+}
+
+TEST_F(Command, KilledRunsGoOnToTheBit) {
+  ASSERT_EQ(run(train_arguments("unbroken") + "--json").exit_code, 0);
+  const std::vector<double> expected = losses("unbroken");
+  // The command line as words, for a process that can be killed.
+  const std::string script =
+      "exec " METAL_CANDLE_COMMAND " " + train_arguments("killed") + "--json";
+  bool finished = false;
+  for (int attempt = 0; attempt < 40 && !finished; ++attempt) {
+    const pid_t child = fork();
+    if (child == 0) {
+      const std::string line =
+          script + (attempt > 0 ? " --resume" : "") + " >/dev/null 2>" + (folder_ / "child_error");
+      execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
+      _exit(127);
+    }
+    std::thread killer([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(900 + 350 * attempt));
+      kill(child, SIGKILL);
+    });
+    int status = 0;
+    waitpid(child, &status, 0);
+    killer.join();
+    finished = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    // Killed before the first checkpoint: there is nothing to resume from yet.
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 1) {
+      ASSERT_THAT(folder_.read("child_error"), HasSubstr("no checkpoint"));
+      std::error_code ignored;
+      std::filesystem::remove_all(folder_ / "killed", ignored);
+      const Outcome whole = run(train_arguments("killed") + "--json");
+      finished = whole.exit_code == 0;
+    }
+  }
+  ASSERT_TRUE(finished);
+  EXPECT_EQ(losses("killed"), expected);
+}
+
+TEST_F(Command, InterruptSavesAndSaysHowToGoOn) {
+  const pid_t child = fork();
+  if (child == 0) {
+    const std::string line = "exec " METAL_CANDLE_COMMAND " " + train_arguments("stopped") +
+                             "--iters 100000 >/dev/null 2>" + (folder_ / "child_error");
+    execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
+    _exit(127);
+  }
+  const std::string first = "stopped/checkpoints/checkpoint-0000005.safetensors";
+  for (int i = 0; i < 600 && folder_.read(first).empty(); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  kill(child, SIGINT);
+  int status = 0;
+  waitpid(child, &status, 0);
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 1);
+  EXPECT_THAT(folder_.read("child_error"), HasSubstr("--resume"));
+  EXPECT_FALSE(folder_.read("stopped/adapter_model.safetensors").empty());
+}
+
+TEST_F(Command, GenerateIsTheSameInEveryMode) {
+  std::string first;
+  for (const char* mode : {"eager", "sync", "async"}) {
+    const Outcome outcome =
+        run("generate --quiet --max-tokens 20 --temp 0.8 --seed 4 --prompt "
+            "'Define river.' --dtype f32 --model " +
+            kModel + " --mode " + mode);
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    if (first.empty()) first = outcome.out;
+    EXPECT_EQ(outcome.out, first) << mode;
+  }
+  const Outcome json =
+      run("generate --json --max-tokens 5 --prompt 'Define river.' --model " + kModel);
+  EXPECT_LE(nlohmann::json::parse(json.out)["generated_tokens"].get<int>(), 5);
+}
+
+TEST_F(Command, YamlConfigurationsAreReadAndFlagsWin) {
+  const std::string good = folder_.write(
+      "good.yaml", "model: " + kModel + "\ntrain: true\ndata: " + folder_.path() +
+                       "\niters: 3\nbatch_size: 2\nlora_parameters:\n  rank: 4\n  scale: 2.0\n"
+                       "  keys: [self_attn.q_proj]\n");
+  const Outcome outcome =
+      run("train --json --iters 2 --config " + good + " --adapter-path " + (folder_ / "y"));
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(nlohmann::json::parse(outcome.out)["iterations"], 2);
+  const auto config = nlohmann::json::parse(folder_.read("y/adapter_config.json"));
+  EXPECT_EQ(config["r"], 4);
+  EXPECT_EQ(config["lora_alpha"], 8);
+  const std::string bad = folder_.write("bad.yaml", "model: x\nlearning_speed: 1\n");
+  const Outcome refused = run("train --config " + bad);
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_THAT(refused.err, HasSubstr("bad.yaml:2: learning-speed is not an option"));
+}
+
+}  // namespace
+}  // namespace metal_candle::testing
