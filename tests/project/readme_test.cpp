@@ -28,7 +28,8 @@ std::string between(const std::string& text, const std::string& begin, const std
 }
 
 TEST(ReadmeTest, ExampleIsTheCompiledProgram) {
-  const auto shown = between(read_file("README.md"), "```cpp\n", "```");
+  const auto shown =
+      between(read_file("README.md"), "this is examples/readme.cpp. -->\n```cpp\n", "```");
   const auto compiled = between(read_file("examples/readme.cpp"), "// [readme]\n", "// [/readme]");
   EXPECT_EQ(shown, compiled);
   EXPECT_FALSE(shown.empty());
