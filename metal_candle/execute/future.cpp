@@ -18,8 +18,8 @@ class CompletionThread {
   void post(std::function<void()> fn) {
     {
       const std::lock_guard lock(mutex_);
-      if (stopping_) return;
       tasks_.push_back(std::move(fn));
+      if (stopping_) return;  // Kept, so that what it refers to is not lost, but never run.
       if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
     }
     arrived_.notify_one();
