@@ -5,16 +5,13 @@
 
 #include <fmt/format.h>
 
-#include <cerrno>
 #include <cmath>
-#include <cstring>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <sstream>
 #include <utility>
 
 #include "metal_candle/core/error.h"
+#include "metal_candle/io/mapped_file.h"
 
 namespace metal_candle {
 
@@ -84,12 +81,8 @@ JsonObject::JsonObject(std::shared_ptr<Document> document, std::string prefix, c
     : document_(std::move(document)), prefix_(std::move(prefix)), value_(value) {}
 
 JsonObject JsonObject::read(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw IoError(fmt::format("{}: {}", path, std::strerror(errno)));
-  std::ostringstream text;
-  text << file.rdbuf();
-  if (file.bad() || text.fail()) throw IoError(fmt::format("{}: cannot read it", path));
-  return parse(text.str(), path);
+  const auto file = MappedFile::open(path);
+  return parse({reinterpret_cast<const char*>(file->bytes().data()), file->bytes().size()}, path);
 }
 
 JsonObject JsonObject::parse(std::string_view text, std::string name) {
