@@ -340,7 +340,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST(DecoderConfig, AFileThatIsNone) {
   EXPECT_THAT(message_of<IoError>([] { (void)read_decoder_config("/no/such/config.json"); }),
-              HasSubstr("/no/such/config.json: No such file"));
+              HasSubstr("/no/such/config.json: cannot open: No such file"));
   EXPECT_THAT(message_of<IoError>([] { (void)read_decoder_config("/tmp"); }), HasSubstr("/tmp: "));
   EXPECT_THAT(message_of<FormatError>([] { (void)read("[1]"); }),
               HasSubstr("folder/config.json: expected a JSON object, found array"));
