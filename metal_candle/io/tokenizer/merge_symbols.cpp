@@ -1,11 +1,14 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 #include "metal_candle/io/tokenizer/merge_symbols.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cstddef>
 #include <queue>
 
+#include "metal_candle/core/error.h"
 #include "metal_candle/io/tokenizer/vocabulary.h"
 
 namespace metal_candle::tokenizers {
@@ -57,6 +60,9 @@ class LongWord {
  public:
   LongWord(const MergeTable& merges, std::vector<std::int32_t>& symbols)
       : merges_(merges), symbols_(symbols), before_(symbols.size()), after_(symbols.size()) {
+    if (symbols.size() >= kNowhere) {
+      throw Error(fmt::format("tokenizer: a word of {} characters is too long", symbols.size()));
+    }
     std::vector<Candidate> candidates;
     for (std::uint32_t i = 0; i < symbols.size(); ++i) {
       before_[i] = i - 1;  // kNowhere for the first
