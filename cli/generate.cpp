@@ -2,6 +2,7 @@
 //
 // metal-candle generate: continues a prompt, or chats.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <atomic>
 #include <csignal>
@@ -124,12 +125,10 @@ void print_json(const GenerationResult& result) {
 }
 
 void chat(Session& session) {
-  fmt::print(stderr, "Type a message; /adapter NAME switches ({}base), Ctrl-D ends.\n",
-             fmt::format("{}", [&] {
-               std::string names;
-               for (const std::string& name : session.adapters()) names += name + ", ";
-               return names;
-             }()));
+  std::vector<std::string> names = session.adapters();
+  names.emplace_back("base");
+  fmt::print(stderr, "Type a message; /adapter NAME switches ({}), Ctrl-D ends.\n",
+             fmt::join(names, ", "));
   std::string line;
   while (fmt::print(stderr, "\n> "), std::getline(std::cin, line)) {
     if (line.empty()) continue;

@@ -107,6 +107,23 @@ void compute_logits(const LossPlan& plan, const KernelArguments& arguments, cons
   run_product(p);
 }
 
+// out[tile], f32 [rows, width], += factors [tile.rows, count] @ columns [j, j + count) of the
+// weight, transposed; the first columns are not added but stored.
+void add_weighted_columns(const LossPlan& plan, const KernelArguments& arguments, const Tile& tile,
+                          std::int64_t j, std::int64_t count, const Matrix& factors, float* out) {
+  Product p;
+  p.m = tile.rows;
+  p.n = plan.width;
+  p.k = count;
+  p.a = factors;
+  p.b = plan.weight;
+  p.b.data = arguments.inputs[1];
+  p.b = p.b.block(0, j).transposed();
+  p.out = out + tile.first * plan.width;
+  p.accumulate = j > 0;
+  run_product(p);
+}
+
 template <typename Fn>
 void for_each_row(std::int64_t rows, Fn fn) {
   parallel_for(rows, kRowsPerTask, [&](std::int64_t begin, std::int64_t end) {
@@ -145,17 +162,7 @@ void add_to_means(const ForwardPlan& plan, const KernelArguments& arguments, con
     });
     a = {narrow, loss.x.dtype, count, 1};
   }
-  Product p;
-  p.m = tile.rows;
-  p.n = loss.width;
-  p.k = count;
-  p.a = a;
-  p.b = loss.weight;
-  p.b.data = arguments.inputs[1];
-  p.b = p.b.block(0, j).transposed();
-  p.out = means + tile.first * loss.width;
-  p.accumulate = j > 0;
-  run_product(p);
+  add_weighted_columns(loss, arguments, tile, j, count, a, means);
 }
 
 // The gradient of row r from the sum of the weight's columns times exponentials.
@@ -283,19 +290,7 @@ void compute_logit_gradients(const LossPlan& plan, const KernelArguments& argume
 void add_gradients(const LossPlan& plan, const KernelArguments& arguments, const Tile& tile,
                    std::int64_t j, std::int64_t count, const float* logits, const Sums& sums) {
   const Matrix gradient{logits, DType::kF32, count, 1};
-  if (sums.dx) {
-    Product p;
-    p.m = tile.rows;
-    p.n = plan.width;
-    p.k = count;
-    p.a = gradient;
-    p.b = plan.weight;
-    p.b.data = arguments.inputs[1];
-    p.b = p.b.block(0, j).transposed();
-    p.out = sums.dx + tile.first * plan.width;
-    p.accumulate = j > 0;
-    run_product(p);
-  }
+  if (sums.dx) add_weighted_columns(plan, arguments, tile, j, count, gradient, sums.dx);
   if (sums.dweight) {
     Product p;
     p.m = plan.width;

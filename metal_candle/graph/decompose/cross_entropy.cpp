@@ -65,8 +65,8 @@ Outputs expand(const op::LinearCrossEntropy& o, Builder& b) {
   const TensorSpec rows = b.spec(both);
   const NodeId logsumexp = b.add(op::Pick{1}, {both}, rows);
   const NodeId ones = b.add(op::Broadcast{}, {b.real(1)}, {rows.shape, DType::kF32});
-  const NodeId dlogits = b.add(op::CrossEntropyBackward{o.ignore_index},
-                               {logits, b.input(2), logsumexp, ones});
+  const NodeId dlogits =
+      b.add(op::CrossEntropyBackward{o.ignore_index}, {logits, b.input(2), logsumexp, ones});
   const NodeId gradient = b.matmul(dlogits, b.transpose(wide_weight));
   return {b.add(op::Pick{0}, {both}, rows), logsumexp, b.cast(gradient, b.dtype(b.input(0)))};
 }

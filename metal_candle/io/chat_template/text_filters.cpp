@@ -76,8 +76,8 @@ Value replace_filter(Runtime& runtime, const Value& input, CallArguments&& argum
 std::string indentation(Runtime& runtime, const Value& width) {
   if (width.if_text() != nullptr) return width.bytes();
   if (!width.is_integer()) {
-    throw Failure(fmt::format("an indentation is a number of spaces or a string, not {}",
-                              width.described()));
+    throw Failure(
+        fmt::format("an indentation is a number of spaces or a string, not {}", width.described()));
   }
   const auto spaces = static_cast<std::size_t>(std::max<std::int64_t>(width.integer(), 0));
   runtime.budget.spend(spaces);
