@@ -11,4 +11,8 @@ namespace metal_candle::backend {
 /// safe.
 [[nodiscard]] Backend& backend_for(Device device);
 
+/// Makes `backend`, which lives until the process ends, that of a device. For tests, before the
+/// device is first used.
+void set_backend(Device device, Backend* backend);
+
 }  // namespace metal_candle::backend

@@ -1,0 +1,53 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// The dialect that GPU kernels are written in: what CUDA C++ and the Metal Shading Language 3 both
+// accept, plus the names below, which a prelude defines for each compiler. So every kernel is
+// written once, and the tests run its very text on the CPU.
+//
+//   prelude_cuda.h   nvcc and NVRTC
+//   prelude_metal.h  Metal
+//   prelude_host.h   any C++ compiler: threads of a group are fibres, barriers are real
+//
+// Rules, which Metal makes: no exceptions, no recursion, no virtual functions, no function
+// pointers, no double; address spaces are written out on every pointer; memory of a group is at
+// most 32 KiB unless the device was asked; no static variables.
+//
+//   MC_FUNCTION              before every function
+//   MC_GLOBAL T*             a pointer to memory of the device
+//   MC_GROUP T*              a pointer to memory that a group shares
+//   MC_CONSTANT A&           the arguments of a kernel
+//   MC_KERNEL(name, Arguments, max_threads, group_bytes, function...)
+//                            makes `function`, perhaps a template's instance, a kernel called
+//                            `name`, to be launched with up to max_threads threads a group:
+//                              MC_FUNCTION void function(MC_CONSTANT Arguments& arguments,
+//                                                        MC_GROUP char* memory, Thread thread)
+//                            memory: group_bytes bytes, 16-byte aligned
+//   MC_KERNEL_DYNAMIC(name, Arguments, max_threads, function...)
+//                            the same with as much memory as the dispatch says
+//   Thread                   who runs: .index of .size in its group; .group, .group_y, .group_z in
+//                            the grid of .groups, .groups_y, .groups_z; .lane and .warp
+//   group_barrier()          for all threads of a group; orders group and device memory
+//   lane_shuffle(v, lane), lane_shuffle_xor(v, mask), lane_shuffle_down(v, delta),
+//   lane_shuffle_up(v, delta), lane_ballot(bool) -> uint32_t
+//                            among the 32 threads of a warp, all of which take part; v: float,
+//                            int32_t or uint32_t
+//   atomic_add(MC_GLOBAL float*, float), atomic_add(MC_GLOBAL uint32_t*, uint32_t) -> the old value
+//   half, bfloat             16-bit floats; float(x) and half(f), bfloat(f) convert, rounding to
+//                            nearest even. There is no arithmetic on them.
+//   expf, logf, erff, ...    the functions of C's <math.h> for float; fmaf; rsqrtf, erfinvf
+//   as_uint(float), as_float(uint32_t)
+//                            bits
+//   int8_t ... int64_t       sized integers; infinity and nan are INFINITY and NAN
+//
+// Arguments are plain structs, defined in kernels/arguments.h so that the host fills them in: fields
+// of pointers (MC_GLOBAL void*, MC_GLOBAL const void*), 32 and 64-bit integers and floats, which lie
+// alike on all compilers.
+#pragma once
+
+#if defined(MC_PRELUDE_HOST)
+#include "metal_candle/backend/gpu/prelude_host.h"
+#elif defined(__CUDACC__) || defined(__CUDACC_RTC__)
+#include "metal_candle/backend/gpu/prelude_cuda.h"
+#elif defined(__METAL_VERSION__)
+#include "metal_candle/backend/gpu/prelude_metal.h"
+#endif

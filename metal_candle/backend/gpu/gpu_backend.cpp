@@ -1,0 +1,140 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// What GPUs have kernels for, how they want their operands, and which file makes each.
+#include "metal_candle/backend/gpu/gpu_backend.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "metal_candle/backend/gpu/gpu_kernel.h"
+#include "metal_candle/core/error.h"
+
+namespace metal_candle::backend::gpu {
+namespace {
+
+using Maker = std::unique_ptr<Kernel> (*)(const KernelRequest&, GpuDevice&);
+
+// The kernel family of each operation. An operation that is missing here does not compile; null
+// means that it never reaches a backend: the planner resolves it, or it is decomposed.
+constexpr Overload kFamilies{
+    [](const op::Full&) -> Maker { return make_elementwise; },
+    [](const op::Arange&) -> Maker { return make_elementwise; },
+    [](const op::Unary&) -> Maker { return make_elementwise; },
+    [](const op::Binary&) -> Maker { return make_elementwise; },
+    [](const op::Select&) -> Maker { return make_elementwise; },
+    [](const op::Cast&) -> Maker { return make_elementwise; },
+    [](const op::SwiGlu&) -> Maker { return make_elementwise; },
+    [](const op::Elementwise&) -> Maker { return make_elementwise; },
+    [](const op::Reshape&) -> Maker { return make_elementwise; },
+    [](const op::Transpose&) -> Maker { return make_elementwise; },
+    [](const op::Slice&) -> Maker { return make_elementwise; },
+    [](const op::Broadcast&) -> Maker { return make_elementwise; },
+    [](const op::Identity&) -> Maker { return make_elementwise; },
+    [](const op::StopGradient&) -> Maker { return make_elementwise; },
+    [](const op::Barrier&) -> Maker { return make_elementwise; },
+    [](const op::RandomBits&) -> Maker { return nullptr; },
+    [](const op::Reduce&) -> Maker { return nullptr; },
+    [](const op::ArgReduce&) -> Maker { return nullptr; },
+    [](const op::Cumulative&) -> Maker { return nullptr; },
+    [](const op::Sort&) -> Maker { return nullptr; },
+    [](const op::ArgSort&) -> Maker { return nullptr; },
+    [](const op::ArgTopK&) -> Maker { return nullptr; },
+    [](const op::Matmul&) -> Maker { return make_matmul; },
+    [](const op::Linear&) -> Maker { return make_matmul; },
+    [](const op::Pick&) -> Maker { return nullptr; },
+    [](const op::CustomGradient&) -> Maker { return nullptr; },
+    [](const op::Concatenate&) -> Maker { return nullptr; },
+    [](const op::Pad&) -> Maker { return nullptr; },
+    [](const op::Take&) -> Maker { return nullptr; },
+    [](const op::TakeAlongAxis&) -> Maker { return nullptr; },
+    [](const op::ScatterAdd&) -> Maker { return nullptr; },
+    [](const op::ScatterAddAlongAxis&) -> Maker { return nullptr; },
+    [](const op::SliceUpdate&) -> Maker { return nullptr; },
+    [](const op::DynamicSlice&) -> Maker { return nullptr; },
+    [](const op::DynamicSliceUpdate&) -> Maker { return nullptr; },
+    [](const op::Softmax&) -> Maker { return nullptr; },
+    [](const op::LogSoftmax&) -> Maker { return nullptr; },
+    [](const op::LogSumExp&) -> Maker { return nullptr; },
+    [](const op::SoftmaxBackward&) -> Maker { return nullptr; },
+    [](const op::TopPThreshold&) -> Maker { return nullptr; },
+    [](const op::CrossEntropy&) -> Maker { return nullptr; },
+    [](const op::CrossEntropyBackward&) -> Maker { return nullptr; },
+    [](const op::RmsNorm&) -> Maker { return nullptr; },
+    [](const op::RmsNormBackward&) -> Maker { return nullptr; },
+    [](const op::LayerNorm&) -> Maker { return nullptr; },
+    [](const op::LayerNormBackward&) -> Maker { return nullptr; },
+    [](const op::Rope&) -> Maker { return nullptr; },
+    [](const op::Lora&) -> Maker { return nullptr; },
+    [](const op::LoraLinear&) -> Maker { return nullptr; },
+    [](const op::Attention&) -> Maker { return nullptr; },
+    [](const op::AttentionBackward&) -> Maker { return nullptr; },
+    [](const op::LinearCrossEntropy&) -> Maker { return nullptr; },
+    [](const op::LinearCrossEntropyBackward&) -> Maker { return nullptr; },
+};
+
+Maker family(const Operation& operation) { return std::visit(kFamilies, operation); }
+
+}  // namespace
+
+bool GpuBackend::supports(const Operation& operation, std::span<const TensorSpec> inputs) const {
+  (void)inputs;  // Every kernel takes every dtype that the shape rules let through.
+  return family(operation) != nullptr;
+}
+
+// As the head of each kernel's file says.
+InputLayout GpuBackend::input_layout(const Operation& operation, int input) const {
+  using enum InputLayout;
+  return std::visit(
+      Overload{
+          [&](const op::Reduce&) { return kAny; },
+          [&](const op::Matmul&) { return kMatrix; },
+          [&](const op::Linear&) { return input < 2 ? kMatrix : kContiguous; },
+          [&](const op::Lora&) { return kMatrix; },
+          [&](const op::LoraLinear&) { return input < 4 ? kMatrix : kContiguous; },
+          [&](const op::LinearCrossEntropy&) { return input < 2 ? kMatrix : kContiguous; },
+          [&](const op::LinearCrossEntropyBackward&) { return input < 2 ? kMatrix : kContiguous; },
+          [&](const op::Attention&) { return input < 3 ? kDenseRows : kAny; },
+          [&](const op::AttentionBackward&) {
+            if (input == 4) return kContiguous;
+            return input < 6 ? kDenseRows : kAny;
+          },
+          [&](const op::Rope&) { return input == 0 ? kDenseRows : kContiguous; },
+          [&](const op::SliceUpdate&) { return kAny; },
+          [&](const op::DynamicSliceUpdate&) { return input < 2 ? kAny : kContiguous; },
+          [&](const auto&) {
+            const Maker maker = family(operation);
+            return maker == make_elementwise ? kAny : kContiguous;
+          },
+      },
+      operation);
+}
+
+bool GpuBackend::can_run_in_place(const Operation& operation, int input) const {
+  return std::visit(Overload{
+                        [&](const op::Softmax&) { return true; },
+                        [&](const op::LogSoftmax&) { return true; },
+                        [&](const op::SoftmaxBackward&) { return input == 0; },
+                        [&](const op::CrossEntropyBackward&) { return input == 0; },
+                        [&](const op::RmsNorm&) { return input == 0; },
+                        [&](const op::LayerNorm&) { return input == 0; },
+                        [&](const op::Rope&) { return input == 0; },
+                        [&](const op::ScatterAdd&) { return input == 0; },
+                        [&](const op::ScatterAddAlongAxis&) { return input == 0; },
+                        [&](const op::SliceUpdate&) { return input == 0; },
+                        [&](const op::DynamicSliceUpdate&) { return input == 0; },
+                        [&](const auto&) { return is_elementwise(operation); },
+                    },
+                    operation);
+}
+
+std::unique_ptr<Kernel> GpuBackend::make_kernel(const KernelRequest& request) const {
+  const Maker maker = family(request.operation);
+  if (maker == nullptr) {
+    throw DeviceError(
+        fmt::format("{}: no kernel for {}", to_string(device()), name(request.operation)));
+  }
+  return maker(request, gpu());
+}
+
+}  // namespace metal_candle::backend::gpu

@@ -1,0 +1,116 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// What CUDA and Metal have in common, as kernels see it: functions that a grid of thread groups
+// runs, an encoder that puts them in a command buffer, and matrix products of a library or of our
+// own.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+#include "metal_candle/core/dtype.h"
+#include "metal_candle/core/shape.h"
+#include "metal_candle/graph/operation.h"
+
+namespace metal_candle::backend::gpu {
+
+/// A compiled kernel of the dialect (dialect.h). Alive until the process ends.
+class Function {
+ public:
+  virtual ~Function() = default;
+};
+
+/// Groups of a grid.
+struct Grid {
+  std::uint32_t x = 1;  // Up to 2^31 - 1.
+  std::uint32_t y = 1;  // Up to 65535, as z.
+  std::uint32_t z = 1;
+};
+
+/// A matrix product: out[b] = activation(alpha * a[b] @ b[b] + bias) + beta * out[b], row-major,
+/// accumulated in f32. Matrices are described as they lie; one of their two strides is 1.
+struct MatmulDescription {
+  struct Matrix {
+    std::int64_t row_stride = 0;  // Elements.
+    std::int64_t column_stride = 0;
+    std::int64_t batch_stride = 0;  // 0 where every product has the same.
+  };
+  std::int64_t batch = 1;
+  std::int64_t m = 0, n = 0, k = 0;
+  Matrix a;  // [m, k]
+  Matrix b;  // [k, n]
+  std::int64_t out_row_stride = 0;
+  std::int64_t out_batch_stride = 0;
+  DType operands = DType::kF32;  // Of a, b and bias: f32, f16 or bf16.
+  DType out = DType::kF32;       // That, or f32.
+  float alpha = 1;
+  float beta = 0;  // 0: what out holds is not read.
+  bool has_bias = false;  // bias [n], of the type of out.
+  op::Activation activation = op::Activation::kNone;
+};
+
+/// A product made ready: immutable, thread safe.
+class Matmul {
+ public:
+  virtual ~Matmul() = default;
+  [[nodiscard]] std::size_t scratch_bytes() const { return scratch_bytes_; }
+
+ protected:
+  std::size_t scratch_bytes_ = 0;
+};
+
+/// Puts work into a command buffer, in order. Each piece sees what those before it wrote.
+class Encoder {
+ public:
+  virtual ~Encoder() = default;
+  /// Runs `function` over grid.x * grid.y * grid.z groups of `threads` threads each. `arguments` is
+  /// the function's struct, which is copied. A grid of no groups does nothing.
+  template <typename Arguments>
+  void dispatch(const Function& function, Grid grid, std::uint32_t threads,
+                const Arguments& arguments, std::uint32_t dynamic_group_bytes = 0) {
+    static_assert(std::is_trivially_copyable_v<Arguments>);
+    static_assert(sizeof(Arguments) <= 4096);
+    if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+    dispatch_bytes(function, grid, threads, dynamic_group_bytes, &arguments, sizeof(Arguments));
+  }
+  /// Sets `bytes` bytes at `address` to 0.
+  virtual void zero(void* address, std::size_t bytes) = 0;
+  /// bias may be null when the product has none.
+  virtual void matmul(const Matmul& product, const void* a, const void* b, const void* bias,
+                      void* out, void* scratch) = 0;
+  virtual void dispatch_bytes(const Function& function, Grid grid, std::uint32_t threads,
+                              std::uint32_t dynamic_group_bytes, const void* arguments,
+                              std::size_t bytes) = 0;
+};
+
+/// What kernels are compiled and tuned for.
+struct DeviceLimits {
+  std::uint32_t multiprocessors = 1;
+  std::uint32_t max_threads = 1024;        // Of a group.
+  std::uint32_t group_bytes = 48 << 10;    // Memory of a group that every device has.
+  std::uint32_t max_group_bytes = 48 << 10;  // The most that can be asked for dynamically.
+  int architecture = 0;                    // CUDA: 90 for compute capability 9.0. Else 0.
+};
+
+/// Where kernels come from. Thread safe.
+class GpuDevice {
+ public:
+  virtual ~GpuDevice() = default;
+  [[nodiscard]] virtual const DeviceLimits& limits() const = 0;
+  /// The kernel of that name among those compiled with the library. Throws DeviceError when there
+  /// is none.
+  virtual const Function& function(std::string_view name) = 0;
+  /// Compiles dialect text that defines the kernel `name` (after dialect.h and kernels/common.h,
+  /// which are there already). The same text is compiled once a process, and on CUDA once a user:
+  /// it is kept on disk.
+  virtual const Function& compile(std::string_view name, const std::string& source) = 0;
+  /// Null if the device cannot do this product with its library in this form (an odd stride, an
+  /// activation it does not have): then the caller asks for less and does the rest with a kernel.
+  virtual std::unique_ptr<Matmul> make_matmul(const MatmulDescription& description) = 0;
+};
+
+}  // namespace metal_candle::backend::gpu

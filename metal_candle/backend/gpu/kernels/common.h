@@ -1,0 +1,45 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// What kernels share: packets of elements that are loaded at once, and sums and maxima over a warp
+// and a group. In the dialect of dialect.h.
+#pragma once
+
+#include "metal_candle/backend/gpu/dialect.h"
+
+// N elements, loaded and stored with one instruction when they are 4, 8 or 16 bytes.
+template <typename T, int N>
+struct alignas(sizeof(T) * N) Packet {
+  T values[N];
+};
+
+MC_FUNCTION float lane_sum(float x) {
+  for (uint32_t mask = 16; mask > 0; mask >>= 1) x += lane_shuffle_xor(x, mask);
+  return x;
+}
+
+MC_FUNCTION float lane_max(float x) {
+  for (uint32_t mask = 16; mask > 0; mask >>= 1) x = fmaxf(x, lane_shuffle_xor(x, mask));
+  return x;
+}
+
+// The sum over the group, for every thread. memory: 32 floats, which may be used again after the
+// next barrier. thread.size is a multiple of 32.
+MC_FUNCTION float group_sum(float x, MC_GROUP float* memory, Thread thread) {
+  x = lane_sum(x);
+  if (thread.size == 32) return x;
+  if (thread.lane == 0) memory[thread.warp] = x;
+  group_barrier();
+  const uint32_t warps = thread.size / 32;
+  x = thread.lane < warps ? memory[thread.lane] : 0.0f;
+  return lane_sum(x);
+}
+
+MC_FUNCTION float group_max(float x, MC_GROUP float* memory, Thread thread) {
+  x = lane_max(x);
+  if (thread.size == 32) return x;
+  if (thread.lane == 0) memory[thread.warp] = x;
+  group_barrier();
+  const uint32_t warps = thread.size / 32;
+  x = thread.lane < warps ? memory[thread.lane] : -INFINITY;
+  return lane_max(x);
+}

@@ -1,0 +1,185 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// See sim_device.h.
+#include "tests/gpu_sim/sim_device.h"
+
+#include <dlfcn.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+
+#include "metal_candle/core/error.h"
+#include "tests/gpu_sim/fibres.h"
+
+namespace metal_candle::gpu_sim {
+namespace {
+
+using backend::gpu::Function;
+using backend::gpu::MatmulDescription;
+
+class HostFunction final : public Function {
+ public:
+  explicit HostFunction(const HostKernel& kernel) : kernel_(kernel) {}
+  [[nodiscard]] const HostKernel& kernel() const { return kernel_; }
+
+ private:
+  HostKernel kernel_;
+};
+
+double load(const void* base, std::int64_t index, DType dtype) {
+  switch (dtype) {
+    case DType::kF16:
+      return static_cast<float>(static_cast<const Float16*>(base)[index]);
+    case DType::kBF16:
+      return static_cast<float>(static_cast<const BFloat16*>(base)[index]);
+    default:
+      return static_cast<const float*>(base)[index];
+  }
+}
+
+void store(void* base, std::int64_t index, DType dtype, double value) {
+  const auto x = static_cast<float>(value);
+  switch (dtype) {
+    case DType::kF16:
+      static_cast<Float16*>(base)[index] = Float16(x);
+      break;
+    case DType::kBF16:
+      static_cast<BFloat16*>(base)[index] = BFloat16(x);
+      break;
+    default:
+      static_cast<float*>(base)[index] = x;
+  }
+}
+
+// A matrix product as its description says it, in double.
+class HostMatmul final : public backend::gpu::Matmul {
+ public:
+  explicit HostMatmul(const MatmulDescription& description) : d_(description) {}
+
+  void run(const void* a, const void* b, const void* bias, void* out) const {
+    for (std::int64_t batch = 0; batch < d_.batch; ++batch) {
+      for (std::int64_t i = 0; i < d_.m; ++i) {
+        for (std::int64_t j = 0; j < d_.n; ++j) {
+          double sum = 0;
+          for (std::int64_t l = 0; l < d_.k; ++l) {
+            sum += load(a, at(d_.a, batch, i, l), d_.operands) *
+                   load(b, at(d_.b, batch, l, j), d_.operands);
+          }
+          double y = d_.alpha * sum + (d_.has_bias ? load(bias, j, d_.out) : 0);
+          y = activated(y);
+          const std::int64_t index = batch * d_.out_batch_stride + i * d_.out_row_stride + j;
+          if (d_.beta != 0) y += d_.beta * load(out, index, d_.out);
+          store(out, index, d_.out, y);
+        }
+      }
+    }
+  }
+
+ private:
+  static std::int64_t at(const MatmulDescription::Matrix& matrix, std::int64_t batch,
+                         std::int64_t row, std::int64_t column) {
+    return batch * matrix.batch_stride + row * matrix.row_stride + column * matrix.column_stride;
+  }
+  [[nodiscard]] double activated(double x) const {
+    switch (d_.activation) {
+      case op::Activation::kRelu:
+        return std::max(x, 0.0);
+      case op::Activation::kGeluTanh:
+        return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+      default:
+        return x;
+    }
+  }
+
+  MatmulDescription d_;
+};
+
+std::filesystem::path library_folder() {
+  const char* temporary = std::getenv("TMPDIR");
+  const std::filesystem::path folder =
+      std::filesystem::path(temporary ? temporary : "/tmp") / "metal-candle-gpu-sim";
+  std::filesystem::create_directories(folder);
+  return folder;
+}
+
+}  // namespace
+
+const Function& SimDevice::function(std::string_view name) {
+  const std::lock_guard lock(mutex_);
+  const auto it = functions_.find(name);
+  if (it != functions_.end()) return *it->second;
+  const HostKernel* kernel = find_kernel(name);
+  if (kernel == nullptr) throw DeviceError(fmt::format("gpu_sim: no kernel {}", name));
+  return *functions_.emplace(std::string(name), std::make_unique<HostFunction>(*kernel))
+              .first->second;
+}
+
+const Function& SimDevice::compile(std::string_view name, const std::string& source) {
+  // The compiler and the dialect are part of the key: a library outlives the process.
+  const std::string text = fmt::format(
+      "#define MC_PRELUDE_HOST\n#include \"metal_candle/backend/gpu/dialect.h\"\n"
+      "#include \"metal_candle/backend/gpu/kernels/common.h\"\n{}",
+      source);
+  const std::size_t hash = std::hash<std::string>()(text + __TIMESTAMP__);
+  const std::string unique = fmt::format("{}_{:016x}", name, hash);
+  {
+    const std::lock_guard lock(mutex_);
+    const auto it = functions_.find(unique);
+    if (it != functions_.end()) return *it->second;
+  }
+  const std::filesystem::path library = library_folder() / (unique + ".so");
+  if (!std::filesystem::exists(library)) {
+    const std::string stem = fmt::format("{}.{}", library.string(), getpid());
+    std::ofstream(stem + ".cpp") << text;
+    const std::string command = fmt::format(
+        "c++ -std=c++20 -O1 -w -fPIC -shared -I{} {}.cpp -o {}.so 2> {}.log", METAL_CANDLE_SOURCE_DIR,
+        stem, stem, stem);
+    if (std::system(command.c_str()) != 0) {
+      std::ifstream log(stem + ".log");
+      throw DeviceError(fmt::format("gpu_sim: {} does not compile:\n{}\n{}", name,
+                                    std::string(std::istreambuf_iterator<char>(log), {}), text));
+    }
+    std::filesystem::rename(stem + ".so", library);
+    std::filesystem::remove(stem + ".cpp");
+    std::filesystem::remove(stem + ".log");
+  }
+  const std::lock_guard lock(mutex_);
+  // Loading it registers its kernel; this program exports the scheduler (ENABLE_EXPORTS).
+  if (dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL) == nullptr) {
+    throw DeviceError(fmt::format("gpu_sim: {}", dlerror()));
+  }
+  const HostKernel* kernel = find_kernel(name);
+  if (kernel == nullptr) throw DeviceError(fmt::format("gpu_sim: no kernel {}", name));
+  return *functions_.emplace(unique, std::make_unique<HostFunction>(*kernel)).first->second;
+}
+
+std::unique_ptr<backend::gpu::Matmul> SimDevice::make_matmul(
+    const MatmulDescription& description) {
+  if (description.activation == op::Activation::kGelu ||
+      description.activation == op::Activation::kSilu) {
+    return nullptr;  // As cuBLASLt, which has neither.
+  }
+  return std::make_unique<HostMatmul>(description);
+}
+
+void SimEncoder::zero(void* address, std::size_t bytes) { std::memset(address, 0, bytes); }
+
+void SimEncoder::matmul(const backend::gpu::Matmul& product, const void* a, const void* b,
+                        const void* bias, void* out, void* scratch) {
+  (void)scratch;
+  static_cast<const HostMatmul&>(product).run(a, b, bias, out);
+}
+
+void SimEncoder::dispatch_bytes(const Function& function, backend::gpu::Grid grid,
+                                std::uint32_t threads, std::uint32_t dynamic_group_bytes,
+                                const void* arguments, std::size_t bytes) {
+  run_grid(static_cast<const HostFunction&>(function).kernel(), grid.x, grid.y, grid.z, threads,
+           dynamic_group_bytes, arguments, bytes);
+}
+
+}  // namespace metal_candle::gpu_sim

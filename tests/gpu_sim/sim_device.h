@@ -1,0 +1,45 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// A GPU in software: kernels of backend/gpu compiled for the host and run as fibres (fibres.h), in
+// host memory. It stands where CUDA and Metal stand, so that everything above them is tested
+// without one.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "metal_candle/backend/gpu/gpu_device.h"
+
+namespace metal_candle::gpu_sim {
+
+class SimDevice final : public backend::gpu::GpuDevice {
+ public:
+  [[nodiscard]] const backend::gpu::DeviceLimits& limits() const override { return limits_; }
+  const backend::gpu::Function& function(std::string_view name) override;
+  /// With the compiler of the host, as a library that is loaded: a fraction of a second each.
+  const backend::gpu::Function& compile(std::string_view name, const std::string& source) override;
+  std::unique_ptr<backend::gpu::Matmul> make_matmul(
+      const backend::gpu::MatmulDescription& description) override;
+
+  backend::gpu::DeviceLimits& mutable_limits() { return limits_; }
+
+ private:
+  backend::gpu::DeviceLimits limits_{.multiprocessors = 4};
+  std::mutex mutex_;
+  std::map<std::string, std::unique_ptr<backend::gpu::Function>, std::less<>> functions_;
+};
+
+/// Runs what is encoded at once. Stateless.
+class SimEncoder final : public backend::gpu::Encoder {
+ public:
+  void zero(void* address, std::size_t bytes) override;
+  void matmul(const backend::gpu::Matmul& product, const void* a, const void* b, const void* bias,
+              void* out, void* scratch) override;
+  void dispatch_bytes(const backend::gpu::Function& function, backend::gpu::Grid grid,
+                      std::uint32_t threads, std::uint32_t dynamic_group_bytes,
+                      const void* arguments, std::size_t bytes) override;
+};
+
+}  // namespace metal_candle::gpu_sim
