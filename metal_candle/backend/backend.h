@@ -12,6 +12,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "metal_candle/core/device.h"
 #include "metal_candle/core/intrusive_ptr.h"
@@ -169,6 +170,11 @@ class Backend {
   /// A buffer that is only ever read: the host memory itself where the device can read it, else a
   /// copy. `owner` lives as long as the buffer needs the memory, which memory() does not count.
   virtual BufferPtr borrow(std::span<const std::byte> bytes, std::shared_ptr<const void> owner) = 0;
+  /// Copies host memory into a buffer that no work uses yet; work committed afterwards, to any
+  /// queue, sees it. `bytes` may go when this returns.
+  virtual void write(Buffer& buffer, std::size_t offset, std::span<const std::byte> bytes) = 0;
+  /// Copies out of a buffer that no unfinished work writes to.
+  virtual void read(const Buffer& buffer, std::size_t offset, std::span<std::byte> bytes) = 0;
   [[nodiscard]] virtual MemoryStatistics memory() const = 0;
   virtual void reset_peak_memory() = 0;
   virtual void set_memory_limit(std::size_t bytes) = 0;
@@ -189,6 +195,8 @@ class Backend {
   /// num_queues().
   virtual CommandQueue& queue(int index) = 0;
   [[nodiscard]] virtual int num_queues() const = 0;
+  /// Steps that are worth committing together.
+  [[nodiscard]] virtual std::size_t steps_per_command_buffer() const = 0;
   [[nodiscard]] virtual QueueStatistics queue_statistics() const = 0;
 };
 

@@ -15,6 +15,12 @@ namespace metal_candle::backend {
 namespace cpu {
 Backend& cpu_backend();  // cpu/cpu_backend.cpp
 }
+#if METAL_CANDLE_HAS_CUDA
+namespace cuda {
+Backend& cuda_backend(int index);  // cuda/cuda_backend.cpp
+int count_devices();
+}  // namespace cuda
+#endif
 
 namespace {
 std::atomic<StepObserver*> observer{nullptr};
@@ -35,8 +41,27 @@ Backend& backend_for(Device device) {
       backend != nullptr && device.index == 0) {
     return *backend;
   }
+#if METAL_CANDLE_HAS_CUDA
+  if (device.type == DeviceType::kCuda) return cuda::cuda_backend(device.index);
+#else
+  if (device.type == DeviceType::kCuda) {
+    throw DeviceError(fmt::format(
+        "{}: this metal-candle was built without CUDA; build it where nvcc is, or use cpu",
+        to_string(device)));
+  }
+#endif
   throw DeviceError(fmt::format("{}: this build of metal-candle has no backend for it; use cpu",
                                 to_string(device)));
+}
+
+std::vector<Device> devices() {
+  std::vector<Device> all{Device::cpu()};
+#if METAL_CANDLE_HAS_CUDA
+  for (int i = 0; i < cuda::count_devices(); ++i) {
+    all.push_back({DeviceType::kCuda, static_cast<std::uint8_t>(i)});
+  }
+#endif
+  return all;
 }
 
 void set_step_observer(StepObserver* value) { observer.store(value, std::memory_order_release); }

@@ -107,7 +107,7 @@ std::vector<Value> AsyncExecutor::execute(ExecutionRequest request) {
     }
     return values_of(*run);
   }
-  run->completion = make_intrusive<Completion>();
+  run->completion = make_intrusive<Completion>(&queue);
   std::vector<Value> values = values_of(*run);
   commit(run, queue, dependencies);
   return values;
@@ -193,12 +193,13 @@ void AsyncExecutor::commit(const IntrusivePtr<Run>& run, backend::CommandQueue& 
                            std::span<const CompletionPtr> dependencies) const {
   const std::size_t count = run->plan().steps.size();
   CompletionPtr previous;  // Of the buffer before: its failure stops those after it.
-  for (std::size_t begin = 0; begin < count; begin += kStepsPerCommandBuffer) {
-    const std::size_t end = std::min(count, begin + kStepsPerCommandBuffer);
+  const std::size_t batch = backend_.steps_per_command_buffer();
+  for (std::size_t begin = 0; begin < count; begin += batch) {
+    const std::size_t end = std::min(count, begin + batch);
     std::unique_ptr<backend::CommandBuffer> buffer = queue.make_command_buffer();
     encode(*run, begin, end, *buffer);
     const bool is_last = end == count;
-    const CompletionPtr done = is_last ? run->completion : make_intrusive<Completion>();
+    const CompletionPtr done = is_last ? run->completion : make_intrusive<Completion>(&queue);
     const std::span<const CompletionPtr> waits_for =
         previous ? std::span<const CompletionPtr>(&previous, 1) : dependencies;
     queue.commit(std::move(buffer), waits_for, [run, done, is_last](std::exception_ptr error) {

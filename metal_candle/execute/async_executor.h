@@ -29,11 +29,6 @@ struct ExecutionRequest {
 /// Executes plans on one device. Thread safe.
 class AsyncExecutor {
  public:
-  /// Steps in one command buffer. A buffer costs a lock and a wake-up when committed, a few
-  /// microseconds, so this many small kernels keep that under a tenth; yet the first of many
-  /// buffers starts while the next are being encoded.
-  static constexpr std::size_t kStepsPerCommandBuffer = 32;
-
   explicit AsyncExecutor(backend::Backend& backend) : backend_(backend) {}
 
   /// Allocates, encodes and commits (or runs). Returns the values of the plan's outputs; their

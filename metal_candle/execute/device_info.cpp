@@ -22,6 +22,6 @@ DeviceInfo device_info(Device device) {
           std::move(description.libraries)};
 }
 
-std::vector<Device> available_devices() { return {Device::cpu()}; }
+std::vector<Device> available_devices() { return backend::devices(); }
 
 }  // namespace metal_candle

@@ -352,6 +352,16 @@ StoragePtr detail::borrow_storage(Device device, std::span<const std::byte> byte
                                  Storage::Ownership::kBorrowed);
 }
 
+void detail::write_storage(Storage& storage, std::span<const std::byte> bytes) {
+  backend::backend_for(storage.device())
+      .write(static_cast<backend::Buffer&>(*storage.buffer()), 0, bytes);
+}
+
+void detail::read_storage(const Storage& storage, std::size_t offset, std::span<std::byte> bytes) {
+  backend::backend_for(storage.device())
+      .read(static_cast<const backend::Buffer&>(*storage.buffer()), offset, bytes);
+}
+
 void detail::evaluate_and_wait(std::span<const Tensor> outputs) { eval(outputs); }
 void detail::evaluate_eagerly(const Tensor& tensor) { eval({&tensor, 1}); }
 

@@ -20,6 +20,11 @@ namespace metal_candle {
 /// A one-shot event: pending, then done or failed. Thread safe.
 class Completion : public RefCounted {
  public:
+  Completion() = default;
+  /// `source` is a queue that completes its work in order: what is committed there later needs not
+  /// wait for this.
+  explicit Completion(const void* source) : source_(source) {}
+  [[nodiscard]] const void* source() const { return source_; }
   /// Whether it is done or failed.
   [[nodiscard]] bool ready() const { return state_.load(std::memory_order_acquire) != kPending; }
   /// Blocks until ready; rethrows the error when it failed.
@@ -33,6 +38,7 @@ class Completion : public RefCounted {
 
  private:
   enum State : std::uint32_t { kPending, kDone, kFailed };
+  const void* source_ = nullptr;
   std::atomic<std::uint32_t> state_{kPending};
   std::exception_ptr error_;  // Written before state_.
   std::mutex mutex_;          // Guards callbacks_.

@@ -6,9 +6,9 @@
 #include <fmt/format.h>
 
 #include <array>
-#include <cstring>
 
 #include "metal_candle/core/error.h"
+#include "metal_candle/graph/host_contents.h"
 #include "metal_candle/graph/shape_rules.h"
 
 namespace metal_candle {
@@ -62,23 +62,6 @@ Tensor make_node(Operation operation, std::initializer_list<const Tensor*> input
 
 namespace {
 
-// Calls fn(offset) for each element in row-major order; offset in elements.
-template <typename Fn>
-void for_each_offset(const Shape& shape, const Strides& strides, Fn fn) {
-  const std::int64_t count = num_elements(shape);
-  Dims index(shape.size(), 0);
-  std::int64_t offset = 0;
-  for (std::int64_t i = 0; i < count; ++i) {
-    fn(offset);
-    for (int axis = shape.rank() - 1; axis >= 0; --axis) {
-      offset += strides[axis];
-      if (++index[axis] < shape[axis]) break;
-      offset -= strides[axis] * shape[axis];
-      index[axis] = 0;
-    }
-  }
-}
-
 template <typename To, typename From>
 To convert_element(From value) {
   if constexpr (std::is_same_v<To, From>) {
@@ -109,25 +92,19 @@ void require_readable(const char* what, DType dtype) {
                   is_floating(dtype) ? "float, or the matching type" : "the matching type"));
 }
 
-// Calls fn(pointer to first element, typed) after waiting for the value.
+// Calls fn(element) for each element in row-major order, evaluated.
 template <typename T, typename Fn>
 void read_elements(const Tensor& tensor, Fn fn) {
-  tensor.eval();
-  const Value& value = tensor.node()->value();
-  const auto* bytes = static_cast<const std::byte*>(value.storage->contents());
-  if (bytes == nullptr && tensor.size() > 0) {
-    throw DeviceError(fmt::format("reading a tensor: the memory of {} is not visible to the host",
-                                  to_string(tensor.device())));
-  }
+  const HostContents contents(tensor);
   dispatch_dtype(tensor.dtype(), [&](auto tag) {
     using From = decltype(tag);
     if constexpr (std::is_same_v<From, T> ||
                   ((std::is_same_v<T, float> || std::is_same_v<T, double>)&&(
                       std::is_same_v<From, Float16> || std::is_same_v<From, BFloat16> ||
                       std::is_same_v<From, float>))) {
-      const auto* first = reinterpret_cast<const From*>(bytes + value.offset);
-      for_each_offset(tensor.shape(), value.strides,
-                      [&](std::int64_t offset) { fn(convert_element<T>(first[offset])); });
+      contents.for_each([&](const std::byte* element) {
+        fn(convert_element<T>(*reinterpret_cast<const From*>(element)));
+      });
     }
   });
 }
@@ -139,7 +116,7 @@ Tensor detail::make_leaf_from_host(const void* data, const TensorSpec& spec, Dev
   Value value;
   value.storage = allocate_storage(device, bytes);
   value.strides = contiguous_strides(spec.shape);
-  if (bytes > 0) std::memcpy(value.storage->contents(), data, bytes);
+  write_storage(*value.storage, {static_cast<const std::byte*>(data), bytes});
   return Tensor(Node::make_leaf(spec, std::move(value)));
 }
 
@@ -185,6 +162,20 @@ std::vector<T> Tensor::to_vector() const {
   result.reserve(static_cast<std::size_t>(size()));
   read_elements<T>(*this, [&](T element) { result.push_back(element); });
   return result;
+}
+
+Tensor Tensor::to(Device device) const {
+  if (device == this->device()) return *this;
+  const HostContents contents(*this);
+  if (contents.is_contiguous()) {
+    return detail::make_leaf_from_host(contents.first(), spec(), device);
+  }
+  std::vector<std::byte> dense;
+  dense.reserve(spec().bytes());
+  contents.for_each([&](const std::byte* element) {
+    dense.insert(dense.end(), element, element + size_of(dtype()));
+  });
+  return detail::make_leaf_from_host(dense.data(), spec(), device);
 }
 
 const Tensor& Tensor::eval() const {

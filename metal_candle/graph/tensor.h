@@ -100,6 +100,10 @@ class Tensor {
   template <typename T>
   [[nodiscard]] std::vector<T> to_vector() const;
 
+  /// A copy on another device, which no gradient flows through: evaluates this tensor, waits, and
+  /// goes by way of the host. The tensor itself if it is there already.
+  [[nodiscard]] Tensor to(Device device) const;
+
   /// Element i of the first axis, which vanishes.
   Tensor operator[](std::int64_t index) const;
   /// A view: ranges for the leading axes, the others whole. x.slice({{0, 3}, {.step = 2}}).
@@ -157,6 +161,8 @@ Tensor make_leaf_from_host(const void* data, const TensorSpec& spec, Device devi
 StoragePtr allocate_storage(Device device, std::size_t bytes);
 StoragePtr borrow_storage(Device device, std::span<const std::byte> bytes,
                           std::shared_ptr<const void> owner);
+void write_storage(Storage& storage, std::span<const std::byte> bytes);
+void read_storage(const Storage& storage, std::size_t offset, std::span<std::byte> bytes);
 void evaluate_and_wait(std::span<const Tensor> outputs);
 void evaluate_eagerly(const Tensor& tensor);
 /// Whether the calling thread builds in ExecutionMode::Eager.

@@ -12,6 +12,7 @@
 
 #include "metal_candle/core/atomic_file.h"
 #include "metal_candle/core/error.h"
+#include "metal_candle/graph/host_contents.h"
 #include "metal_candle/graph/ops/layout.h"
 #include "metal_candle/io/quote.h"
 #include "metal_candle/io/safetensors.h"
@@ -74,27 +75,19 @@ std::string make_header(const std::string& path, const std::vector<const Named*>
 }
 
 // Elements in row-major order, whatever their strides, through a buffer.
-void write_strided(AtomicFile& file, const std::byte* first, const TensorSpec& spec,
-                   const Strides& strides) {
-  const std::size_t size = size_of(spec.dtype);
+void write_strided(AtomicFile& file, const HostContents& contents, std::size_t size) {
   std::array<std::byte, std::size_t{1} << 16> buffer;
   std::size_t filled = 0;
-  Dims index(spec.shape.size(), 0);
-  std::int64_t offset = 0;
-  for (std::int64_t remaining = num_elements(spec.shape); remaining > 0; --remaining) {
-    std::memcpy(buffer.data() + filled, first + offset * static_cast<std::int64_t>(size), size);
+  const auto flush = [&] {
+    file.write(std::span<const std::byte>(buffer.data(), filled));
+    filled = 0;
+  };
+  contents.for_each([&](const std::byte* element) {
+    std::memcpy(buffer.data() + filled, element, size);
     filled += size;
-    if (filled == buffer.size() || remaining == 1) {
-      file.write(std::span<const std::byte>(buffer.data(), filled));
-      filled = 0;
-    }
-    for (int axis = spec.shape.rank() - 1; axis >= 0; --axis) {
-      offset += strides[axis];
-      if (++index[axis] < spec.shape[axis]) break;
-      offset -= strides[axis] * spec.shape[axis];
-      index[axis] = 0;
-    }
-  }
+    if (filled == buffer.size()) flush();
+  });
+  flush();
 }
 
 void write_tensor(AtomicFile& file, const Tensor& tensor) {
@@ -105,18 +98,11 @@ void write_tensor(AtomicFile& file, const Tensor& tensor) {
     const std::int64_t count = tensor.size();
     evaluated = reshape(tensor, tensor.rank() == 1 ? Shape{1, count} : Shape{count});
   }
-  evaluated.eval();
-  const Value& value = evaluated.node()->value();
-  if (value.storage->contents() == nullptr) {
-    throw DeviceError(fmt::format("writing a tensor: the memory of {} is not visible to the host",
-                                  to_string(evaluated.device())));
-  }
-  const auto* first = static_cast<const std::byte*>(value.storage->contents()) + value.offset;
-  const TensorSpec& spec = evaluated.spec();
-  if (is_contiguous(spec.shape, value.strides)) {
-    file.write(std::span(first, spec.bytes()));
+  const HostContents contents(evaluated);
+  if (contents.is_contiguous()) {
+    file.write(std::span(contents.first(), evaluated.spec().bytes()));
   } else {
-    write_strided(file, first, spec, value.strides);
+    write_strided(file, contents, size_of(evaluated.dtype()));
   }
 }
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "metal_candle/core/error.h"
+#include "metal_candle/graph/host_contents.h"
 #include "metal_candle/io/safetensors.h"
 
 namespace metal_candle {
@@ -75,9 +76,7 @@ void remove_others(const std::string& folder, std::int64_t newest, int keep) {
 
 // Out of the mapped file, which may be removed while the run goes on.
 Tensor copied(const Tensor& tensor) {
-  const Value& value = tensor.node()->value();
-  const auto* begin = static_cast<const std::byte*>(value.storage->contents()) + value.offset;
-  return detail::make_leaf_from_host(begin, tensor.spec(), tensor.device());
+  return detail::make_leaf_from_host(HostContents(tensor).first(), tensor.spec(), tensor.device());
 }
 
 }  // namespace

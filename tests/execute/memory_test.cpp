@@ -19,7 +19,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-backend::cpu::CpuAllocator& allocator() { return backend::cpu::cpu_backend_instance().allocator(); }
+backend::PoolAllocator& allocator() { return backend::cpu::cpu_backend_instance().allocator(); }
 
 /// Sets the limit to what is in use and so many bytes more, for a scope.
 class ScopedLimit {

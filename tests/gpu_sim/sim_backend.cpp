@@ -109,6 +109,12 @@ class SimBackend final : public backend::gpu::GpuBackend {
   BufferPtr borrow(std::span<const std::byte> bytes, std::shared_ptr<const void> owner) override {
     return host().borrow(bytes, std::move(owner));
   }
+  void write(Buffer& buffer, std::size_t offset, std::span<const std::byte> bytes) override {
+    host().write(buffer, offset, bytes);
+  }
+  void read(const Buffer& buffer, std::size_t offset, std::span<std::byte> bytes) override {
+    host().read(buffer, offset, bytes);
+  }
   [[nodiscard]] backend::MemoryStatistics memory() const override { return host().memory(); }
   void reset_peak_memory() override { host().reset_peak_memory(); }
   void set_memory_limit(std::size_t bytes) override { host().set_memory_limit(bytes); }
@@ -117,6 +123,7 @@ class SimBackend final : public backend::gpu::GpuBackend {
     return queues_.at(static_cast<std::size_t>(index));
   }
   [[nodiscard]] int num_queues() const override { return static_cast<int>(queues_.size()); }
+  [[nodiscard]] std::size_t steps_per_command_buffer() const override { return 64; }
   [[nodiscard]] backend::QueueStatistics queue_statistics() const override { return {}; }
   [[nodiscard]] backend::gpu::GpuDevice& gpu() const override { return device_; }
 

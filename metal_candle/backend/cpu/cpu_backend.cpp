@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "metal_candle/core/error.h"
@@ -131,6 +132,16 @@ InputLayout CpuBackend::input_layout(const Operation& operation, int input) cons
           },
       },
       operation);
+}
+
+void CpuBackend::write(Buffer& buffer, std::size_t offset, std::span<const std::byte> bytes) {
+  if (bytes.empty()) return;
+  std::memcpy(static_cast<std::byte*>(buffer.contents()) + offset, bytes.data(), bytes.size());
+}
+
+void CpuBackend::read(const Buffer& buffer, std::size_t offset, std::span<std::byte> bytes) {
+  if (bytes.empty()) return;
+  std::memcpy(bytes.data(), static_cast<std::byte*>(buffer.contents()) + offset, bytes.size());
 }
 
 BufferPtr CpuBackend::borrow(std::span<const std::byte> bytes, std::shared_ptr<const void> owner) {

@@ -8,18 +8,25 @@
 #include <mutex>
 
 #include "metal_candle/backend/backend.h"
-#include "metal_candle/backend/cpu/cpu_allocator.h"
 #include "metal_candle/backend/cpu/cpu_queue.h"
+#include "metal_candle/backend/cpu/host_memory.h"
+#include "metal_candle/backend/pool_allocator.h"
 
 namespace metal_candle::backend::cpu {
 
 class CpuBackend final : public Backend {
  public:
   static constexpr int kNumQueues = 4;
+  /// A buffer costs a lock and a wake-up when committed, a few microseconds, so this many small
+  /// kernels keep that under a tenth; yet the first of many buffers starts while the next are being
+  /// encoded.
+  static constexpr std::size_t kStepsPerBuffer = 32;
 
   [[nodiscard]] Device device() const override { return Device::cpu(); }
   [[nodiscard]] BackendDescription describe() const override;
   BufferPtr allocate(std::size_t bytes) override { return allocator_.allocate(bytes); }
+  void write(Buffer& buffer, std::size_t offset, std::span<const std::byte> bytes) override;
+  void read(const Buffer& buffer, std::size_t offset, std::span<std::byte> bytes) override;
   BufferPtr borrow(std::span<const std::byte> bytes, std::shared_ptr<const void> owner) override;
   [[nodiscard]] MemoryStatistics memory() const override { return allocator_.statistics(); }
   void reset_peak_memory() override { allocator_.reset_peak(); }
@@ -33,15 +40,18 @@ class CpuBackend final : public Backend {
   [[nodiscard]] std::unique_ptr<Kernel> make_kernel(const KernelRequest& request) const override;
 
   CommandQueue& queue(int index) override;
+  [[nodiscard]] std::size_t steps_per_command_buffer() const override { return kStepsPerBuffer; }
   [[nodiscard]] int num_queues() const override { return kNumQueues; }
   [[nodiscard]] QueueStatistics queue_statistics() const override { return pool_.statistics(); }
 
-  [[nodiscard]] CpuAllocator& allocator() { return allocator_; }
+  [[nodiscard]] PoolAllocator& allocator() { return allocator_; }
   /// Ends the workers. Called as the process exits.
   void stop();
 
  private:
-  CpuAllocator allocator_;
+  HostMemory host_memory_;
+  PoolAllocator allocator_{"cpu", host_memory_, true, HostMemory::physical(),
+                           HostMemory::physical() / 8};
   CommandBufferPool pool_;
   std::mutex queues_mutex_;
   std::array<std::unique_ptr<CpuQueue>, kNumQueues> queues_;

@@ -5,6 +5,7 @@
 // own.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -58,9 +59,15 @@ class Matmul {
  public:
   virtual ~Matmul() = default;
   [[nodiscard]] std::size_t scratch_bytes() const { return scratch_bytes_; }
+  /// Unlike that of any other product of this process.
+  [[nodiscard]] std::uint64_t id() const { return id_; }
 
  protected:
   std::size_t scratch_bytes_ = 0;
+
+ private:
+  static inline std::atomic<std::uint64_t> next_id_{1};
+  const std::uint64_t id_ = next_id_.fetch_add(1, std::memory_order_relaxed);
 };
 
 /// Puts work into a command buffer, in order. Each piece sees what those before it wrote.

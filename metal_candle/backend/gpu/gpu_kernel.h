@@ -4,8 +4,6 @@
 // family of operations, each in the file named after the family.
 #pragma once
 
-#include <atomic>
-#include <cstdint>
 #include <memory>
 #include <span>
 #include <utility>
@@ -27,12 +25,6 @@ class GpuKernel : public Kernel {
   /// Encodes the functions that compute the operation. The sequence of functions and grids is the
   /// same every time; only addresses differ.
   virtual void encode(const KernelArguments& arguments, Encoder& encoder) const = 0;
-  /// Unlike that of any other kernel of this process.
-  [[nodiscard]] std::uint64_t id() const { return id_; }
-
- private:
-  static inline std::atomic<std::uint64_t> next_id_{1};
-  const std::uint64_t id_ = next_id_.fetch_add(1, std::memory_order_relaxed);
 };
 
 /// Makes a kernel of a callable that takes (const KernelArguments&, Encoder&).

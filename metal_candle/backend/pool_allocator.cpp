@@ -1,61 +1,48 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// See cpu_allocator.h.
-#include "metal_candle/backend/cpu/cpu_allocator.h"
+// See pool_allocator.h.
+#include "metal_candle/backend/pool_allocator.h"
 
 #include <fmt/format.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
-#include <cstdlib>
+#include <utility>
 
 #include "metal_candle/core/error.h"
 
-namespace metal_candle::backend::cpu {
+namespace metal_candle::backend {
 namespace {
 
 constexpr std::size_t kAlignment = 64;
-// From here on blocks are aligned for, and ask for, huge pages: a fault for 2 MiB at once.
-constexpr std::size_t kHugePage = std::size_t{2} << 20;
 // Eight size classes between two powers of two, so at most an eighth of a block is wasted.
 constexpr std::size_t kClassesPerDoubling = 8;
 
-std::size_t physical_memory() {
-  return static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) *
-         static_cast<std::size_t>(sysconf(_SC_PAGE_SIZE));
-}
-
 }  // namespace
 
-class CpuAllocator::PooledBuffer final : public Buffer {
- public:
-  PooledBuffer(CpuAllocator& allocator, void* block, std::size_t size)
-      : Buffer(block, size), allocator_(allocator) {}
-  ~PooledBuffer() override { allocator_.release(contents_, size_); }
-
- private:
-  CpuAllocator& allocator_;
-};
-
-CpuAllocator::CpuAllocator() : free_(kNumClasses), cache_limit_(physical_memory() / 8) {
-  statistics_.limit = physical_memory();
+PoolAllocator::PoolAllocator(std::string name, BlockSource& source, bool host_visible,
+                             std::size_t limit, std::size_t cache_limit)
+    : name_(std::move(name)),
+      source_(source),
+      host_visible_(host_visible),
+      free_(kNumClasses),
+      cache_limit_(cache_limit) {
+  statistics_.limit = limit;
 }
 
-std::size_t CpuAllocator::block_size(std::size_t bytes) {
+std::size_t PoolAllocator::block_size(std::size_t bytes) {
   if (bytes <= kAlignment) return kAlignment;
   const std::size_t unit = std::max(kAlignment, std::bit_ceil(bytes) / (2 * kClassesPerDoubling));
   return (bytes + unit - 1) / unit * unit;
 }
 
-int CpuAllocator::size_class(std::size_t block) {
+int PoolAllocator::size_class(std::size_t block) {
   const auto doubling = static_cast<std::size_t>(std::bit_width(block) - 1);
   const std::size_t fraction = (block >> (doubling - 3)) & (kClassesPerDoubling - 1);
   return static_cast<int>(doubling * kClassesPerDoubling + fraction);
 }
 
-BufferPtr CpuAllocator::allocate(std::size_t bytes) {
+IntrusivePtr<PoolAllocator::PooledBuffer> PoolAllocator::allocate(std::size_t bytes) {
   // Beyond any address space; also keeps the rounding below from overflowing.
   constexpr std::size_t kMost = std::size_t{1} << 48;
   const std::size_t size = bytes < kMost ? block_size(bytes) : bytes;
@@ -67,7 +54,7 @@ BufferPtr CpuAllocator::allocate(std::size_t bytes) {
     if (fail_countdown_ >= 0) --fail_countdown_;
     if (injected || size > statistics_.limit || statistics_.in_use > statistics_.limit - size) {
       throw OutOfMemoryError(
-          fmt::format("cpu: allocating {} bytes: {} bytes are in use of a limit of {}", bytes,
+          fmt::format("{}: allocating {} bytes: {} bytes are in use of a limit of {}", name_, bytes,
                       statistics_.in_use, statistics_.limit));
     }
     std::vector<void*>& cached = free_[static_cast<std::size_t>(size_class(size))];
@@ -83,22 +70,22 @@ BufferPtr CpuAllocator::allocate(std::size_t bytes) {
     statistics_.in_use += size;
     statistics_.peak = std::max(statistics_.peak, statistics_.in_use);
   }
+  if (block == nullptr) block = source_.obtain(size);
   if (block == nullptr) {
-    const std::size_t alignment = size >= 2 * kHugePage ? kHugePage : kAlignment;
-    const std::size_t rounded = (size + alignment - 1) / alignment * alignment;
-    block = std::aligned_alloc(alignment, rounded);
-    if (block == nullptr) {
-      const std::lock_guard lock(mutex_);
-      statistics_.in_use -= size;
-      throw OutOfMemoryError(fmt::format(
-          "cpu: the system has no {} bytes; {} bytes are in use here", bytes, statistics_.in_use));
-    }
-    if (alignment == kHugePage) madvise(block, rounded, MADV_HUGEPAGE);
+    // What others take of the device is not known here: the cache may be what stands in the way.
+    clear_cache();
+    block = source_.obtain(size);
   }
-  return BufferPtr(new PooledBuffer(*this, block, size));
+  if (block == nullptr) {
+    const std::lock_guard lock(mutex_);
+    statistics_.in_use -= size;
+    throw OutOfMemoryError(fmt::format("{}: the device has no {} bytes; {} bytes are in use here",
+                                       name_, bytes, statistics_.in_use));
+  }
+  return IntrusivePtr<PooledBuffer>(new PooledBuffer(*this, block, size));
 }
 
-void CpuAllocator::release(void* block, std::size_t size) {
+void PoolAllocator::release(void* block, std::size_t size) {
   {
     const std::lock_guard lock(mutex_);
     statistics_.in_use -= size;
@@ -108,40 +95,40 @@ void CpuAllocator::release(void* block, std::size_t size) {
       return;
     }
   }
-  std::free(block);
+  source_.give_back(block);
 }
 
-void CpuAllocator::free_cached_locked() {
+void PoolAllocator::free_cached_locked() {
   for (std::vector<void*>& blocks : free_) {
-    for (void* block : blocks) std::free(block);
+    for (void* block : blocks) source_.give_back(block);
     blocks.clear();
   }
   statistics_.cached = 0;
 }
 
-MemoryStatistics CpuAllocator::statistics() const {
+MemoryStatistics PoolAllocator::statistics() const {
   const std::lock_guard lock(mutex_);
   return statistics_;
 }
 
-void CpuAllocator::reset_peak() {
+void PoolAllocator::reset_peak() {
   const std::lock_guard lock(mutex_);
   statistics_.peak = statistics_.in_use;
 }
 
-void CpuAllocator::set_limit(std::size_t bytes) {
+void PoolAllocator::set_limit(std::size_t bytes) {
   const std::lock_guard lock(mutex_);
   statistics_.limit = bytes;
 }
 
-void CpuAllocator::clear_cache() {
+void PoolAllocator::clear_cache() {
   const std::lock_guard lock(mutex_);
   free_cached_locked();
 }
 
-void CpuAllocator::fail_after(std::int64_t successes) {
+void PoolAllocator::fail_after(std::int64_t successes) {
   const std::lock_guard lock(mutex_);
   fail_countdown_ = successes;
 }
 
-}  // namespace metal_candle::backend::cpu
+}  // namespace metal_candle::backend

@@ -1,0 +1,26 @@
+# Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+#
+# cmake -DHEADERS=... -DIMAGE=kernels.fatbin -DOUTPUT=file.cpp -P embed_cuda.cmake: the source file that
+# backend/cuda/embedded.h declares.
+set(text "")
+foreach(header IN LISTS HEADERS)
+  file(READ "${header}" one)
+  string(REGEX REPLACE "#pragma once\n" "" one "${one}")
+  string(REGEX REPLACE "#include \"[^\n]*\n" "" one "${one}")
+  string(APPEND text "${one}")
+endforeach()
+file(WRITE "${OUTPUT}" "#include \"metal_candle/backend/cuda/embedded.h\"
+
+asm(\".section .rodata\\n\"
+    \".balign 16\\n\"
+    \"metal_candle_cuda_kernels:\\n\"
+    \".incbin \\\"${IMAGE}\\\"\\n\"
+    \".byte 0\\n\"
+    \".previous\\n\");
+extern \"C\" __attribute__((visibility(\"hidden\"))) const char metal_candle_cuda_kernels[];
+
+namespace metal_candle::backend::cuda {
+const void* kernel_image() { return metal_candle_cuda_kernels; }
+const char* const kDialectText = R\"DIALECT(${text})DIALECT\";
+}  // namespace metal_candle::backend::cuda
+")

@@ -1,0 +1,73 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// What a command buffer holds on CUDA: launches, memsets and matrix products in order. Two lists of
+// one structure differ in addresses only, so that one graph serves both.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "metal_candle/backend/cuda/cuda_device.h"
+#include "metal_candle/backend/cuda/cuda_matmul.h"
+#include "metal_candle/backend/gpu/gpu_device.h"
+
+namespace metal_candle::backend::cuda {
+
+struct Command {
+  enum class Kind : std::uint8_t { kDispatch, kZero, kMatmul };
+  Kind kind = Kind::kDispatch;
+  const void* what = nullptr;  // A CudaFunction or a CudaMatmul; null for kZero.
+  std::uint64_t identity = 0;  // Of what, for ever.
+  gpu::Grid grid{};
+  std::uint32_t threads = 0;
+  std::uint32_t dynamic_group_bytes = 0;
+  std::uint32_t arguments = 0;  // Where they begin in CommandList::arguments.
+  std::uint32_t argument_bytes = 0;
+};
+
+/// The addresses of a product; in `arguments` as others' structs are.
+struct MatmulAddresses {
+  const void* a;
+  const void* b;
+  const void* bias;
+  void* out;
+  void* scratch;
+};
+
+struct ZeroArguments {
+  void* address;
+  std::uint64_t bytes;
+};
+
+class CommandList final : public gpu::Encoder {
+ public:
+  void zero(void* address, std::size_t bytes) override;
+  void matmul(const gpu::Matmul& product, const void* a, const void* b, const void* bias, void* out,
+              void* scratch) override;
+  void dispatch_bytes(const gpu::Function& function, gpu::Grid grid, std::uint32_t threads,
+                      std::uint32_t dynamic_group_bytes, const void* arguments,
+                      std::size_t bytes) override;
+  void clear();
+
+  [[nodiscard]] const std::vector<Command>& commands() const { return commands_; }
+  [[nodiscard]] std::span<const std::byte> arguments() const { return arguments_; }
+  [[nodiscard]] const std::byte* arguments_of(const Command& command) const {
+    return arguments_.data() + command.arguments;
+  }
+  /// Of everything but addresses.
+  [[nodiscard]] std::uint64_t structure_hash() const { return hash_; }
+  [[nodiscard]] bool same_structure(const CommandList& other) const;
+
+  /// Runs one command on a stream, by itself.
+  void launch(const Command& command, CUstream stream) const;
+
+ private:
+  void append(Command command, const void* arguments, std::size_t bytes);
+
+  std::vector<Command> commands_;
+  std::vector<std::byte> arguments_;
+  std::uint64_t hash_ = 0;
+};
+
+}  // namespace metal_candle::backend::cuda

@@ -1,0 +1,168 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// See cuda_backend.h.
+#include "metal_candle/backend/cuda/cuda_backend.h"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <map>
+
+#include "metal_candle/core/error.h"
+
+namespace metal_candle::backend::cuda {
+namespace {
+
+std::size_t free_memory(const CudaDevice& device) {
+  device.enter();
+  std::size_t free = 0;
+  std::size_t total = 0;
+  check(driver().cuMemGetInfo(&free, &total), "cuMemGetInfo");
+  return free;
+}
+
+// Backends in use; never destroyed, since work may be in flight while the process exits.
+struct Instances {
+  std::mutex mutex;
+  std::map<int, CudaBackend*> by_index;
+};
+Instances& instances() {
+  static auto* all = new Instances;
+  return *all;
+}
+
+void stop_at_exit() {
+  for (const auto& [index, backend] : instances().by_index) backend->stop();
+}
+
+}  // namespace
+
+CudaBackend::CudaBackend(int index)
+    : index_(static_cast<std::uint8_t>(index)),
+      gpu_(index),
+      allocator_(to_string(Device{DeviceType::kCuda, static_cast<std::uint8_t>(index)}), gpu_,
+                 /*host_visible=*/false, free_memory(gpu_), gpu_.total_memory()) {}
+
+BackendDescription CudaBackend::describe() const {
+  int version = 0;
+  check(driver().cuDriverGetVersion(&version), "cuDriverGetVersion");
+  int major = 0;
+  int minor = 0;
+  check(nvrtc().nvrtcVersion(&major, &minor), "nvrtcVersion");
+  const std::size_t cublas = cublas_lt().cublasLtGetVersion();
+  return {gpu_.name(),
+          fmt::format("sm_{}", gpu_.limits().architecture),
+          static_cast<int>(gpu_.limits().multiprocessors),
+          {fmt::format("CUDA driver {}.{}", version / 1000, version % 1000 / 10),
+           fmt::format("cuBLASLt {}.{}.{}", cublas / 10000, cublas % 10000 / 100, cublas % 100),
+           fmt::format("NVRTC {}.{}", major, minor)}};
+}
+
+BufferPtr CudaBackend::borrow(std::span<const std::byte> bytes, std::shared_ptr<const void> owner) {
+  BufferPtr buffer = allocate(bytes.size());
+  write(*buffer, 0, bytes);
+  owner.reset();
+  return buffer;
+}
+
+void CudaBackend::write(Buffer& buffer, std::size_t offset, std::span<const std::byte> bytes) {
+  if (bytes.empty()) return;
+  auto* block = static_cast<std::byte*>(static_cast<PoolAllocator::PooledBuffer&>(buffer).block());
+  cuda_queue(0).upload(block + offset, bytes);
+  uploads_.fetch_add(1, std::memory_order_release);
+}
+
+void CudaBackend::read(const Buffer& buffer, std::size_t offset, std::span<std::byte> bytes) {
+  if (bytes.empty()) return;
+  gpu_.enter();
+  const auto* block =
+      static_cast<const std::byte*>(static_cast<const PoolAllocator::PooledBuffer&>(buffer).block());
+  check(driver().cuMemcpyDtoH(bytes.data(), reinterpret_cast<CUdeviceptr>(block + offset),
+                              bytes.size()),
+        "cuMemcpyDtoH");
+}
+
+CudaQueue& CudaBackend::cuda_queue(int index) {
+  const std::lock_guard lock(queues_mutex_);
+  std::unique_ptr<CudaQueue>& queue = queues_.at(static_cast<std::size_t>(index));
+  if (!queue) queue = std::make_unique<CudaQueue>(index, gpu_, *this);
+  return *queue;
+}
+
+QueueStatistics CudaBackend::queue_statistics() const {
+  const std::lock_guard lock(queues_mutex_);
+  QueueStatistics total;
+  for (const auto& queue : queues_) {
+    if (!queue) continue;
+    const QueueStatistics one = queue->statistics();
+    total.command_buffers += one.command_buffers;
+    total.inline_buffers += one.inline_buffers;
+    total.kernels += one.kernels;
+    total.buffers_made += one.buffers_made;
+    total.buffers_reused += one.buffers_reused;
+    total.full_waits += one.full_waits;
+  }
+  return total;
+}
+
+GraphStatistics CudaBackend::graph_statistics() const {
+  const std::lock_guard lock(queues_mutex_);
+  GraphStatistics total;
+  for (const auto& queue : queues_) {
+    if (!queue) continue;
+    const GraphStatistics one = queue->graph_statistics();
+    total.made += one.made;
+    total.launched += one.launched;
+    total.repointed += one.repointed;
+    total.nodes_repointed += one.nodes_repointed;
+    total.direct += one.direct;
+  }
+  return total;
+}
+
+CudaQueue* CudaBackend::find_queue(const void* address) const {
+  const std::lock_guard lock(queues_mutex_);
+  for (const auto& queue : queues_) {
+    if (queue && queue.get() == address) return queue.get();
+  }
+  return nullptr;
+}
+
+void CudaBackend::order_after_uploads(CudaQueue& queue) {
+  if (queue.index() == 0) return;
+  const std::uint64_t now = uploads_.load(std::memory_order_acquire);
+  std::atomic<std::uint64_t>& seen = seen_uploads_[static_cast<std::size_t>(queue.index())];
+  if (seen.exchange(now, std::memory_order_acq_rel) != now) queue.wait_for(cuda_queue(0));
+}
+
+void CudaBackend::stop() {
+  const std::lock_guard lock(queues_mutex_);
+  for (const auto& queue : queues_) {
+    if (queue) queue->stop();
+  }
+}
+
+int count_devices();
+int count_devices() {
+  int count = 0;
+  try {
+    check(driver().cuDeviceGetCount(&count), "cuDeviceGetCount");
+  } catch (const DeviceError&) {
+    return 0;  // No driver, no devices.
+  }
+  return count;
+}
+
+Backend& cuda_backend(int index);
+Backend& cuda_backend(int index) {
+  const std::lock_guard lock(instances().mutex);
+  CudaBackend*& backend = instances().by_index[index];
+  if (backend == nullptr) {
+    const bool first = instances().by_index.size() == 1;
+    backend = new CudaBackend(index);
+    if (first) std::atexit(stop_at_exit);
+  }
+  return *backend;
+}
+
+}  // namespace metal_candle::backend::cuda

@@ -1,0 +1,65 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// The CUDA backend: the kernels of backend/gpu, cuBLASLt's products, and command buffers that
+// become CUDA graphs.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+
+#include "metal_candle/backend/cuda/cuda_device.h"
+#include "metal_candle/backend/cuda/cuda_queue.h"
+#include "metal_candle/backend/gpu/gpu_backend.h"
+#include "metal_candle/backend/pool_allocator.h"
+
+namespace metal_candle::backend::cuda {
+
+class CudaBackend final : public gpu::GpuBackend {
+ public:
+  static constexpr int kNumQueues = 4;
+
+  explicit CudaBackend(int index);
+
+  [[nodiscard]] Device device() const override { return {DeviceType::kCuda, index_}; }
+  [[nodiscard]] BackendDescription describe() const override;
+  BufferPtr allocate(std::size_t bytes) override { return allocator_.allocate(bytes); }
+  BufferPtr borrow(std::span<const std::byte> bytes, std::shared_ptr<const void> owner) override;
+  void write(Buffer& buffer, std::size_t offset, std::span<const std::byte> bytes) override;
+  void read(const Buffer& buffer, std::size_t offset, std::span<std::byte> bytes) override;
+  [[nodiscard]] MemoryStatistics memory() const override { return allocator_.statistics(); }
+  void reset_peak_memory() override { allocator_.reset_peak(); }
+  void set_memory_limit(std::size_t bytes) override { allocator_.set_limit(bytes); }
+  void clear_memory_cache() override { allocator_.clear_cache(); }
+
+  CommandQueue& queue(int index) override { return cuda_queue(index); }
+  [[nodiscard]] int num_queues() const override { return kNumQueues; }
+  /// All of a plan: a graph is launched as one, and the device starts on it at once.
+  [[nodiscard]] std::size_t steps_per_command_buffer() const override { return 1u << 20; }
+  [[nodiscard]] QueueStatistics queue_statistics() const override;
+  [[nodiscard]] gpu::GpuDevice& gpu() const override { return gpu_; }
+
+  /// Of all queues together.
+  [[nodiscard]] GraphStatistics graph_statistics() const;
+  /// The queue at that address, or null.
+  [[nodiscard]] CudaQueue* find_queue(const void* address) const;
+  /// Makes `queue` wait for the uploads so far, which go through queue 0.
+  void order_after_uploads(CudaQueue& queue);
+  /// Called as the process exits.
+  void stop();
+
+ private:
+  CudaQueue& cuda_queue(int index);
+
+  const std::uint8_t index_;
+  mutable CudaDevice gpu_;
+  PoolAllocator allocator_;
+  mutable std::mutex queues_mutex_;
+  std::array<std::unique_ptr<CudaQueue>, kNumQueues> queues_;
+  std::atomic<std::uint64_t> uploads_{0};
+  std::array<std::atomic<std::uint64_t>, kNumQueues> seen_uploads_{};
+};
+
+}  // namespace metal_candle::backend::cuda

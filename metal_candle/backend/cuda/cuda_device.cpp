@@ -1,0 +1,212 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// See cuda_device.h.
+#include "metal_candle/backend/cuda/cuda_device.h"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <utility>
+
+#include "metal_candle/backend/cuda/embedded.h"
+#include "metal_candle/core/atomic_file.h"
+#include "metal_candle/core/error.h"
+
+namespace metal_candle::backend::cuda {
+namespace {
+
+namespace fs = std::filesystem;
+
+int attribute(CUdevice device, CUdevice_attribute which) {
+  int value = 0;
+  check(driver().cuDeviceGetAttribute(&value, which, device), "cuDeviceGetAttribute");
+  return value;
+}
+
+// Compiled kernels of this user; empty if there is nowhere to keep them.
+fs::path cache_folder() {
+  if (const char* folder = std::getenv("METAL_CANDLE_CACHE")) return fs::path(folder) / "cuda";
+  if (const char* folder = std::getenv("XDG_CACHE_HOME")) {
+    return fs::path(folder) / "metal-candle" / "cuda";
+  }
+  if (const char* home = std::getenv("HOME")) {
+    return fs::path(home) / ".cache" / "metal-candle" / "cuda";
+  }
+  return {};
+}
+
+std::uint64_t fnv1a(std::string_view text) {
+  std::uint64_t hash = 14695981039346656037u;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
+  return hash;
+}
+
+// Files of the cache begin with the text they were made of, so that a hash that two texts share
+// does no harm.
+std::vector<char> read_cached(const fs::path& path, const std::string& key) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return {};
+  std::vector<char> bytes{std::istreambuf_iterator<char>(file), {}};
+  const std::size_t header = key.size() + 1;
+  if (bytes.size() <= header || std::string_view(bytes.data(), key.size()) != key) return {};
+  bytes.erase(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(header));
+  return bytes;
+}
+
+void write_cached(const fs::path& path, const std::string& key, const std::vector<char>& image) {
+  try {
+    fs::create_directories(path.parent_path());
+    AtomicFile file(path.string());
+    file.write(key);
+    file.write(std::string_view("\0", 1));
+    file.write(std::string_view(image.data(), image.size()));
+    file.commit();
+  } catch (const std::exception&) {
+    // A cache that cannot be written costs time, not correctness.
+  }
+}
+
+std::vector<char> compile_with_nvrtc(std::string_view name, const std::string& text,
+                                     const std::string& architecture) {
+  const Nvrtc& library = nvrtc();
+  nvrtcProgram program = nullptr;
+  check(library.nvrtcCreateProgram(&program, text.c_str(), std::string(name).c_str(), 0, nullptr,
+                                   nullptr),
+        "nvrtcCreateProgram");
+  const std::string target = "--gpu-architecture=" + architecture;
+  const char* options[] = {target.c_str(), "--std=c++17"};
+  const nvrtcResult result = library.nvrtcCompileProgram(program, 2, options);
+  if (result != NVRTC_SUCCESS) {
+    std::size_t size = 0;
+    library.nvrtcGetProgramLogSize(program, &size);
+    std::string log(size, '\0');
+    library.nvrtcGetProgramLog(program, log.data());
+    library.nvrtcDestroyProgram(&program);
+    throw DeviceError(fmt::format("cuda: {} does not compile: {}\n{}", name, log, text));
+  }
+  std::size_t size = 0;
+  check(library.nvrtcGetCUBINSize(program, &size), "nvrtcGetCUBINSize");
+  std::vector<char> image(size);
+  check(library.nvrtcGetCUBIN(program, image.data()), "nvrtcGetCUBIN");
+  library.nvrtcDestroyProgram(&program);
+  return image;
+}
+
+// Loaded when one of its kernels is first used, and never unloaded.
+CUlibrary load(const void* image) {
+  CUlibrary library = nullptr;
+  check(driver().cuLibraryLoadData(&library, image, nullptr, nullptr, 0, nullptr, nullptr, 0),
+        "cuLibraryLoadData");
+  return library;
+}
+
+std::unique_ptr<CudaFunction> find(CUlibrary library, std::string_view name) {
+  std::string symbol(name);
+  CUkernel kernel = nullptr;
+  CUfunction function = nullptr;
+  check(driver().cuLibraryGetKernel(&kernel, library, symbol.c_str()), symbol.c_str());
+  check(driver().cuKernelGetFunction(&function, kernel), "cuKernelGetFunction");
+  return std::make_unique<CudaFunction>(function, std::move(symbol));
+}
+
+}  // namespace
+
+void CudaFunction::allow_group_bytes(std::uint32_t bytes) const {
+  const std::lock_guard lock(mutex_);
+  if (bytes <= allowed_group_bytes_) return;
+  check(driver().cuFuncSetAttribute(handle_, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                                    static_cast<int>(bytes)),
+        "cuFuncSetAttribute");
+  allowed_group_bytes_ = bytes;
+}
+
+CudaDevice::CudaDevice(int index) {
+  int count = 0;
+  check(driver().cuDeviceGetCount(&count), "cuDeviceGetCount");
+  if (index >= count) {
+    throw DeviceError(fmt::format("cuda:{}: this machine has {} NVIDIA GPU{}", index, count,
+                                  count == 1 ? "" : "s"));
+  }
+  check(driver().cuDeviceGet(&device_, index), "cuDeviceGet");
+  check(driver().cuDevicePrimaryCtxRetain(&context_, device_), "cuDevicePrimaryCtxRetain");
+  enter();
+  const auto value = [&](CUdevice_attribute which) {
+    return static_cast<std::uint32_t>(attribute(device_, which));
+  };
+  limits_.multiprocessors = value(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
+  limits_.max_threads = value(CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK);
+  limits_.max_group_bytes = value(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
+  limits_.architecture =
+      static_cast<int>(10 * value(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) +
+                       value(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR));
+  check(driver().cuDeviceTotalMem(&total_memory_, device_), "cuDeviceTotalMem");
+  library_ = load(kernel_image());
+  check(cublas_lt().cublasLtCreate(&cublas_), "cublasLtCreate");
+  static_cast<void>(nvrtc());  // Its absence is one clear error now, not one in the middle of a run.
+}
+
+void CudaDevice::enter() const {
+  thread_local CUcontext current = nullptr;
+  if (current == context_) return;
+  check(driver().cuCtxSetCurrent(context_), "cuCtxSetCurrent");
+  current = context_;
+}
+
+std::string CudaDevice::name() const {
+  char text[256] = {};
+  check(driver().cuDeviceGetName(text, sizeof(text), device_), "cuDeviceGetName");
+  return text;
+}
+
+void* CudaDevice::obtain(std::size_t size) {
+  enter();
+  CUdeviceptr block = 0;
+  const CUresult result = driver().cuMemAlloc(&block, size);
+  if (result == CUDA_ERROR_OUT_OF_MEMORY) return nullptr;
+  check(result, "cuMemAlloc");
+  return reinterpret_cast<void*>(block);
+}
+
+void CudaDevice::give_back(void* block) {
+  enter();
+  driver().cuMemFree(reinterpret_cast<CUdeviceptr>(block));
+}
+
+const gpu::Function& CudaDevice::function(std::string_view name) {
+  enter();
+  const std::lock_guard lock(mutex_);
+  const auto it = functions_.find(name);
+  if (it != functions_.end()) return *it->second;
+  return *functions_.emplace(std::string(name), find(library_, name)).first->second;
+}
+
+const gpu::Function& CudaDevice::compile(std::string_view name, const std::string& source) {
+  enter();
+  {
+    const std::lock_guard lock(mutex_);
+    const auto it = functions_.find(source);
+    if (it != functions_.end()) return *it->second;
+  }
+  const std::string text = std::string(kDialectText) + source;
+  const std::string architecture = fmt::format("sm_{}", limits_.architecture);
+  int major = 0;
+  int minor = 0;
+  check(nvrtc().nvrtcVersion(&major, &minor), "nvrtcVersion");
+  const std::string key = fmt::format("// {} NVRTC {}.{}\n{}", architecture, major, minor, text);
+  const fs::path folder = cache_folder();
+  const fs::path path = folder / fmt::format("{}-{:016x}.cubin", name, fnv1a(key));
+  std::vector<char> image;
+  if (!folder.empty()) image = read_cached(path, key);
+  if (image.empty()) {
+    image = compile_with_nvrtc(name, text, architecture);
+    if (!folder.empty()) write_cached(path, key, image);
+  }
+  std::unique_ptr<CudaFunction> function = find(load(image.data()), name);
+  const std::lock_guard lock(mutex_);
+  return *functions_.emplace(source, std::move(function)).first->second;
+}
+
+}  // namespace metal_candle::backend::cuda

@@ -1,0 +1,333 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// See cuda_queue.h.
+#include "metal_candle/backend/cuda/cuda_queue.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "metal_candle/backend/cuda/cuda_backend.h"
+#include "metal_candle/backend/gpu/gpu_kernel.h"
+#include "metal_candle/backend/pool_allocator.h"
+#include "metal_candle/core/error.h"
+
+namespace metal_candle::backend::cuda {
+namespace {
+
+void* address(const BufferRegion& region) {
+  if (region.buffer == nullptr) return nullptr;
+  const auto& buffer = static_cast<const PoolAllocator::PooledBuffer&>(*region.buffer);
+  return static_cast<std::byte*>(buffer.block()) + region.offset;
+}
+
+CUevent make_event(unsigned flags) {
+  CUevent event = nullptr;
+  check(driver().cuEventCreate(&event, flags), "cuEventCreate");
+  return event;
+}
+
+// Looks again and again for a little while, which is quicker than being woken, and then sleeps.
+void wait_for_event(CUevent event) {
+  constexpr std::int64_t kSpin = 100'000;
+  const std::int64_t start = now_ns();
+  for (;;) {
+    const CUresult result = driver().cuEventQuery(event);
+    if (result == CUDA_SUCCESS) return;
+    if (result != CUDA_ERROR_NOT_READY) check(result, "cuEventQuery");
+    if (now_ns() - start > kSpin) break;
+    std::this_thread::yield();
+  }
+  check(driver().cuEventSynchronize(event), "cuEventSynchronize");
+}
+
+// What went wrong, and where as far as is known.
+std::exception_ptr placed(const std::exception_ptr& error, const CudaCommandBuffer& buffer) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const OutOfMemoryError& e) {
+    return std::make_exception_ptr(
+        OutOfMemoryError(fmt::format("{}: {}", buffer.describe(), e.what())));
+  } catch (const std::exception& e) {
+    return std::make_exception_ptr(
+        DeviceError(fmt::format("{}: {}", buffer.describe(), e.what())));
+  }
+}
+
+}  // namespace
+
+void CudaCommandBuffer::encode(const Kernel& kernel, std::span<const BufferRegion> inputs,
+                               std::span<const BufferRegion> outputs, BufferRegion scratch,
+                               const StepLabel& label) {
+  steps_.push_back({&label, list_.commands().size()});
+  addresses_.clear();
+  for (const BufferRegion& region : inputs) addresses_.push_back(address(region));
+  for (const BufferRegion& region : outputs) addresses_.push_back(address(region));
+  const std::span<void* const> all(addresses_);
+  static_cast<const gpu::GpuKernel&>(kernel).encode(
+      {all.first(inputs.size()), all.subspan(inputs.size()), address(scratch)}, list_);
+}
+
+void CudaCommandBuffer::clear() {
+  list_.clear();
+  steps_.clear();
+}
+
+std::string CudaCommandBuffer::describe() const {
+  if (steps_.empty()) return "an empty command buffer";
+  const auto text = [](const StepLabel& label) { return label.name + " " + label.detail; };
+  const std::string first = text(*steps_.front().label);
+  if (steps_.size() == 1) return first;
+  return fmt::format("one of {} steps from {} to {} (METAL_CANDLE_MODE=sync says which)",
+                     steps_.size(), first, text(*steps_.back().label));
+}
+
+CudaQueue::CudaQueue(int index, CudaDevice& device, CudaBackend& backend)
+    : index_(index), device_(device), backend_(backend) {
+  device_.enter();
+  check(driver().cuStreamCreate(&stream_, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
+  check(driver().cuStreamCreate(&capture_stream_, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
+  marker_ = make_event(CU_EVENT_DISABLE_TIMING | CU_EVENT_BLOCKING_SYNC);
+  ordering_ = make_event(CU_EVENT_DISABLE_TIMING);
+}
+
+CudaQueue::~CudaQueue() { stop(); }
+
+std::unique_ptr<CommandBuffer> CudaQueue::make_command_buffer() {
+  const std::lock_guard lock(mutex_);
+  if (free_.empty()) {
+    ++statistics_.buffers_made;
+    return std::make_unique<CudaCommandBuffer>();
+  }
+  ++statistics_.buffers_reused;
+  std::unique_ptr<CommandBuffer> buffer = std::move(free_.back());
+  free_.pop_back();
+  return buffer;
+}
+
+void CudaQueue::give_back_locked(std::unique_ptr<CommandBuffer> buffer) {
+  static_cast<CudaCommandBuffer&>(*buffer).clear();
+  if (free_.size() < 2 * kMaxPending) free_.push_back(std::move(buffer));
+}
+
+// Whatever the device says once, it says for ever: a failed launch spoils the context.
+void CudaQueue::submit_locked(Work& work) {
+  const auto& buffer = static_cast<const CudaCommandBuffer&>(*work.buffer);
+  ++statistics_.command_buffers;
+  statistics_.kernels += buffer.size();
+  if (failure_) std::rethrow_exception(failure_);
+  if (step_observer() != nullptr) {
+    launch_observed(work);
+  } else {
+    graphs_.run(buffer.list(), stream_, capture_stream_);
+  }
+}
+
+void CudaQueue::launch_observed(Work& work) {
+  const auto& buffer = static_cast<const CudaCommandBuffer&>(*work.buffer);
+  const auto mark = [&] {
+    work.times.push_back(make_event(CU_EVENT_DEFAULT));
+    check(driver().cuEventRecord(work.times.back(), stream_), "cuEventRecord");
+  };
+  mark();
+  for (std::size_t s = 0; s < buffer.steps().size(); ++s) {
+    const std::size_t begin = buffer.steps()[s].first_command;
+    const std::size_t end = s + 1 < buffer.steps().size() ? buffer.steps()[s + 1].first_command
+                                                          : buffer.list().commands().size();
+    for (std::size_t c = begin; c < end; ++c) {
+      buffer.list().launch(buffer.list().commands()[c], stream_);
+    }
+    mark();
+  }
+}
+
+// Times of the device, placed so that the last step ends now.
+void CudaQueue::report(Work& work, std::int64_t end_ns) {
+  if (work.times.empty()) return;
+  const auto& buffer = static_cast<const CudaCommandBuffer&>(*work.buffer);
+  const auto before_end = [&](std::size_t i) {
+    float milliseconds = 0;
+    driver().cuEventElapsedTime(&milliseconds, work.times[i], work.times.back());
+    return static_cast<std::int64_t>(static_cast<double>(milliseconds) * 1e6);
+  };
+  if (StepObserver* observer = step_observer()) {
+    for (std::size_t s = 0; s < buffer.steps().size(); ++s) {
+      observer->on_step(*buffer.steps()[s].label, index_, end_ns - before_end(s),
+                        end_ns - before_end(s + 1));
+    }
+  }
+  for (CUevent event : work.times) driver().cuEventDestroy(event);
+  work.times.clear();
+}
+
+void CudaQueue::commit(std::unique_ptr<CommandBuffer> buffer,
+                       std::span<const CompletionPtr> dependencies, CompletionHandler on_complete) {
+  device_.enter();
+  backend_.order_after_uploads(*this);
+  std::exception_ptr error;
+  for (const CompletionPtr& dependency : dependencies) {
+    // What runs on this stream is in order, another stream can be waited for by this one; for
+    // anything else this thread waits.
+    if (!dependency->ready()) {
+      if (dependency->source() == this) continue;
+      if (CudaQueue* other = backend_.find_queue(dependency->source())) {
+        wait_for(*other);
+        continue;
+      }
+    }
+    if ((error = dependency->wait_for_error())) break;
+  }
+  Work work{std::move(buffer), std::move(on_complete), {}};
+  if (!error) {
+    std::unique_lock lock(mutex_);
+    if (pending_.load(std::memory_order_relaxed) >= kMaxPending) {
+      ++statistics_.full_waits;
+      work_finished_.wait(lock, [&] {
+        return pending_.load(std::memory_order_relaxed) < kMaxPending || stopping_;
+      });
+    }
+    if (stopping_) throw DeviceError("cuda: work was committed while the process was exiting");
+    try {
+      submit_locked(work);
+    } catch (...) {
+      error = placed(std::current_exception(),
+                     static_cast<const CudaCommandBuffer&>(*work.buffer));
+    }
+    if (!error) {
+      pending_.fetch_add(1, std::memory_order_release);
+      work_.push_back(std::move(work));
+      if (!watcher_.joinable()) watcher_ = std::thread([this] { watch(); });
+      const bool watcher_sleeps = work_.size() == 1;
+      lock.unlock();
+      if (watcher_sleeps) work_arrived_.notify_one();
+      return;
+    }
+  }
+  work.on_complete(error);
+}
+
+bool CudaQueue::run_inline(std::unique_ptr<CommandBuffer>& buffer) {
+  device_.enter();
+  backend_.order_after_uploads(*this);
+  Work work{std::move(buffer), {}, {}};
+  const auto& encoded = static_cast<const CudaCommandBuffer&>(*work.buffer);
+  try {
+    {
+      const std::lock_guard lock(mutex_);
+      ++statistics_.inline_buffers;
+      submit_locked(work);
+    }
+    check(driver().cuStreamSynchronize(stream_), "cuStreamSynchronize");
+  } catch (...) {
+    const std::exception_ptr error = placed(std::current_exception(), encoded);
+    const std::lock_guard lock(mutex_);
+    if (driver().cuStreamSynchronize(stream_) != CUDA_SUCCESS) failure_ = error;
+    std::rethrow_exception(error);
+  }
+  report(work, now_ns());
+  const std::lock_guard lock(mutex_);
+  give_back_locked(std::move(work.buffer));
+  return true;
+}
+
+void CudaQueue::watch() {
+  device_.enter();
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    work_arrived_.wait(lock, [&] { return stopping_ || !work_.empty(); });
+    if (work_.empty()) return;
+    // Everything that is on the stream now, with one event.
+    const std::size_t count = work_.size();
+    std::exception_ptr error = failure_;
+    if (!error) {
+      try {
+        check(driver().cuEventRecord(marker_, stream_), "cuEventRecord");
+      } catch (...) {
+        error = std::current_exception();
+      }
+    }
+    lock.unlock();
+    if (!error) {
+      try {
+        wait_for_event(marker_);
+      } catch (...) {
+        error = std::current_exception();
+      }
+    }
+    std::deque<Work> done;
+    lock.lock();
+    for (std::size_t i = 0; i < count; ++i) {
+      done.push_back(std::move(work_.front()));
+      work_.pop_front();
+    }
+    if (error && !failure_) failure_ = error;
+    lock.unlock();
+    finish(done, error);
+    lock.lock();
+    pending_.fetch_sub(count, std::memory_order_release);
+    work_finished_.notify_all();
+  }
+}
+
+void CudaQueue::finish(std::deque<Work>& done, std::exception_ptr error) {
+  const std::int64_t end = now_ns();
+  for (Work& work : done) {
+    if (!error) report(work, end);
+    const std::exception_ptr own =
+        error ? placed(error, static_cast<const CudaCommandBuffer&>(*work.buffer)) : nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      give_back_locked(std::move(work.buffer));
+    }
+    work.on_complete(own);
+    work.on_complete = nullptr;  // What it holds goes before anyone hears that the queue is idle.
+  }
+}
+
+void CudaQueue::synchronize() {
+  std::unique_lock lock(mutex_);
+  work_finished_.wait(lock, [&] { return idle() || stopping_; });
+}
+
+void CudaQueue::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  work_arrived_.notify_all();
+  work_finished_.notify_all();
+  if (watcher_.joinable()) watcher_.join();
+}
+
+void CudaQueue::upload(void* target, std::span<const std::byte> bytes) {
+  device_.enter();
+  // Small pageable copies are staged before the call returns; large ones are better waited for.
+  constexpr std::size_t kStaged = std::size_t{64} << 10;
+  const auto pointer = reinterpret_cast<CUdeviceptr>(target);
+  if (bytes.size() > kStaged) {
+    check(driver().cuMemcpyHtoD(pointer, bytes.data(), bytes.size()), "cuMemcpyHtoD");
+    return;
+  }
+  const std::lock_guard lock(mutex_);
+  check(driver().cuMemcpyHtoDAsync(pointer, bytes.data(), bytes.size(), stream_),
+        "cuMemcpyHtoDAsync");
+}
+
+void CudaQueue::wait_for(CudaQueue& other) {
+  device_.enter();
+  const std::scoped_lock lock(mutex_, other.mutex_);
+  check(driver().cuEventRecord(ordering_, other.stream_), "cuEventRecord");
+  check(driver().cuStreamWaitEvent(stream_, ordering_, 0), "cuStreamWaitEvent");
+}
+
+QueueStatistics CudaQueue::statistics() const {
+  const std::lock_guard lock(mutex_);
+  return statistics_;
+}
+
+GraphStatistics CudaQueue::graph_statistics() const {
+  const std::lock_guard lock(mutex_);
+  return graphs_.statistics();
+}
+
+}  // namespace metal_candle::backend::cuda

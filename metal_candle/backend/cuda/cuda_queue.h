@@ -1,0 +1,106 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// Command queues of the CUDA backend: one stream each, and a thread that tells whoever waits.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "metal_candle/backend/backend.h"
+#include "metal_candle/backend/cuda/command_list.h"
+#include "metal_candle/backend/cuda/cuda_device.h"
+#include "metal_candle/backend/cuda/graph_cache.h"
+
+namespace metal_candle::backend::cuda {
+
+class CudaCommandBuffer final : public CommandBuffer {
+ public:
+  void encode(const Kernel& kernel, std::span<const BufferRegion> inputs,
+              std::span<const BufferRegion> outputs, BufferRegion scratch,
+              const StepLabel& label) override;
+  [[nodiscard]] std::size_t size() const override { return steps_.size(); }
+  void clear();
+
+  struct Step {
+    const StepLabel* label;
+    std::size_t first_command;
+  };
+  [[nodiscard]] const CommandList& list() const { return list_; }
+  [[nodiscard]] const std::vector<Step>& steps() const { return steps_; }
+  /// "matmul [2, 3] ... to softmax [2]": for errors, which the device does not place closer.
+  [[nodiscard]] std::string describe() const;
+
+ private:
+  CommandList list_;
+  std::vector<Step> steps_;
+  std::vector<void*> addresses_;
+};
+
+class CudaBackend;
+
+class CudaQueue final : public CommandQueue {
+ public:
+  /// Commits beyond this many unfinished buffers wait. More than on the CPU: the device may be done
+  /// with many small ones before the thread that watches it has looked once.
+  static constexpr std::size_t kMaxPending = 128;
+
+  CudaQueue(int index, CudaDevice& device, CudaBackend& backend);
+  ~CudaQueue() override;
+  [[nodiscard]] int index() const override { return index_; }
+  std::unique_ptr<CommandBuffer> make_command_buffer() override;
+  void commit(std::unique_ptr<CommandBuffer> buffer, std::span<const CompletionPtr> dependencies,
+              CompletionHandler on_complete) override;
+  [[nodiscard]] bool idle() const override { return pending_.load(std::memory_order_acquire) == 0; }
+  /// Launches it and waits, without the other thread.
+  bool run_inline(std::unique_ptr<CommandBuffer>& buffer) override;
+  void synchronize() override;
+  /// Waits for what is running and ends the thread. Called as the process exits.
+  void stop();
+
+  /// Copies to the device, before anything that is committed here afterwards.
+  void upload(void* target, std::span<const std::byte> bytes);
+  /// What is committed here from now on runs after what has been committed or uploaded to `other`.
+  void wait_for(CudaQueue& other);
+  [[nodiscard]] QueueStatistics statistics() const;
+  [[nodiscard]] GraphStatistics graph_statistics() const;
+
+ private:
+  struct Work {
+    std::unique_ptr<CommandBuffer> buffer;
+    CompletionHandler on_complete;
+    std::vector<CUevent> times;  // Around each step, when steps are observed.
+  };
+  void submit_locked(Work& work);
+  void launch_observed(Work& work);
+  void report(Work& work, std::int64_t end_ns);
+  void give_back_locked(std::unique_ptr<CommandBuffer> buffer);
+  void watch();
+  void finish(std::deque<Work>& done, std::exception_ptr error);
+
+  const int index_;
+  CudaDevice& device_;
+  CudaBackend& backend_;
+  CUstream stream_ = nullptr;
+  CUstream capture_stream_ = nullptr;
+  CUevent marker_ = nullptr;   // Of the watching thread.
+  CUevent ordering_ = nullptr;  // Of wait_for().
+  mutable std::mutex mutex_;
+  std::condition_variable work_arrived_;
+  std::condition_variable work_finished_;
+  std::deque<Work> work_;               // On the stream, in order.
+  std::atomic<std::size_t> pending_{0};  // Changed under mutex_.
+  std::exception_ptr failure_;          // Of the device, which then runs nothing any more.
+  GraphCache graphs_;
+  std::vector<std::unique_ptr<CommandBuffer>> free_;
+  QueueStatistics statistics_;
+  bool stopping_ = false;
+  std::thread watcher_;  // Started by the first commit.
+};
+
+}  // namespace metal_candle::backend::cuda

@@ -1,0 +1,203 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// See graph_cache.h.
+#include "metal_candle/backend/cuda/graph_cache.h"
+
+#include <cstring>
+#include <utility>
+
+namespace metal_candle::backend::cuda {
+namespace {
+
+CUDA_KERNEL_NODE_PARAMS kernel_parameters(const CommandList& list, const Command& command,
+                                          void** argument) {
+  *argument = const_cast<std::byte*>(list.arguments_of(command));
+  CUDA_KERNEL_NODE_PARAMS parameters{};
+  parameters.func = static_cast<const CudaFunction*>(command.what)->handle();
+  parameters.gridDimX = command.grid.x;
+  parameters.gridDimY = command.grid.y;
+  parameters.gridDimZ = command.grid.z;
+  parameters.blockDimX = command.threads;
+  parameters.blockDimY = 1;
+  parameters.blockDimZ = 1;
+  parameters.sharedMemBytes = command.dynamic_group_bytes;
+  parameters.kernelParams = argument;
+  return parameters;
+}
+
+CUDA_MEMSET_NODE_PARAMS memset_parameters(const CommandList& list, const Command& command) {
+  ZeroArguments zero;
+  std::memcpy(&zero, list.arguments_of(command), sizeof(zero));
+  CUDA_MEMSET_NODE_PARAMS parameters{};
+  parameters.dst = reinterpret_cast<CUdeviceptr>(zero.address);
+  parameters.elementSize = 1;
+  parameters.width = zero.bytes;
+  parameters.height = 1;
+  return parameters;
+}
+
+// What a library puts on a stream, as a graph.
+class Captured {
+ public:
+  Captured(const CommandList& list, const Command& command, CUstream stream) {
+    check(driver().cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_RELAXED),
+          "cuStreamBeginCapture");
+    try {
+      list.launch(command, stream);
+    } catch (...) {
+      driver().cuStreamEndCapture(stream, &graph_);
+      if (graph_ != nullptr) driver().cuGraphDestroy(graph_);
+      throw;
+    }
+    check(driver().cuStreamEndCapture(stream, &graph_), "cuStreamEndCapture");
+  }
+  ~Captured() { driver().cuGraphDestroy(graph_); }
+  Captured(const Captured&) = delete;
+  Captured& operator=(const Captured&) = delete;
+  [[nodiscard]] CUgraph graph() const { return graph_; }
+
+ private:
+  CUgraph graph_ = nullptr;
+};
+
+CUcontext current_context() {
+  CUcontext context = nullptr;
+  check(driver().cuCtxGetCurrent(&context), "cuCtxGetCurrent");
+  return context;
+}
+
+}  // namespace
+
+CommandGraph::CommandGraph(const CommandList& list, CUstream stream) : list_(list) {
+  check(driver().cuGraphCreate(&graph_, 0), "cuGraphCreate");
+  CUgraphNode previous = nullptr;
+  for (const Command& command : list_.commands()) {
+    const CUgraphNode* dependencies = previous == nullptr ? nullptr : &previous;
+    const std::size_t count = previous == nullptr ? 0 : 1;
+    CUgraphNode node = nullptr;
+    switch (command.kind) {
+      case Command::Kind::kDispatch: {
+        void* argument = nullptr;
+        const CUDA_KERNEL_NODE_PARAMS parameters = kernel_parameters(list_, command, &argument);
+        check(driver().cuGraphAddKernelNode(&node, graph_, dependencies, count, &parameters),
+              "cuGraphAddKernelNode");
+        break;
+      }
+      case Command::Kind::kZero: {
+        const CUDA_MEMSET_NODE_PARAMS parameters = memset_parameters(list_, command);
+        check(driver().cuGraphAddMemsetNode(&node, graph_, dependencies, count, &parameters,
+                                            current_context()),
+              "cuGraphAddMemsetNode");
+        break;
+      }
+      case Command::Kind::kMatmul: {
+        const Captured captured(list_, command, stream);
+        check(driver().cuGraphAddChildGraphNode(&node, graph_, dependencies, count,
+                                                captured.graph()),
+              "cuGraphAddChildGraphNode");
+        break;
+      }
+    }
+    nodes_.push_back(node);
+    previous = node;
+  }
+  check(driver().cuGraphInstantiate(&executable_, graph_, 0), "cuGraphInstantiate");
+}
+
+CommandGraph::~CommandGraph() {
+  if (executable_ != nullptr) driver().cuGraphExecDestroy(executable_);
+  if (graph_ != nullptr) driver().cuGraphDestroy(graph_);
+}
+
+bool CommandGraph::points_at(const CommandList& list) const {
+  const auto ours = list_.arguments();
+  const auto theirs = list.arguments();
+  return ours.size() == theirs.size() &&
+         std::memcmp(ours.data(), theirs.data(), ours.size()) == 0;
+}
+
+std::size_t CommandGraph::point_at(const CommandList& list, CUstream stream) {
+  std::size_t changed = 0;
+  for (std::size_t i = 0; i < nodes_.size(); ++i) {
+    const Command& command = list.commands()[i];
+    if (std::memcmp(list.arguments_of(command), list_.arguments_of(list_.commands()[i]),
+                    command.argument_bytes) == 0) {
+      continue;
+    }
+    ++changed;
+    switch (command.kind) {
+      case Command::Kind::kDispatch: {
+        void* argument = nullptr;
+        const CUDA_KERNEL_NODE_PARAMS parameters = kernel_parameters(list, command, &argument);
+        check(driver().cuGraphExecKernelNodeSetParams(executable_, nodes_[i], &parameters),
+              "cuGraphExecKernelNodeSetParams");
+        break;
+      }
+      case Command::Kind::kZero: {
+        const CUDA_MEMSET_NODE_PARAMS parameters = memset_parameters(list, command);
+        check(driver().cuGraphExecMemsetNodeSetParams(executable_, nodes_[i], &parameters,
+                                                      current_context()),
+              "cuGraphExecMemsetNodeSetParams");
+        break;
+      }
+      case Command::Kind::kMatmul: {
+        const Captured captured(list, command, stream);
+        check(driver().cuGraphExecChildGraphNodeSetParams(executable_, nodes_[i],
+                                                          captured.graph()),
+              "cuGraphExecChildGraphNodeSetParams");
+        break;
+      }
+    }
+  }
+  list_ = list;
+  return changed;
+}
+
+void CommandGraph::launch(CUstream stream) const {
+  check(driver().cuGraphLaunch(executable_, stream), "cuGraphLaunch");
+}
+
+void GraphCache::run(const CommandList& list, CUstream stream, CUstream capture_stream) {
+  const std::uint64_t structure = list.structure_hash();
+  std::size_t count = 0;
+  std::list<Entry>::iterator oldest;
+  auto [it, end] = by_structure_.equal_range(structure);
+  for (; it != end; ++it) {
+    const std::list<Entry>::iterator graph = it->second;
+    if (!(*graph)->list().same_structure(list)) continue;
+    // Of one structure the one made first stands in for the least recently used.
+    if (count++ == 0) oldest = graph;
+    if (!(*graph)->points_at(list)) continue;
+    graphs_.splice(graphs_.begin(), graphs_, graph);
+    (*graph)->launch(stream);
+    ++statistics_.launched;
+    return;
+  }
+  if (count == kGraphsOfStructure) {
+    graphs_.splice(graphs_.begin(), graphs_, oldest);
+    statistics_.nodes_repointed += (*oldest)->point_at(list, capture_stream);
+    ++statistics_.repointed;
+    (*oldest)->launch(stream);
+    ++statistics_.launched;
+    return;
+  }
+  if (seen_.size() > kMaxSeen) seen_.clear();
+  if (seen_[structure]++ == 0) {
+    for (const Command& command : list.commands()) list.launch(command, stream);
+    ++statistics_.direct;
+    return;
+  }
+  graphs_.push_front(std::make_unique<CommandGraph>(list, capture_stream));
+  by_structure_.emplace(structure, graphs_.begin());
+  ++statistics_.made;
+  graphs_.front()->launch(stream);
+  ++statistics_.launched;
+  if (graphs_.size() <= kCapacity) return;
+  const auto last = std::prev(graphs_.end());
+  auto [old, old_end] = by_structure_.equal_range((*last)->list().structure_hash());
+  while (old != old_end && old->second != last) ++old;
+  by_structure_.erase(old);
+  graphs_.erase(last);
+}
+
+}  // namespace metal_candle::backend::cuda
