@@ -38,7 +38,7 @@ add_custom_command(OUTPUT "${kernel_image}"
           --threads 2 -I "${PROJECT_SOURCE_DIR}" ${cuda_targets}
           -MD -MT "${kernel_image}" -MF "${cuda_depfile}"
           -o "${kernel_image}" "${PROJECT_SOURCE_DIR}/metal_candle/backend/cuda/kernels.cu"
-  DEPENDS metal_candle/backend/cuda/kernels.cu
+  DEPENDS "${PROJECT_SOURCE_DIR}/metal_candle/backend/cuda/kernels.cu"
   DEPFILE "${cuda_depfile}"
   COMMENT "Compiling GPU kernels" VERBATIM)
 

@@ -61,20 +61,19 @@ class HostMatmul final : public backend::gpu::Matmul {
  public:
   explicit HostMatmul(const MatmulDescription& description) : d_(description) {}
 
-  void run(const void* a, const void* b, const void* bias, void* out) const {
+  void run(const backend::gpu::MatmulOperands& o) const {
     for (std::int64_t batch = 0; batch < d_.batch; ++batch) {
       for (std::int64_t i = 0; i < d_.m; ++i) {
         for (std::int64_t j = 0; j < d_.n; ++j) {
           double sum = 0;
           for (std::int64_t l = 0; l < d_.k; ++l) {
-            sum += load(a, at(d_.a, batch, i, l), d_.operands) *
-                   load(b, at(d_.b, batch, l, j), d_.operands);
+            sum += load(o.a, at(d_.a, batch, i, l), d_.operands) *
+                   load(o.b, at(d_.b, batch, l, j), d_.operands);
           }
-          double y = d_.alpha * sum + (d_.has_bias ? load(bias, j, d_.out) : 0);
-          y = activated(y);
+          double y = d_.alpha * sum + (d_.has_bias ? load(o.bias, j, d_.out) : 0);
           const std::int64_t index = batch * d_.out_batch_stride + i * d_.out_row_stride + j;
-          if (d_.beta != 0) y += d_.beta * load(out, index, d_.out);
-          store(out, index, d_.out, y);
+          if (d_.beta != 0) y += d_.beta * load(o.c, index, d_.out);
+          store(o.out, index, d_.out, activated(y));
         }
       }
     }
@@ -169,10 +168,9 @@ std::unique_ptr<backend::gpu::Matmul> SimDevice::make_matmul(
 
 void SimEncoder::zero(void* address, std::size_t bytes) { std::memset(address, 0, bytes); }
 
-void SimEncoder::matmul(const backend::gpu::Matmul& product, const void* a, const void* b,
-                        const void* bias, void* out, void* scratch) {
-  (void)scratch;
-  static_cast<const HostMatmul&>(product).run(a, b, bias, out);
+void SimEncoder::matmul(const backend::gpu::Matmul& product,
+                        const backend::gpu::MatmulOperands& operands) {
+  static_cast<const HostMatmul&>(product).run(operands);
 }
 
 void SimEncoder::dispatch_bytes(const Function& function, backend::gpu::Grid grid,

@@ -35,8 +35,8 @@ class SimDevice final : public backend::gpu::GpuDevice {
 class SimEncoder final : public backend::gpu::Encoder {
  public:
   void zero(void* address, std::size_t bytes) override;
-  void matmul(const backend::gpu::Matmul& product, const void* a, const void* b, const void* bias,
-              void* out, void* scratch) override;
+  void matmul(const backend::gpu::Matmul& product,
+              const backend::gpu::MatmulOperands& operands) override;
   void dispatch_bytes(const backend::gpu::Function& function, backend::gpu::Grid grid,
                       std::uint32_t threads, std::uint32_t dynamic_group_bytes,
                       const void* arguments, std::size_t bytes) override;

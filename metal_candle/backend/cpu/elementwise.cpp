@@ -13,7 +13,7 @@
 #include "metal_candle/backend/cpu/elementwise_program.h"
 #include "metal_candle/backend/cpu/elementwise_steps.h"
 #include "metal_candle/backend/cpu/parallel.h"
-#include "metal_candle/backend/cpu/strided.h"
+#include "metal_candle/backend/strided.h"
 
 namespace metal_candle::backend::cpu {
 namespace {

@@ -9,7 +9,7 @@
 #include <type_traits>
 
 #include "metal_candle/backend/cpu/elementwise_steps.h"
-#include "metal_candle/backend/cpu/strided.h"
+#include "metal_candle/backend/strided.h"
 
 namespace metal_candle::backend::cpu {
 namespace {

@@ -8,7 +8,7 @@
 
 #include "metal_candle/backend/cpu/parallel.h"
 #include "metal_candle/backend/cpu/row_map.h"
-#include "metal_candle/backend/cpu/strided.h"
+#include "metal_candle/backend/strided.h"
 #include "metal_candle/core/error.h"
 
 namespace metal_candle::backend::cpu {

@@ -8,7 +8,7 @@
 #include <span>
 #include <string>
 
-#include "metal_candle/backend/cpu/strided.h"
+#include "metal_candle/backend/strided.h"
 #include "metal_candle/core/error.h"
 #include "metal_candle/graph/tensor_spec.h"
 

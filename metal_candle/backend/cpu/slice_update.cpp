@@ -13,7 +13,7 @@
 #include "metal_candle/backend/cpu/index.h"
 #include "metal_candle/backend/cpu/parallel.h"
 #include "metal_candle/backend/cpu/row_map.h"
-#include "metal_candle/backend/cpu/strided.h"
+#include "metal_candle/backend/strided.h"
 
 namespace metal_candle::backend::cpu {
 namespace {

@@ -40,13 +40,11 @@ void CommandList::zero(void* address, std::size_t bytes) {
   append({.kind = Command::Kind::kZero}, &arguments, sizeof(arguments));
 }
 
-void CommandList::matmul(const gpu::Matmul& product, const void* a, const void* b, const void* bias,
-                         void* out, void* scratch) {
-  const MatmulAddresses addresses{a, b, bias, out, scratch};
+void CommandList::matmul(const gpu::Matmul& product, const gpu::MatmulOperands& operands) {
   append({.kind = Command::Kind::kMatmul,
           .what = &static_cast<const CudaMatmul&>(product),
           .identity = product.id()},
-         &addresses, sizeof(addresses));
+         &operands, sizeof(operands));
 }
 
 void CommandList::dispatch_bytes(const gpu::Function& function, gpu::Grid grid,
@@ -102,10 +100,9 @@ void CommandList::launch(const Command& command, CUstream stream) const {
       break;
     }
     case Command::Kind::kMatmul: {
-      MatmulAddresses addresses;
-      std::memcpy(&addresses, arguments, sizeof(addresses));
-      static_cast<const CudaMatmul*>(command.what)
-          ->run(addresses.a, addresses.b, addresses.bias, addresses.out, addresses.scratch, stream);
+      gpu::MatmulOperands operands;
+      std::memcpy(&operands, arguments, sizeof(operands));
+      static_cast<const CudaMatmul*>(command.what)->run(operands, stream);
       break;
     }
   }

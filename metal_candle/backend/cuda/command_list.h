@@ -26,15 +26,6 @@ struct Command {
   std::uint32_t argument_bytes = 0;
 };
 
-/// The addresses of a product; in `arguments` as others' structs are.
-struct MatmulAddresses {
-  const void* a;
-  const void* b;
-  const void* bias;
-  void* out;
-  void* scratch;
-};
-
 struct ZeroArguments {
   void* address;
   std::uint64_t bytes;
@@ -43,8 +34,7 @@ struct ZeroArguments {
 class CommandList final : public gpu::Encoder {
  public:
   void zero(void* address, std::size_t bytes) override;
-  void matmul(const gpu::Matmul& product, const void* a, const void* b, const void* bias, void* out,
-              void* scratch) override;
+  void matmul(const gpu::Matmul& product, const gpu::MatmulOperands& operands) override;
   void dispatch_bytes(const gpu::Function& function, gpu::Grid grid, std::uint32_t threads,
                       std::uint32_t dynamic_group_bytes, const void* arguments,
                       std::size_t bytes) override;

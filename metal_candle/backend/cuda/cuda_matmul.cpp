@@ -175,8 +175,7 @@ CudaMatmul::~CudaMatmul() {
   if (operation_ != nullptr) library.cublasLtMatmulDescDestroy(operation_);
 }
 
-void CudaMatmul::run(const void* a, const void* b, const void* bias, void* out, void* scratch,
-                     CUstream stream) const {
+void CudaMatmul::run(const gpu::MatmulOperands& operands, CUstream stream) const {
   const CublasLt& library = cublas_lt();
   cublasLtMatmulDesc_t operation = operation_;
   if (description_.has_bias) {
@@ -184,16 +183,17 @@ void CudaMatmul::run(const void* a, const void* b, const void* bias, void* out, 
     thread_local cublasLtMatmulDescOpaque_t copy;
     copy = *reinterpret_cast<const cublasLtMatmulDescOpaque_t*>(operation_);
     operation = &copy;
-    set(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+    set(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, operands.bias);
   }
   const auto misaligned = [](const void* address) {
     return reinterpret_cast<std::uintptr_t>(address) % kAlignment != 0;
   };
-  const bool unaligned = misaligned(a) || misaligned(b) || misaligned(out);
-  check(library.cublasLtMatmul(device_.cublas(), operation, &description_.alpha, b, a_, a, b_,
-                               &description_.beta, out, out_, out, out_,
-                               unaligned ? &unaligned_ : &aligned_, scratch, scratch_bytes_,
-                               stream),
+  const bool unaligned = misaligned(operands.a) || misaligned(operands.b) ||
+                         misaligned(operands.c) || misaligned(operands.out);
+  check(library.cublasLtMatmul(device_.cublas(), operation, &description_.alpha, operands.b, a_,
+                               operands.a, b_, &description_.beta, operands.c, out_, operands.out,
+                               out_, unaligned ? &unaligned_ : &aligned_, operands.scratch,
+                               scratch_bytes_, stream),
         "cublasLtMatmul");
 }
 

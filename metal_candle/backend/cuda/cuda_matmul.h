@@ -23,8 +23,7 @@ class CudaMatmul final : public gpu::Matmul {
   CudaMatmul(const CudaMatmul&) = delete;
   CudaMatmul& operator=(const CudaMatmul&) = delete;
 
-  void run(const void* a, const void* b, const void* bias, void* out, void* scratch,
-           CUstream stream) const;
+  void run(const gpu::MatmulOperands& operands, CUstream stream) const;
 
  private:
   CudaMatmul(CudaDevice& device, const gpu::MatmulDescription& description);

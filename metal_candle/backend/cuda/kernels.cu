@@ -1,4 +1,4 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
 // Every kernel of backend/gpu, for nvcc.
-#include "metal_candle/backend/gpu/dialect.h"
+#include "metal_candle/backend/gpu/kernels/matmul.h"

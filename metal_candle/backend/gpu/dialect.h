@@ -16,13 +16,13 @@
 //   MC_GLOBAL T*             a pointer to memory of the device
 //   MC_GROUP T*              a pointer to memory that a group shares
 //   MC_CONSTANT A&           the arguments of a kernel
-//   MC_KERNEL(name, Arguments, max_threads, group_bytes, function...)
+//   MC_KERNEL(name, Arguments, max_threads, group_bytes, function...);
 //                            makes `function`, perhaps a template's instance, a kernel called
 //                            `name`, to be launched with up to max_threads threads a group:
 //                              MC_FUNCTION void function(MC_CONSTANT Arguments& arguments,
 //                                                        MC_GROUP char* memory, Thread thread)
 //                            memory: group_bytes bytes, 16-byte aligned
-//   MC_KERNEL_DYNAMIC(name, Arguments, max_threads, function...)
+//   MC_KERNEL_DYNAMIC(name, Arguments, max_threads, function...);
 //                            the same with as much memory as the dispatch says
 //   Thread                   who runs: .index of .size in its group; .group, .group_y, .group_z in
 //                            the grid of .groups, .groups_y, .groups_z; .lane and .warp

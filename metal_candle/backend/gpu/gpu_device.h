@@ -32,8 +32,16 @@ struct Grid {
   std::uint32_t z = 1;
 };
 
-/// A matrix product: out[b] = activation(alpha * a[b] @ b[b] + bias) + beta * out[b], row-major,
-/// accumulated in f32. Matrices are described as they lie; one of their two strides is 1.
+/// Groups of a one-dimensional grid for `count` elements.
+inline std::uint32_t groups_for(std::int64_t count, std::int64_t elements_per_group) {
+  return static_cast<std::uint32_t>((count + elements_per_group - 1) / elements_per_group);
+}
+inline std::size_t round_up(std::size_t bytes, std::size_t unit) {
+  return (bytes + unit - 1) / unit * unit;
+}
+
+/// A matrix product: out = activation(alpha * a @ b + beta * c + bias), row-major, accumulated in
+/// f32, for each of a batch. Matrices are described as they lie; one of their two strides is 1.
 struct MatmulDescription {
   struct Matrix {
     std::int64_t row_stride = 0;  // Elements.
@@ -46,12 +54,22 @@ struct MatmulDescription {
   Matrix b;  // [k, n]
   std::int64_t out_row_stride = 0;
   std::int64_t out_batch_stride = 0;
-  DType operands = DType::kF32;  // Of a, b and bias: f32, f16 or bf16.
-  DType out = DType::kF32;       // That, or f32.
+  DType operands = DType::kF32;  // Of a and b: f32, f16 or bf16.
+  DType out = DType::kF32;       // Of out, c and bias: that, or f32.
   float alpha = 1;
-  float beta = 0;  // 0: what out holds is not read.
-  bool has_bias = false;  // bias [n], of the type of out.
+  float beta = 0;                // 0: c is not read.
+  bool has_bias = false;         // bias [n].
   op::Activation activation = op::Activation::kNone;
+};
+
+/// The addresses of a product.
+struct MatmulOperands {
+  const void* a = nullptr;
+  const void* b = nullptr;
+  const void* bias = nullptr;
+  const void* c = nullptr;  // As out lies; may be out.
+  void* out = nullptr;
+  void* scratch = nullptr;
 };
 
 /// A product made ready: immutable, thread safe.
@@ -86,9 +104,7 @@ class Encoder {
   }
   /// Sets `bytes` bytes at `address` to 0.
   virtual void zero(void* address, std::size_t bytes) = 0;
-  /// bias may be null when the product has none.
-  virtual void matmul(const Matmul& product, const void* a, const void* b, const void* bias,
-                      void* out, void* scratch) = 0;
+  virtual void matmul(const Matmul& product, const MatmulOperands& operands) = 0;
   virtual void dispatch_bytes(const Function& function, Grid grid, std::uint32_t threads,
                               std::uint32_t dynamic_group_bytes, const void* arguments,
                               std::size_t bytes) = 0;

@@ -1,4 +1,6 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// The kernels of backend/gpu/kernels/, compiled for the host: including them registers them.
+// Registers the kernels of matmul.h.
 #include "tests/gpu_sim/fibres.h"
+// After the prelude.
+#include "metal_candle/backend/gpu/kernels/matmul.h"

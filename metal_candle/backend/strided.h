@@ -11,7 +11,7 @@
 #include "metal_candle/core/shape.h"
 #include "metal_candle/graph/tensor_spec.h"
 
-namespace metal_candle::backend::cpu {
+namespace metal_candle::backend {
 
 /// The strides with which `layout`, aligned to the right as NumPy does, is read to fill `shape`: 0
 /// along the axes that it is repeated over.
@@ -104,4 +104,4 @@ void dispatch_element_size(std::size_t bytes, Fn&& fn) {
   }
 }
 
-}  // namespace metal_candle::backend::cpu
+}  // namespace metal_candle::backend

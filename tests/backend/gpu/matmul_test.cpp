@@ -1,0 +1,86 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// Matrix products on the GPU in software: which products are asked of the library, and what our own
+// kernels do of the rest.
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "tests/backend/gpu/gpu_runner.h"
+
+namespace metal_candle::testing {
+namespace {
+
+HostTensor random_tensor(const Shape& shape, DType dtype, std::uint32_t seed) {
+  HostTensor host(shape, dtype);
+  std::mt19937 engine(seed);
+  std::normal_distribution<double> normal;
+  for (std::int64_t i = 0; i < host.size(); ++i) {
+    if (host.is_real()) {
+      host.r(i) = round_to(normal(engine), dtype);
+    } else {
+      host.n(i) = wrap_to(std::lround(20 * normal(engine)), dtype);
+    }
+  }
+  return host;
+}
+
+Tolerance tolerance_of(DType dtype) {
+  if (!is_floating(dtype)) return {};
+  return dtype == DType::kF32 ? Tolerance{1e-5, 1e-5} : Tolerance{2e-2, 2e-2};
+}
+
+struct Shapes {
+  Shape a, b;
+};
+
+class GpuMatmulTest : public ::testing::TestWithParam<DType> {};
+
+TEST_P(GpuMatmulTest, AgreesWithTheReference) {
+  const DType dtype = GetParam();
+  for (const Shapes& shapes :
+       {Shapes{{5, 7}, {7, 3}}, Shapes{{1, 33}, {33, 9}}, Shapes{{4, 1}, {1, 6}},
+        Shapes{{2, 3, 4}, {4, 5}}, Shapes{{2, 3, 4}, {2, 4, 5}}, Shapes{{3, 1, 2, 4}, {2, 4, 3}},
+        Shapes{{2, 1, 3, 4}, {1, 3, 4, 2}}, Shapes{{3, 0}, {0, 2}}, Shapes{{0, 3}, {3, 2}}}) {
+    const HostTensor a = random_tensor(shapes.a, dtype, 1);
+    const HostTensor b = random_tensor(shapes.b, dtype, 2);
+    const HostTensor* const inputs[] = {&a, &b};
+    expect_gpu_matches(op::Matmul{}, inputs, {}, tolerance_of(dtype));
+  }
+}
+INSTANTIATE_TEST_SUITE_P(DTypes, GpuMatmulTest,
+                         ::testing::Values(DType::kF32, DType::kF16, DType::kBF16, DType::kI32,
+                                           DType::kU8, DType::kI64),
+                         [](const auto& param_info) { return std::string(name(param_info.param)); });
+
+TEST(GpuLinearTest, EveryEpilogueAgreesWithTheReference) {
+  using enum op::Activation;
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    const HostTensor x = random_tensor({2, 5, 7}, dtype, 1);
+    const HostTensor w = random_tensor({7, 6}, dtype, 2);
+    const HostTensor bias = random_tensor({6}, dtype, 3);
+    const HostTensor residual = random_tensor({2, 5, 6}, dtype, 4);
+    for (const op::Activation activation : {kNone, kRelu, kGelu, kGeluTanh, kSilu}) {
+      for (const bool has_bias : {false, true}) {
+        for (const bool has_residual : {false, true}) {
+          std::vector<const HostTensor*> inputs{&x, &w};
+          if (has_bias) inputs.push_back(&bias);
+          if (has_residual) inputs.push_back(&residual);
+          expect_gpu_matches(op::Linear{activation, has_bias, has_residual, 0.5f}, inputs, {},
+                             tolerance_of(dtype));
+        }
+      }
+    }
+  }
+}
+
+TEST(GpuLinearTest, AProductOverNothingIsItsBias) {
+  const HostTensor x({3, 0}, DType::kF32);
+  const HostTensor w({0, 2}, DType::kF32);
+  const HostTensor bias = HostTensor::of({2}, {1, -2});
+  const HostTensor* const inputs[] = {&x, &w, &bias};
+  expect_gpu_matches(op::Linear{op::Activation::kRelu, true, false, 1}, inputs);
+}
+
+}  // namespace
+}  // namespace metal_candle::testing
