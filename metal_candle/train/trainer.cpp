@@ -154,7 +154,7 @@ EvaluationReport Trainer::evaluate(BatchSource& source, std::int64_t batches) co
   for (std::int64_t i = 0; i != batches; ++i) {
     const std::optional<TokenBatch> batch = source.next();
     if (!batch) break;
-    LossAndCount result = loss_(parameters_, *batch, Tensor());
+    LossAndCount result = loss_(parameters_, batch->to(key_.device()), Tensor());
     result.count = astype(result.count, DType::kI64);
     if (batch->tokens.size() > elements && !queued.empty()) read_oldest();
     elements = batch->tokens.size();

@@ -87,7 +87,7 @@ class CheckpointReader {
                              to_string(tensor.shape()), metal_candle::name(like.dtype()),
                              to_string(like.shape())));
     }
-    return tensor;
+    return tensor.to(like.device());
   }
   [[nodiscard]] Tree tree(const char* prefix, const Tree& like) const {
     const std::vector<Tensor> leaves = like.leaves();

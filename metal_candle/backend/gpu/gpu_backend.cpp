@@ -69,8 +69,8 @@ constexpr Overload kFamilies{
     [](const op::LoraLinear&) -> Maker { return nullptr; },
     [](const op::Attention&) -> Maker { return nullptr; },
     [](const op::AttentionBackward&) -> Maker { return nullptr; },
-    [](const op::LinearCrossEntropy&) -> Maker { return nullptr; },
-    [](const op::LinearCrossEntropyBackward&) -> Maker { return nullptr; },
+    [](const op::LinearCrossEntropy&) -> Maker { return make_linear_cross_entropy; },
+    [](const op::LinearCrossEntropyBackward&) -> Maker { return make_linear_cross_entropy; },
 };
 
 Maker family(const Operation& operation) { return std::visit(kFamilies, operation); }
@@ -92,8 +92,8 @@ InputLayout GpuBackend::input_layout(const Operation& operation, int input) cons
           [&](const op::Linear&) { return input < 2 ? kMatrix : kContiguous; },
           [&](const op::Lora&) { return kMatrix; },
           [&](const op::LoraLinear&) { return input < 4 ? kMatrix : kContiguous; },
-          [&](const op::LinearCrossEntropy&) { return input < 2 ? kMatrix : kContiguous; },
-          [&](const op::LinearCrossEntropyBackward&) { return input < 2 ? kMatrix : kContiguous; },
+          [&](const op::LinearCrossEntropy&) { return input == 1 ? kMatrix : kContiguous; },
+          [&](const op::LinearCrossEntropyBackward&) { return input == 1 ? kMatrix : kContiguous; },
           [&](const op::Attention&) { return input < 3 ? kDenseRows : kAny; },
           [&](const op::AttentionBackward&) {
             if (input == 4) return kContiguous;
