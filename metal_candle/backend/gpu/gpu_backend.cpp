@@ -65,8 +65,8 @@ constexpr Overload kFamilies{
     [](const op::LayerNorm&) -> Maker { return nullptr; },
     [](const op::LayerNormBackward&) -> Maker { return nullptr; },
     [](const op::Rope&) -> Maker { return nullptr; },
-    [](const op::Lora&) -> Maker { return nullptr; },
-    [](const op::LoraLinear&) -> Maker { return nullptr; },
+    [](const op::Lora&) -> Maker { return make_lora; },
+    [](const op::LoraLinear&) -> Maker { return make_lora; },
     [](const op::Attention&) -> Maker { return nullptr; },
     [](const op::AttentionBackward&) -> Maker { return nullptr; },
     [](const op::LinearCrossEntropy&) -> Maker { return make_linear_cross_entropy; },
@@ -90,8 +90,10 @@ InputLayout GpuBackend::input_layout(const Operation& operation, int input) cons
           [&](const op::Reduce&) { return kAny; },
           [&](const op::Matmul&) { return kMatrix; },
           [&](const op::Linear&) { return input < 2 ? kMatrix : kContiguous; },
-          [&](const op::Lora&) { return kMatrix; },
-          [&](const op::LoraLinear&) { return input < 4 ? kMatrix : kContiguous; },
+          [&](const op::Lora&) { return input == 0 ? kContiguous : kMatrix; },
+          [&](const op::LoraLinear&) {
+            return input >= 1 && input < 4 ? kMatrix : kContiguous;
+          },
           [&](const op::LinearCrossEntropy&) { return input == 1 ? kMatrix : kContiguous; },
           [&](const op::LinearCrossEntropyBackward&) { return input == 1 ? kMatrix : kContiguous; },
           [&](const op::Attention&) { return input < 3 ? kDenseRows : kAny; },

@@ -38,3 +38,16 @@ struct LossRowsArguments {
   int64_t ignore_index;
   uint32_t wide_targets;  // 1: i64.
 };
+
+// ---- lora.h
+struct LoraRowsArguments {
+  const MC_GLOBAL void* x;     // [rows, depth], dense
+  const MC_GLOBAL void* a;     // [depth, rank]
+  const MC_GLOBAL void* b;     // [rank, columns]
+  const MC_GLOBAL void* base;  // [rows, columns], dense, or null; may be out
+  MC_GLOBAL void* out;         // [rows, columns], dense
+  int64_t depth, columns;
+  int64_t a_row_stride, a_column_stride, b_row_stride, b_column_stride;
+  float scale;
+  uint32_t rank;  // At most 64.
+};
