@@ -1,7 +1,7 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// out = base + scale * (x @ a) @ b for a few rows, in one launch: every group makes x @ a again, which
-// is little, and some columns of the result. In the dialect of dialect.h.
+// out = base + scale * (x @ a) @ b for a few rows, in one launch: every group makes x @ a again,
+// which is little, and some columns of the result. In the dialect of dialect.h.
 #pragma once
 
 #include "metal_candle/backend/gpu/kernels/arguments.h"
@@ -12,8 +12,8 @@ constexpr uint32_t kLoraTile = 8;
 constexpr uint32_t kLoraMaxRank = 64;
 constexpr uint32_t kLoraWarps = 8;
 
-// One row of x a group in y, kLoraWarps * 32 columns a group in x. memory: kLoraMaxRank floats, then
-// kLoraWarps * kLoraTile.
+// One row of x a group in y, kLoraWarps * 32 columns a group in x. memory: kLoraMaxRank floats,
+// then kLoraWarps * kLoraTile.
 template <typename T>
 MC_FUNCTION void lora_rows(MC_CONSTANT LoraRowsArguments& arguments, MC_GROUP char* memory,
                            Thread thread) {
@@ -28,14 +28,14 @@ MC_FUNCTION void lora_rows(MC_CONSTANT LoraRowsArguments& arguments, MC_GROUP ch
     for (int64_t i = thread.index; i < arguments.depth; i += thread.size) {
       const float value = float(x[i]);
       const MC_GLOBAL T* entry = a + i * arguments.a_row_stride + first * arguments.a_column_stride;
-#pragma unroll
+      MC_UNROLL
       for (uint32_t r = 0; r < kLoraTile; ++r) {
         if (first + r < arguments.rank) {
           sums[r] = fmaf(value, float(entry[r * arguments.a_column_stride]), sums[r]);
         }
       }
     }
-#pragma unroll
+    MC_UNROLL
     for (uint32_t r = 0; r < kLoraTile; ++r) {
       const float sum = lane_sum(sums[r]);
       if (thread.lane == 0) parts[thread.warp * kLoraTile + r] = sum;
