@@ -38,6 +38,7 @@ std::optional<DType> ModelOptions::parsed_dtype() const {
 Decoder ModelOptions::load() const {
   if (model.empty()) throw CLI::RequiredError("--model");
   static_cast<void>(device_info(parsed_device()));  // Throws if there is no such device.
+  set_default_device(parsed_device());
   apply_mode();
   return Decoder::load(model, {parsed_dtype(), parsed_device()});
 }
