@@ -7,6 +7,6 @@
 namespace metal_candle::bench {
 
 extern const char* const kTorchEngineScript;
-extern const char* const kTorchGenerateScript;
+extern const char* const kTorchModelsScript;
 
 }  // namespace metal_candle::bench

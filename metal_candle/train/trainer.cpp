@@ -27,6 +27,9 @@ double ratio(double a, double b) { return b > 0 ? a / b : 0; }
 StopReason Trainer::run(TrainObserver& observer, const std::atomic<bool>* stop) {
   const auto stop_requested = [&] { return stop != nullptr && stop->load(); };
   if (iteration_ < options_.iters) observer.on_start(start_report());
+  // Neither saved nor restored: this run replaces the one whose checkpoints are there.
+  if (!options_.checkpoint_folder.empty() && saved_iteration_ < 0)
+    remove_checkpoints(options_.checkpoint_folder);
   // After an error of the observer, losses may be left to read.
   resolve_all(&observer);
   if (iteration_ == 0 && validation_ != nullptr) evaluate_and_report(observer);
