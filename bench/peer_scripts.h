@@ -8,5 +8,6 @@ namespace metal_candle::bench {
 
 extern const char* const kTorchEngineScript;
 extern const char* const kTorchModelsScript;
+extern const char* const kTorchOpsScript;
 
 }  // namespace metal_candle::bench

@@ -7,6 +7,7 @@
 #include "bench/engine_suite.h"
 #include "bench/generate_suite.h"
 #include "bench/harness.h"
+#include "bench/ops_suite.h"
 #include "bench/train_suite.h"
 #include "cli/commands.h"
 #include "metal_candle/core/atomic_file.h"
@@ -20,17 +21,22 @@ struct BenchOptions {
   std::string model;
   std::string json;
   std::string filter;
+  std::string device = to_string(default_device());
 };
 
 void run(const BenchOptions& options) {
   if (options.first == "token") return bench::generate_first_token(options.model);
   if (options.first == "step") return bench::train_first_step(options.model);
+  set_default_device(parse_device(options.device));
+  static_cast<void>(device_info(default_device()));  // Throws if there is no such device.
   const bool json_to_stdout = options.json == "-";
   bench::Table table(options.filter, json_to_stdout);
   if (options.suite == "generate") {
     bench::run_generate_suite(table, options.model);
   } else if (options.suite == "train") {
     bench::run_train_suite(table, options.model);
+  } else if (options.suite == "ops") {
+    bench::run_ops_suite(table, default_device());
   } else {
     bench::run_engine_suite(table);
   }
@@ -52,7 +58,9 @@ void add_bench_command(CLI::App& app) {
       "Set METAL_CANDLE_PYTHON to a Python that has PyTorch (and transformers, for the suites "
       "generate and train) for the rows that compare with it.");
   command->add_option("--suite", options->suite, "What to measure")
-      ->check(CLI::IsMember({"engine", "generate", "train"}))
+      ->check(CLI::IsMember({"engine", "ops", "generate", "train"}))
+      ->capture_default_str();
+  command->add_option("--device", options->device, "Where to compute: cpu, cuda or cuda:1 ...")
       ->capture_default_str();
   CLI::Option* model =
       command
