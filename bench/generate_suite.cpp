@@ -5,17 +5,13 @@
 
 #include <fmt/format.h>
 
-#include <filesystem>
-#include <memory>
 #include <utility>
 #include <vector>
 
 #include "bench/memory.h"
-#include "bench/peer_scripts.h"
-#include "bench/torch_peer.h"
+#include "bench/model_case.h"
 #include "metal_candle/execute/evaluate.h"
 #include "metal_candle/generate/generator.h"
-#include "metal_candle/graph/ops/random.h"
 
 namespace metal_candle::bench {
 namespace {
@@ -24,33 +20,11 @@ constexpr std::int64_t kPrompt = 32;
 constexpr std::int64_t kNew = 32;
 constexpr int kRounds = 7;
 
-DecoderConfig qwen_shape() {
-  DecoderConfig config;
-  config.model_type = "qwen2";
-  config.vocab_size = 151936;
-  config.hidden_size = 896;
-  config.intermediate_size = 4864;
-  config.num_hidden_layers = 24;
-  config.num_attention_heads = 14;
-  config.num_key_value_heads = 2;
-  config.head_dim = 64;
-  config.max_position_embeddings = 32768;
-  config.rope_theta = 1e6;
-  config.tie_word_embeddings = true;
-  config.qkv_bias = true;
-  config.windows.assign(24, 0);
-  return config;
-}
-
-// As config.json has it, on one line.
-std::string to_json(const DecoderConfig& c) {
-  return fmt::format(
-      R"({{"vocab_size":{},"hidden_size":{},"intermediate_size":{},"num_hidden_layers":{},)"
-      R"("num_attention_heads":{},"num_key_value_heads":{},"max_position_embeddings":{},)"
-      R"("rope_theta":{},"tie_word_embeddings":{}}})",
-      c.vocab_size, c.hidden_size, c.intermediate_size, c.num_hidden_layers, c.num_attention_heads,
-      c.num_key_value_heads, c.max_position_embeddings, c.rope_theta, c.tie_word_embeddings);
-}
+constexpr const char *kTokens = "tokens", *kBandwidth = "weights read",
+                     *kSampled = "tokens, sampled with top-p and min-p",
+                     *kFirst = "prompt to first token", *kMemory = "peak resident memory",
+                     *kStart = "process start to first token";
+constexpr const char* kRows[] = {kTokens, kBandwidth, kSampled, kFirst, kMemory, kStart};
 
 GenerationStats generate(const Decoder& model, std::int64_t count, float temperature = 0) {
   std::vector<std::int32_t> prompt;
@@ -85,20 +59,15 @@ double bytes_per_step(const Decoder& model) {
   return bytes;
 }
 
-struct Case {
-  std::string name;
-  const Decoder& model;
-  TorchPeer* torch;  // With the model loaded, or null.
+// PyTorch's side of reading a prompt.
+std::string first_command() { return fmt::format("first {}", kPrompt); }
 
-  [[nodiscard]] std::string row(const char* what) const { return name + ", " + what; }
-};
-
-void step_rows(Table& table, const Case& c, bool judge_bandwidth) {
-  const std::string speed = c.row("tokens"), bandwidth = c.row("weights read"),
-                    sampled = c.row("tokens, sampled with top-p and min-p");
+void step_rows(Table& table, const ModelCase& c, const Decoder& model) {
+  const std::string speed = c.row(kTokens), bandwidth = c.row(kBandwidth),
+                    sampled = c.row(kSampled);
   if (!table.wants(speed) && !table.wants(bandwidth) && !table.wants(sampled)) return;
-  const double bytes = bytes_per_step(c.model);
-  std::vector<Contestant> contestants{stepper(c.model), stepper(c.model, 0.8f),
+  const double bytes = bytes_per_step(model);
+  std::vector<Contestant> contestants{stepper(model), stepper(model, 0.8f),
                                       memory_reader(static_cast<std::size_t>(bytes))};
   if (c.torch != nullptr && table.wants(speed)) {
     contestants.push_back(c.torch->contestant(fmt::format("step {} {}", kPrompt, kNew)));
@@ -110,7 +79,7 @@ void step_rows(Table& table, const Case& c, bool judge_bandwidth) {
     if (seconds.size() > 3) row.reference = 1 / seconds[3];
     table.add(judge_ratio(row, Bound::kAtLeast, 2));
   }
-  if (table.wants(bandwidth) && judge_bandwidth) {
+  if (table.wants(bandwidth) && !c.fits_caches) {
     Row row{.name = bandwidth,
             .value = 1e-9 * bytes / seconds[0],
             .unit = "GB/s",
@@ -126,12 +95,11 @@ void step_rows(Table& table, const Case& c, bool judge_bandwidth) {
   }
 }
 
-void first_token_row(Table& table, const Case& c) {
-  const std::string name = c.row("prompt to first token");
+void first_token_row(Table& table, const ModelCase& c, const Decoder& model) {
+  const std::string name = c.row(kFirst);
   if (!table.wants(name)) return;
-  std::vector<Contestant> contestants{[&] { return generate(c.model, 1).seconds_to_first_token; }};
-  if (c.torch != nullptr)
-    contestants.push_back(c.torch->contestant(fmt::format("first {}", kPrompt)));
+  std::vector<Contestant> contestants{[&] { return generate(model, 1).seconds_to_first_token; }};
+  if (c.torch != nullptr) contestants.push_back(c.torch->contestant(first_command()));
   const std::vector<double> seconds = compete(contestants, kRounds);
   Row row{.name = name, .value = 1e3 * seconds[0], .unit = "ms"};
   row.reference_name = "PyTorch";
@@ -139,11 +107,11 @@ void first_token_row(Table& table, const Case& c) {
   table.add(row);
 }
 
-void memory_row(Table& table, const Case& c) {
-  const std::string name = c.row("peak resident memory");
+void memory_row(Table& table, const ModelCase& c, const Decoder& model) {
+  const std::string name = c.row(kMemory);
   if (!table.wants(name)) return;
   clear_memory_cache();
-  const auto ours = peak_resident_bytes([&] { static_cast<void>(generate(c.model, kNew)); });
+  const auto ours = peak_resident_bytes([&] { static_cast<void>(generate(model, kNew)); });
   Row row{.name = name, .unit = "MB"};
   if (ours) row.value = 1e-6 * *ours;
   row.reference_name = "PyTorch";
@@ -153,54 +121,21 @@ void memory_row(Table& table, const Case& c) {
   table.add(judge_ratio(row, Bound::kAtMost, 1));
 }
 
-void random_model(Table& table, TorchPeer* torch) {
-  const std::string name = "0.5B, bf16";
-  if (!table.wants(name)) return;
-  const DecoderConfig config = qwen_shape();
-  const Decoder model = Decoder::random(config, random::key(1), DType::kBF16);
-  if (torch != nullptr) torch->measure("model " + to_json(config));
-  const Case c{name, model, torch};
-  memory_row(table, c);  // Before there is a block of memory to read.
-  step_rows(table, c, /*judge_bandwidth=*/true);
-  first_token_row(table, c);
-}
-
-// The time from nothing to the first token. Leaves the peer with the model loaded.
-void loading_row(Table& table, const Case& c, const std::string& folder) {
-  std::vector<Contestant> contestants{
-      timed([&] { static_cast<void>(generate(Decoder::load(folder), 1)); })};
-  if (c.torch != nullptr) {
-    contestants.push_back(c.torch->contestant(fmt::format("load {} {}", folder, kPrompt)));
-  }
-  const std::vector<double> seconds = compete(contestants, kRounds);
-  Row row{.name = c.row("loading and first token"), .value = 1e3 * seconds[0], .unit = "ms"};
-  row.reference_name = "PyTorch";
-  if (seconds.size() > 1) row.reference = 1e3 * seconds[1];
-  table.add(row);
-}
-
-void folder_model(Table& table, TorchPeer* torch, const std::string& folder) {
-  const std::string name = std::filesystem::path(folder).filename().string();
-  if (!table.wants(name)) return;
-  const Decoder model = Decoder::load(folder);
-  const Case c{name, model, torch};
-  loading_row(table, c, folder);
-  memory_row(table, c);
-  step_rows(table, c, /*judge_bandwidth=*/false);  // Caches hold it.
-  first_token_row(table, c);
-}
-
 }  // namespace
 
 void run_generate_suite(Table& table, const std::string& folder) {
-  std::string why;
-  const std::unique_ptr<TorchPeer> torch = TorchPeer::start(kTorchGenerateScript, why);
-  table.note(torch ? "PyTorch " + torch->version()
-                   : "PyTorch rows are without a reference: " + why);
-  table.note(fmt::format("A prompt of {} tokens, {} new ones.", kPrompt, kNew));
-  table.header();
-  if (!folder.empty()) folder_model(table, torch.get(), folder);
-  random_model(table, torch.get());
+  const std::string note = fmt::format("A prompt of {} tokens, {} new ones.", kPrompt, kNew);
+  for_each_model(table, folder, note, kRows, [&](const ModelCase& c) {
+    const Decoder model = Decoder::load(c.folder);
+    memory_row(table, c, model);  // Before there is a block of memory to read.
+    step_rows(table, c, model);
+    first_token_row(table, c, model);
+    start_row(table, c, kStart, "token", first_command());
+  });
+}
+
+void generate_first_token(const std::string& folder) {
+  static_cast<void>(generate(Decoder::load(folder), 1));
 }
 
 }  // namespace metal_candle::bench

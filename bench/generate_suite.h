@@ -14,4 +14,7 @@ namespace metal_candle::bench {
 /// that is empty.
 void run_generate_suite(Table& table, const std::string& folder);
 
+/// Loads a model and generates one token.
+void generate_first_token(const std::string& folder);
+
 }  // namespace metal_candle::bench

@@ -15,10 +15,6 @@
 namespace metal_candle::bench {
 namespace {
 
-double seconds_now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
 double median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
   std::nth_element(values.begin(), middle, values.end());
@@ -48,6 +44,10 @@ nlohmann::json or_null(const std::optional<double>& value) {
 }
 
 }  // namespace
+
+double seconds_now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 Contestant timed(std::function<void()> fn, double batch_seconds) {
   fn();  // Planning and first touches are not what is measured.

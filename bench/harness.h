@@ -25,6 +25,9 @@ struct Row {
   std::string note = {};
 };
 
+/// Of a clock that only goes forward.
+[[nodiscard]] double seconds_now();
+
 /// Seconds of one call, as one batch of calls measured it.
 using Contestant = std::function<double()>;
 

@@ -7,6 +7,7 @@
 namespace metal_candle::bench {
 
 extern const char* const kTorchEngineScript;
-extern const char* const kTorchGenerateScript;
+extern const char* const kTorchModelsScript;
+extern const char* const kTorchOpsScript;
 
 }  // namespace metal_candle::bench

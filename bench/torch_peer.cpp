@@ -15,7 +15,8 @@
 
 namespace metal_candle::bench {
 
-std::unique_ptr<TorchPeer> TorchPeer::start(const char* script, std::string& why) {
+std::unique_ptr<TorchPeer> TorchPeer::start(const char* script, std::string& why,
+                                            const char* device) {
   int to_peer[2];
   int from_peer[2];
   if (::pipe(to_peer) != 0 || ::pipe(from_peer) != 0) throw IoError("bench: cannot make a pipe");
@@ -28,7 +29,8 @@ std::unique_ptr<TorchPeer> TorchPeer::start(const char* script, std::string& why
     ::dup2(to_peer[0], STDIN_FILENO);
     ::dup2(from_peer[1], STDOUT_FILENO);
     for (const int fd : {to_peer[0], to_peer[1], from_peer[0], from_peer[1]}) ::close(fd);
-    ::execlp(python, python, "-u", "-c", script, threads.c_str(), static_cast<char*>(nullptr));
+    ::execlp(python, python, "-u", "-c", script, threads.c_str(), device,
+             static_cast<char*>(nullptr));
     ::_exit(127);
   }
   ::close(to_peer[0]);

@@ -7,6 +7,8 @@
 #include "bench/engine_suite.h"
 #include "bench/generate_suite.h"
 #include "bench/harness.h"
+#include "bench/ops_suite.h"
+#include "bench/train_suite.h"
 #include "cli/commands.h"
 #include "metal_candle/core/atomic_file.h"
 
@@ -15,16 +17,26 @@ namespace {
 
 struct BenchOptions {
   std::string suite = "engine";
+  std::string first;
   std::string model;
   std::string json;
   std::string filter;
+  std::string device = to_string(default_device());
 };
 
 void run(const BenchOptions& options) {
+  if (options.first == "token") return bench::generate_first_token(options.model);
+  if (options.first == "step") return bench::train_first_step(options.model);
+  set_default_device(parse_device(options.device));
+  static_cast<void>(device_info(default_device()));  // Throws if there is no such device.
   const bool json_to_stdout = options.json == "-";
   bench::Table table(options.filter, json_to_stdout);
   if (options.suite == "generate") {
     bench::run_generate_suite(table, options.model);
+  } else if (options.suite == "train") {
+    bench::run_train_suite(table, options.model);
+  } else if (options.suite == "ops") {
+    bench::run_ops_suite(table, default_device());
   } else {
     bench::run_engine_suite(table);
   }
@@ -43,20 +55,30 @@ void add_bench_command(CLI::App& app) {
       "bench",
       "Measures this machine: one row a case, against a reference that takes turns with ours in "
       "the same run.\n"
-      "Set METAL_CANDLE_PYTHON to a Python that has PyTorch (and transformers, for the suite "
-      "generate) for the rows that compare with it.");
+      "Set METAL_CANDLE_PYTHON to a Python that has PyTorch (and transformers, for the suites "
+      "generate and train) for the rows that compare with it.");
   command->add_option("--suite", options->suite, "What to measure")
-      ->check(CLI::IsMember({"engine", "generate"}))
+      ->check(CLI::IsMember({"engine", "ops", "generate", "train"}))
       ->capture_default_str();
-  command
-      ->add_option("--model", options->model,
-                   "A model folder for the suite generate to measure, too")
-      ->type_name("FOLDER");
+  command->add_option("--device", options->device, "Where to compute: cpu, cuda or cuda:1 ...")
+      ->capture_default_str();
+  CLI::Option* model =
+      command
+          ->add_option("--model", options->model,
+                       "A model folder for the suites generate and train to measure, too")
+          ->type_name("FOLDER");
   command->add_option("--filter", options->filter, "Only cases whose name contains this");
   command
       ->add_option("--json", options->json,
                    "Also write the rows to FILE as JSON; - for standard output instead")
       ->type_name("FILE");
+  // What the suites start as processes of their own.
+  command
+      ->add_option("--first", options->first,
+                   "Only load --model and compute the first token or training step")
+      ->check(CLI::IsMember({"token", "step"}))
+      ->needs(model)
+      ->group("");
   command->callback([options] { run(*options); });
 }
 

@@ -21,6 +21,7 @@ struct EvaluateCommand {
   std::string data = "data";
   std::string adapter;
   std::int64_t batch_size = 4;
+  std::int64_t test_batches = -1;
   DatasetOptions dataset;
   bool json = false;
 };
@@ -32,8 +33,8 @@ void run(const EvaluateCommand& command) {
   const std::filesystem::path path = command.data;
   const std::string file =
       (std::filesystem::is_directory(path) ? path / "test.jsonl" : path).string();
-  const Evaluation result =
-      evaluate_dataset(model, Dataset::load(file, tokenizer, command.dataset), command.batch_size);
+  const Dataset data = Dataset::load(file, tokenizer, command.dataset);
+  const Evaluation result = evaluate_dataset(model, data, command.batch_size, command.test_batches);
   if (command.json) {
     const nlohmann::ordered_json out = {{"loss", result.loss()},
                                         {"perplexity", result.perplexity()},
@@ -48,13 +49,22 @@ void run(const EvaluateCommand& command) {
 
 }  // namespace
 
-Evaluation evaluate_dataset(const Decoder& model, const Dataset& data, std::int64_t batch_size) {
+Evaluation evaluate_dataset(const Decoder& model, const Dataset& data, std::int64_t batch_size,
+                            std::int64_t batches) {
   std::vector<ScoredSequence> sequences;
-  for (const TokenSequence& sequence : data.sequences())
+  for (const TokenSequence& sequence : data.sequences()) {
+    if (batches >= 0 && std::ssize(sequences) >= batches * batch_size) break;
     sequences.push_back({sequence.tokens, sequence.first_target});
+  }
   EvaluateOptions options;
   options.batch_size = batch_size;
   return evaluate(model, sequences, options);
+}
+
+void add_test_batches_option(CLI::App& app, std::int64_t& batches) {
+  app.add_option("--test-batches", batches, "Batches of test.jsonl that are measured; -1 for all")
+      ->check(CLI::PositiveNumber | CLI::IsMember({"-1"}))
+      ->capture_default_str();
 }
 
 void add_evaluate_command(CLI::App& app) {
@@ -67,6 +77,7 @@ void add_evaluate_command(CLI::App& app) {
   command->add_option("--adapter-path", c->adapter, "An adapter for the model")
       ->type_name("FOLDER");
   command->add_option("--batch-size", c->batch_size, "Sequences in a batch")->capture_default_str();
+  add_test_batches_option(*command, c->test_batches);
   command->add_option("--max-seq-length", c->dataset.max_seq_length, "Longer sequences are cut")
       ->capture_default_str();
   command->add_flag("--mask-prompt", c->dataset.mask_prompt,

@@ -14,7 +14,7 @@ void ModelOptions::add_to(CLI::App& command) {
       .add_option("--model", model,
                   "A Hugging Face model folder: config.json, tokenizer.json, *.safetensors")
       ->type_name("FOLDER");
-  command.add_option("--device", device, "Where to compute: cpu")->capture_default_str();
+  command.add_option("--device", device, "Where to compute: cpu, cuda or cuda:1 ...")->capture_default_str();
   command
       .add_option("--dtype", dtype,
                   "What weights are cast to: auto (as they are saved), f32, bf16, f16")
@@ -38,6 +38,7 @@ std::optional<DType> ModelOptions::parsed_dtype() const {
 Decoder ModelOptions::load() const {
   if (model.empty()) throw CLI::RequiredError("--model");
   static_cast<void>(device_info(parsed_device()));  // Throws if there is no such device.
+  set_default_device(parsed_device());
   apply_mode();
   return Decoder::load(model, {parsed_dtype(), parsed_device()});
 }

@@ -13,7 +13,7 @@ namespace metal_candle::cli {
 
 struct ModelOptions {
   std::string model;
-  std::string device = "cpu";
+  std::string device = to_string(default_device());
   std::string dtype = "auto";
   std::string mode;
 

@@ -39,6 +39,7 @@ struct TrainCommand {
   std::string lr_schedule = "constant";
   double scale = 0;  // alpha / rank, as mlx-lm has it; 0: --alpha says.
   std::vector<std::string> target_modules = {"q_proj", "v_proj"};
+  std::int64_t test_batches = -1;
   bool json = false;
   FineTuneOptions options;
 };
@@ -200,7 +201,8 @@ void print_start(const TrainCommand& command, const Decoder& model, const FineTu
 
 void print_test(const TrainCommand& command, const Decoder& model, const ChatTokenizer& tokenizer) {
   const Dataset data = load_dataset(command, tokenizer, "test.jsonl");
-  const Evaluation report = evaluate_dataset(model, data, command.options.batch_size);
+  const Evaluation report =
+      evaluate_dataset(model, data, command.options.batch_size, command.test_batches);
   if (command.json) {
     const nlohmann::ordered_json out = {{"test_loss", report.loss()},
                                         {"test_perplexity", report.perplexity()},
@@ -247,18 +249,24 @@ void finish(const TrainCommand& command, TrainPrinter& printer, const FineTuner&
   fmt::print("report      {}\n", (fs::path(command.adapter_path) / "report.html").string());
 }
 
-Decoder train(TrainCommand& command, const Decoder& model, const ChatTokenizer& tokenizer) {
+Decoder train(TrainCommand& command, const ChatTokenizer& tokenizer) {
   const Dataset training = load_dataset(command, tokenizer, "train.jsonl");
   std::optional<Dataset> validation;
   if (fs::exists(data_file(command, "valid.jsonl")))
     validation = load_dataset(command, tokenizer, "valid.jsonl");
-  FineTuner tuner(model, training, validation, command.options);
-  print_start(command, model, tuner, training, validation);
+  std::size_t weight_bytes = 0;
+  FineTuner tuner = [&] {
+    const Decoder model = load_model(command);  // The tuner keeps what it needs of it.
+    FineTuner made(model, training, validation, command.options);
+    print_start(command, model, made, training, validation);
+    weight_bytes = mapped_bytes(command, model);
+    return made;
+  }();
   if (command.resume && !tuner.resume()) {
     throw Error(fmt::format("{}: there is no checkpoint to resume from; leave --resume out",
                             command.options.train.checkpoint_folder));
   }
-  TrainPrinter printer(command, tuner, mapped_bytes(command, model));
+  TrainPrinter printer(command, tuner, weight_bytes);
   MetricsWriter metrics((fs::path(command.adapter_path) / "metrics.jsonl").string());
   TrainObservers observers({&metrics, &printer});
   std::signal(SIGINT, request_stop);
@@ -285,13 +293,15 @@ void run(TrainCommand& command, CLI::App& app) {
   if (error) throw IoError(fmt::format("{}: {}", command.adapter_path, error.message()));
 
   const ChatTokenizer tokenizer = ChatTokenizer::load(command.model.model);
-  Decoder model = load_model(command);
   if (command.train) {
-    model = train(command, model, tokenizer);
-  } else if (fs::exists(fs::path(command.adapter_path) / "adapter_config.json")) {
-    model = with_adapter(model, load_adapter(command.adapter_path));
+    const Decoder model = train(command, tokenizer);
+    if (command.test) print_test(command, model, tokenizer);
+    return;
   }
-  if (command.test) print_test(command, model, tokenizer);
+  Decoder model = load_model(command);
+  if (fs::exists(fs::path(command.adapter_path) / "adapter_config.json"))
+    model = with_adapter(model, load_adapter(command.adapter_path));
+  print_test(command, model, tokenizer);
 }
 
 void add_run_options(CLI::App& app, TrainCommand& c) {
@@ -313,6 +323,7 @@ void add_run_options(CLI::App& app, TrainCommand& c) {
       ->capture_default_str();
   app.add_option("--val-batches", train.val_batches, "Batches of a validation; -1 for all")
       ->capture_default_str();
+  add_test_batches_option(app, c.test_batches);
   app.add_option("--save-every", train.save_every, "Iterations between checkpoints")
       ->capture_default_str();
   app.add_option("--seed", train.seed, "Of everything random")->capture_default_str();
@@ -324,7 +335,11 @@ void add_optimizer_options(CLI::App& app, TrainCommand& c) {
       ->capture_default_str();
   app.add_option("--lr-schedule", c.lr_schedule, "constant, linear or cosine, after the warm-up")
       ->capture_default_str();
-  app.add_option("--warmup", train.warmup, "Updates over which the learning rate rises from 0")
+  app.add_option("--warmup", train.warmup, "Updates over which the learning rate rises")
+      ->capture_default_str();
+  app.add_option("--warmup-init", train.warmup_init, "What it rises from")->capture_default_str();
+  app.add_option("--decay-steps", train.decay_steps,
+                 "Updates that linear and cosine take, as in mlx-lm; 0: all after the warm-up")
       ->capture_default_str();
   app.add_option("--final-learning-rate", train.final_learning_rate,
                  "What linear and cosine end with")

@@ -4,6 +4,7 @@
 #include "cli/yaml_config.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
@@ -53,23 +54,45 @@ class Applier {
 
   void apply_schedule(const YAML::Node& section) {
     require_map(YAML::Node("lr_schedule"), section);
+    const Decay schedule = schedule_of(section);
     for (const auto& entry : section) {
       const auto key = entry.first.as<std::string>();
       if (key == "name") {
         set("lr_schedule", entry.first, entry.second);
       } else if (key == "arguments") {
-        apply_schedule_arguments(entry.second);
+        apply_schedule_arguments(schedule, entry.second);
       } else {
         set(key, entry.first, entry.second);
       }
     }
   }
 
-  void apply_schedule_arguments(const YAML::Node& arguments) {
-    static constexpr const char* kNames[] = {"learning_rate", "decay_steps", "final_learning_rate"};
-    if (!arguments.IsSequence() || arguments.size() > std::size(kNames))
-      fail(arguments, "arguments: expected [learning rate, steps, final learning rate]");
-    for (std::size_t i = 0; i < arguments.size(); ++i) set(kNames[i], arguments[i], arguments[i]);
+  [[nodiscard]] Decay schedule_of(const YAML::Node& section) const {
+    try {
+      return parse_decay(section["name"].as<std::string>("constant"));
+    } catch (const FormatError& error) {
+      fail(section["name"], error.what());
+    }
+  }
+
+  // mlx-lm's schedules have their arguments in orders of their own.
+  void apply_schedule_arguments(Decay schedule, const YAML::Node& arguments) {
+    std::vector<const char*> names = {"learning_rate"};
+    switch (schedule) {
+      case Decay::kConstant:
+        break;
+      case Decay::kLinear:
+        names = {"learning_rate", "final_learning_rate", "decay_steps"};
+        break;
+      case Decay::kCosine:
+        names = {"learning_rate", "decay_steps", "final_learning_rate"};
+        break;
+    }
+    if (!arguments.IsSequence() || arguments.size() > names.size()) {
+      fail(arguments, fmt::format("arguments: a {} schedule has at most [{}]", name(schedule),
+                                  fmt::join(names, ", ")));
+    }
+    for (std::size_t i = 0; i < arguments.size(); ++i) set(names[i], arguments[i], arguments[i]);
   }
 
   void set(std::string key, const YAML::Node& at, const YAML::Node& value) {

@@ -25,22 +25,18 @@ int count_devices();
 namespace {
 std::atomic<StepObserver*> observer{nullptr};
 
-// The first device of each type, where a test has set its backend.
-std::atomic<Backend*> replacements[3];
+constexpr std::size_t kMaxDevices = 16;  // Of a type.
+std::atomic<Backend*> backends[3][kMaxDevices];
 
-std::atomic<Backend*>& replacement(Device device) {
-  return replacements[static_cast<std::size_t>(device.type)];
-}
-}  // namespace
-
-void set_backend(Device device, Backend* backend) { replacement(device).store(backend); }
-
-Backend& backend_for(Device device) {
-  if (device.type == DeviceType::kCpu) return cpu::cpu_backend();
-  if (Backend* backend = replacement(device).load(std::memory_order_acquire);
-      backend != nullptr && device.index == 0) {
-    return *backend;
+std::atomic<Backend*>& backend_slot(Device device) {
+  if (device.index >= kMaxDevices) {
+    throw DeviceError(fmt::format("{}: there is no such device", to_string(device)));
   }
+  return backends[static_cast<std::size_t>(device.type)][device.index];
+}
+
+Backend& make_backend(Device device) {
+  if (device == Device::cpu()) return cpu::cpu_backend();
 #if METAL_CANDLE_HAS_CUDA
   if (device.type == DeviceType::kCuda) return cuda::cuda_backend(device.index);
 #else
@@ -52,6 +48,30 @@ Backend& backend_for(Device device) {
 #endif
   throw DeviceError(fmt::format("{}: this build of metal-candle has no backend for it; use cpu",
                                 to_string(device)));
+}
+
+}  // namespace
+
+Backend& backend_for(Device device) {
+  std::atomic<Backend*>& slot = backend_slot(device);
+  if (Backend* backend = slot.load(std::memory_order_acquire)) return *backend;
+  Backend& backend = make_backend(device);
+  slot.store(&backend, std::memory_order_release);
+  return backend;
+}
+
+void set_backend(Device device, Backend* backend) {
+  backend_slot(device).store(backend, std::memory_order_release);
+}
+
+std::vector<Backend*> backends_in_use() {
+  std::vector<Backend*> all;
+  for (auto& of_type : backends) {
+    for (const std::atomic<Backend*>& slot : of_type) {
+      if (Backend* backend = slot.load(std::memory_order_acquire)) all.push_back(backend);
+    }
+  }
+  return all;
 }
 
 std::vector<Device> devices() {

@@ -16,6 +16,9 @@ namespace metal_candle::backend {
 /// Those that this machine has and this build can use. Never throws.
 [[nodiscard]] std::vector<Device> devices();
 
+/// Those that have been asked for.
+[[nodiscard]] std::vector<Backend*> backends_in_use();
+
 /// Makes `backend`, which lives until the process ends, that of a device. For tests, before the
 /// device is first used.
 void set_backend(Device device, Backend* backend);

@@ -5,7 +5,9 @@
 
 #include <fmt/format.h>
 
+#include <atomic>
 #include <charconv>
+#include <cstdlib>
 
 #include "metal_candle/core/error.h"
 
@@ -24,7 +26,29 @@ std::string_view type_name(DeviceType type) {
   return "unknown";
 }
 
+// Two bytes of one atomic, so that type and index change together.
+std::uint16_t packed(Device device) {
+  return static_cast<std::uint16_t>(static_cast<unsigned>(device.type) << 8 | device.index);
+}
+
+std::atomic<std::uint16_t>& default_slot() {
+  static std::atomic<std::uint16_t> slot = [] {
+    const char* text = std::getenv("METAL_CANDLE_DEVICE");
+    return packed(text == nullptr ? Device::cpu() : parse_device(text));
+  }();
+  return slot;
+}
+
 }  // namespace
+
+Device default_device() {
+  const std::uint16_t value = default_slot().load(std::memory_order_relaxed);
+  return {static_cast<DeviceType>(value >> 8), static_cast<std::uint8_t>(value)};
+}
+
+void set_default_device(Device device) {
+  default_slot().store(packed(device), std::memory_order_relaxed);
+}
 
 std::string to_string(Device device) {
   if (device == Device::cpu()) return "cpu";

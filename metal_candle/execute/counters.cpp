@@ -51,19 +51,20 @@ Counters since_start() {
   c.plans_evicted = s.plans_evicted;
   c.donations = s.donations;
   c.waits = s.waits;
-  const backend::Backend& cpu = backend::backend_for(Device::cpu());
-  const backend::QueueStatistics queues = cpu.queue_statistics();
-  c.steps = queues.kernels;
-  c.command_buffers = queues.command_buffers;
-  c.inline_buffers = queues.inline_buffers;
-  c.encoders_made = queues.buffers_made;
-  c.encoders_reused = queues.buffers_reused;
-  c.full_waits = queues.full_waits;
-  const backend::MemoryStatistics memory = cpu.memory();
-  c.allocations = memory.allocations;
-  c.pool_hits = memory.pool_hits;
-  c.bytes_in_use = memory.in_use;
-  c.peak_bytes = memory.peak;
+  for (const backend::Backend* backend : backend::backends_in_use()) {
+    const backend::QueueStatistics queues = backend->queue_statistics();
+    c.steps += queues.kernels;
+    c.command_buffers += queues.command_buffers;
+    c.inline_buffers += queues.inline_buffers;
+    c.encoders_made += queues.buffers_made;
+    c.encoders_reused += queues.buffers_reused;
+    c.full_waits += queues.full_waits;
+    const backend::MemoryStatistics memory = backend->memory();
+    c.allocations += memory.allocations;
+    c.pool_hits += memory.pool_hits;
+    c.bytes_in_use += memory.in_use;
+    c.peak_bytes += memory.peak;
+  }
   return c;
 }
 

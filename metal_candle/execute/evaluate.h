@@ -46,7 +46,7 @@ requires(std::same_as<Tensors, Tensor>&&...) Future
 }
 
 /// Blocks until all queues of the device are empty.
-void synchronize(Device device = Device::cpu());
+void synchronize(Device device = default_device());
 
 /// What evaluating the outputs would take, without doing it.
 struct EvaluationPlan {
@@ -79,11 +79,11 @@ struct MemoryUse {
   std::size_t cached = 0;  // Freed, kept for reuse.
   std::size_t limit = 0;
 };
-[[nodiscard]] MemoryUse memory_use(Device device = Device::cpu());
-void reset_peak_memory(Device device = Device::cpu());
+[[nodiscard]] MemoryUse memory_use(Device device = default_device());
+void reset_peak_memory(Device device = default_device());
 /// Evaluations that would exceed it throw OutOfMemoryError. Initially the device's memory.
-void set_memory_limit(std::size_t bytes, Device device = Device::cpu());
+void set_memory_limit(std::size_t bytes, Device device = default_device());
 /// Gives cached memory back to the system.
-void clear_memory_cache(Device device = Device::cpu());
+void clear_memory_cache(Device device = default_device());
 
 }  // namespace metal_candle

@@ -71,7 +71,9 @@ double batch_loss(const Decoder& model, std::span<const ScoredSequence* const> b
     std::copy(sequence.begin() + first, sequence.end(), targets.begin() + begin + first - 1);
   }
   const Shape shape = {static_cast<std::int64_t>(batch.size()), static_cast<std::int64_t>(length)};
-  const Tensor loss = model.summed_loss(Tensor(tokens, shape), Tensor(targets, shape));
+  const Device device = model.device();
+  const Tensor loss = model.summed_loss(Tensor(tokens, shape).to(device),
+                                        Tensor(targets, shape).to(device));
   return static_cast<double>(loss.item<float>());
 }
 

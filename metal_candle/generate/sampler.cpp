@@ -81,7 +81,7 @@ Sampler::State Sampler::start(std::span<const std::int32_t> prompt, std::int64_t
   const std::size_t seen = std::min(prompt.size(), length);
   std::copy(prompt.end() - static_cast<std::ptrdiff_t>(seen), prompt.end(),
             recent.end() - static_cast<std::ptrdiff_t>(seen));
-  state.recent = Tensor(recent, {1, context});
+  state.recent = Tensor(recent, {1, context}).to(key_.device());
   return state;
 }
 

@@ -44,7 +44,7 @@ class Sampler {
   };
 
   /// Throws Error for options out of range.
-  Sampler(const SamplingOptions& options, std::int64_t vocab, Device device = Device::cpu());
+  Sampler(const SamplingOptions& options, std::int64_t vocab, Device device = default_device());
 
   /// The state before the first token of one sequence (batch 1). `max_length` is how many tokens
   /// there will be at most, prompt included.

@@ -122,11 +122,14 @@ bool TokenStream::prefill(const Request& request) {
   // The last token is always fed, for its logits.
   reused_ = exact ? 0 : std::min(common_prefix(cached_, prompt), length - 1);
   const std::int64_t chunk = exact ? length : request.prefill_chunk;
+  const auto on_device = [&](std::int64_t n) {
+    return Tensor(static_cast<std::int32_t>(n)).to(model_.device());
+  };
   const auto padded = [&](std::int64_t n) { return exact ? n : padded_length(n); };
   const std::int64_t last = reused_ + (length - reused_ - 1) / chunk * chunk;
   reserve(std::max(length + limit_, last + padded(length - last)));
   cached_.resize(static_cast<std::size_t>(reused_));
-  cache_.length = Tensor(static_cast<std::int32_t>(reused_));
+  cache_.length = on_device(reused_);
   for (std::int64_t begin = reused_; begin < length; begin += chunk) {
     if (request.cancellation.stop_requested()) return false;
     const std::int64_t n = std::min(chunk, length - begin);
@@ -135,12 +138,13 @@ bool TokenStream::prefill(const Request& request) {
     tokens.resize(static_cast<std::size_t>(padded(n)), 0);
     ForwardOptions options;
     options.cache = &cache_;
-    const Tensor hidden = model_.hidden_states(Tensor(tokens, {1, padded(n)}), options);
+    const Tensor hidden = model_.hidden_states(
+        Tensor(tokens, {1, padded(n)}).to(model_.device()), options);
     // What the padding left in the cache is overwritten before anything can see it.
-    cache_.length = Tensor(static_cast<std::int32_t>(begin + n));
+    cache_.length = on_device(begin + n);
     cached_.insert(cached_.end(), part.begin(), part.end());
     if (begin == last) {
-      const Tensor row = Tensor(static_cast<std::int32_t>(n - 1));
+      const Tensor row = on_device(n - 1);
       pending_ = choose_token(dynamic_slice(hidden, row, {1}, {1, 1, hidden.dim(2)}));
       queue(pending_);
     } else {

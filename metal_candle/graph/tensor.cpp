@@ -51,7 +51,7 @@ Tensor make_node(Operation operation, std::span<const Tensor* const> inputs,
 Tensor make_node(Operation operation, std::initializer_list<const Tensor*> inputs,
                  const TensorSpec& requested) {
   const Device device = inputs.size() == 0 || (*inputs.begin())->empty()
-                            ? Device::cpu()
+                            ? default_device()
                             : (*inputs.begin())->device();
   return make_node(std::move(operation),
                    std::span<const Tensor* const>(inputs.begin(), inputs.size()), requested,
@@ -124,7 +124,7 @@ template <ScalarValue T>
 Tensor::Tensor(T value) {
   const auto make = [&](auto element) {
     *this = detail::make_leaf_from_host(&element, {Shape{}, dtype_of<decltype(element)>()},
-                                        Device::cpu());
+                                        default_device());
   };
   if constexpr (std::is_same_v<T, double>)
     make(static_cast<float>(value));
@@ -138,7 +138,7 @@ Tensor::Tensor(std::span<const T> data, const Shape& shape) {
     throw ShapeError(
         fmt::format("Tensor: {} elements do not fill shape {}", data.size(), to_string(shape)));
   }
-  *this = detail::make_leaf_from_host(data.data(), {shape, dtype_of<T>()}, Device::cpu());
+  *this = detail::make_leaf_from_host(data.data(), {shape, dtype_of<T>()}, default_device());
 }
 
 std::int64_t Tensor::dim(int axis) const { return shape()[normalize_axis("dim", axis, rank())]; }

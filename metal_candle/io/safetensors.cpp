@@ -170,7 +170,7 @@ Tensor TensorFiles::tensor(std::string_view name) const {
                                   located.file->path, quote(name)));
   }
   if (reinterpret_cast<std::uintptr_t>(bytes.data()) % size_of(spec.dtype) != 0) {
-    return detail::make_leaf_from_host(bytes.data(), spec, Device::cpu());
+    return detail::make_leaf_from_host(bytes.data(), spec, default_device());
   }
   return from_blob(bytes, spec, located.file->mapping);
 }

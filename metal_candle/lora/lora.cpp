@@ -115,8 +115,8 @@ Decoder with_adapter(const Decoder& model, const Adapter& adapter) {
     if (found == adapter.weights.dict().end()) return;
     missing.erase(path);
     LoraWeights lora;
-    lora.a = found->second.tensor("lora_a");
-    lora.b = found->second.tensor("lora_b");
+    lora.a = found->second.tensor("lora_a").to(model.device());
+    lora.b = found->second.tensor("lora_b").to(model.device());
     const std::int64_t rank = adapter.config.rank_of(path);
     require_shape(path, "lora_a", lora.a, {rank, linear.in_features()});
     require_shape(path, "lora_b", lora.b, {linear.out_features(), rank});

@@ -47,7 +47,7 @@ class Decoder {
  public:
   struct LoadOptions {
     std::optional<DType> dtype = {};  // Weights are cast to it; as they are saved if none.
-    Device device = Device::cpu();
+    Device device = default_device();
   };
   /// Loads a Hugging Face model folder: config.json and *.safetensors. Weights that need no cast
   /// are used where they lie in the mapped file. Throws IoError and FormatError naming the file and

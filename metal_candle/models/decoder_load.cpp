@@ -62,23 +62,19 @@ void require_all_used(const TensorFiles& files, const std::set<std::string>& use
 }
 
 Tensor load_tensor(const TensorFiles& files, const std::string& name, const Shape& shape,
-                   DType dtype) {
+                   DType dtype, Device device) {
   const DType stored = files.spec(name).dtype;
   if (!is_floating(stored)) {
     throw FormatError(fmt::format("{}: tensor {} is {}: quantized weights are not supported",
                                   files.path(name), quote(name), metal_candle::name(stored)));
   }
-  const Tensor tensor = files.tensor(name, shape);
+  const Tensor tensor = files.tensor(name, shape).to(device);
   return stored == dtype ? tensor : astype(tensor, dtype).eval();
 }
 
 }  // namespace
 
 Decoder Decoder::load(const std::string& folder, const LoadOptions& options) {
-  if (!(options.device == Device::cpu())) {
-    throw DeviceError(fmt::format("{}: weights load to the device cpu only, not to {}", folder,
-                                  to_string(options.device)));
-  }
   if (options.dtype && !is_floating(*options.dtype)) {
     throw DTypeError(fmt::format("{}: a model of {} is not supported, only of floating dtypes",
                                  folder, metal_candle::name(*options.dtype)));
@@ -93,7 +89,7 @@ Decoder Decoder::load(const std::string& folder, const LoadOptions& options) {
   decoder.for_each_slot(
       [&](const std::string& name, const Shape& shape, WeightKind, Tensor& tensor) {
         const std::string stored = name_in(files, name);
-        tensor = load_tensor(files, stored, shape, dtype);
+        tensor = load_tensor(files, stored, shape, dtype, options.device);
         used.insert(stored);
       });
   require_all_used(files, used, config, config_path);

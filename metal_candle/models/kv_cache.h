@@ -25,7 +25,7 @@ struct KvCache {
 
   /// An empty cache.
   static KvCache make(const DecoderConfig& config, std::int64_t batch, std::int64_t capacity,
-                      DType dtype, Device device = Device::cpu());
+                      DType dtype, Device device = default_device());
 
   [[nodiscard]] std::int64_t batch() const { return layers.at(0).keys.dim(0); }
   [[nodiscard]] std::int64_t capacity() const { return layers.at(0).keys.dim(2); }

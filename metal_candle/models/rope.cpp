@@ -46,7 +46,7 @@ RotaryEmbedding::RotaryEmbedding(const DecoderConfig& config, Device device)
       head_dim_(config.head_dim) {
   switch (config.rope_scaling.kind) {
     case RopeScaling::Kind::kLlama3:
-      frequencies_ = Tensor(llama3_frequencies(config), {config.head_dim / 2});
+      frequencies_ = Tensor(llama3_frequencies(config), {config.head_dim / 2}).to(device);
       return;
     case RopeScaling::Kind::kDynamic:
       dynamic_ = true;

@@ -11,7 +11,7 @@ namespace metal_candle {
 /// Rotates queries and keys. A value; const methods are thread safe.
 class RotaryEmbedding {
  public:
-  explicit RotaryEmbedding(const DecoderConfig& config, Device device = Device::cpu());
+  explicit RotaryEmbedding(const DecoderConfig& config, Device device = default_device());
 
   /// The frequencies for a sequence that ends before position `end` (integer []): f32
   /// [head_dim / 2]. They depend on `end` only with dynamic scaling.

@@ -23,6 +23,9 @@ struct TokenBatch {
 
   [[nodiscard]] std::int64_t batch() const { return tokens.dim(0); }
   [[nodiscard]] std::int64_t length() const { return tokens.dim(1); }
+  [[nodiscard]] TokenBatch to(Device device) const {
+    return {tokens.to(device), targets.to(device), lengths.to(device)};
+  }
 };
 
 /// Copies row-major tokens and targets to tensors. Throws ShapeError unless each has

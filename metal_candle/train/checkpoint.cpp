@@ -105,6 +105,17 @@ std::string write_checkpoint(const std::string& folder, const Checkpoint& checkp
   return path;
 }
 
+void remove_checkpoints(const std::string& folder) {
+  for (const std::string& name : filenames(folder)) {
+    if (!iteration_of(name) && !is_leftover(name)) continue;
+    const fs::path path = fs::path(folder) / name;
+    std::error_code error;
+    fs::remove(path, error);
+    if (error)
+      throw IoError(fmt::format("{}: cannot remove it: {}", path.string(), error.message()));
+  }
+}
+
 Checkpoint read_checkpoint(const std::string& path) {
   const TensorFiles file = TensorFiles::open(path);
   const auto metadata = file.metadata().find(kMetadataKey);

@@ -32,6 +32,10 @@ struct Checkpoint {
 /// the file; the checkpoints that were there are then there still.
 std::string write_checkpoint(const std::string& folder, const Checkpoint& checkpoint, int keep);
 
+/// Removes all checkpoints in a folder, and what interrupted writing has left. Throws IoError
+/// naming one that cannot be removed.
+void remove_checkpoints(const std::string& folder);
+
 /// Tensors are in memory of their own. Throws IoError when the file cannot be read, FormatError
 /// when it is not a checkpoint of this version.
 [[nodiscard]] Checkpoint read_checkpoint(const std::string& path);

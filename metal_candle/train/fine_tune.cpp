@@ -48,6 +48,13 @@ LossFunction full_loss(const Decoder& model, bool checkpoint) {
   };
 }
 
+// The model without the memory of these weights: shapes remain in their places.
+Decoder without_weights(const Decoder& model, const Tree& weights) {
+  return model.with_parameters(weights.map([](const Tensor& weight) {
+    return broadcast_to(zeros({}, weight.dtype(), weight.device()), weight.shape());
+  }));
+}
+
 std::int64_t count_elements(const Tree& tree) {
   std::int64_t count = 0;
   for (const Tensor& tensor : tree.leaves()) count += tensor.size();
@@ -116,6 +123,7 @@ FineTuner::FineTuner(const Decoder& model, const Dataset& training,
     loss = lora_loss(model_, options_.lora, options.grad_checkpoint);
   } else {
     frozen_ -= trainable_;
+    model_ = without_weights(model_, parameters);  // Each step brings them.
     loss = full_loss(model_, options.grad_checkpoint);
   }
   trainer_ = std::make_unique<Trainer>(options_.train, std::move(loss), std::move(parameters),

@@ -9,7 +9,8 @@
 //   tuner.run();
 //   save_adapter("adapters", tuner.adapter());
 //
-// `model` itself does not change: it may serve prompts on other threads meanwhile.
+// `model` itself does not change: it may serve prompts on other threads meanwhile. A tuner keeps
+// what of it is frozen; what is trained is freed when nobody else holds it.
 #pragma once
 
 #include <atomic>

@@ -102,7 +102,7 @@ Tree AdamW::initial_state(const Tree& parameters) const {
   }
   const auto zero = [](const Tensor& parameter) { return zeros_like(parameter, DType::kF32); };
   Tree state;
-  const Device device = leaves.empty() ? Device::cpu() : leaves[0].device();
+  const Device device = leaves.empty() ? default_device() : leaves[0].device();
   state["step"] = zeros({}, DType::kI32, device);
   state["m"] = parameters.map(zero);
   state["v"] = parameters.map(zero);

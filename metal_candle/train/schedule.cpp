@@ -38,8 +38,11 @@ double LearningRateSchedule::operator()(std::int64_t update) const {
     return initial + (peak - initial) * static_cast<double>(update) / static_cast<double>(warmup);
   }
   if (decay == Decay::kConstant) return peak;
-  const auto length = static_cast<double>(std::max<std::int64_t>(total - warmup, 1));
-  const double progress = std::min(static_cast<double>(update - warmup) / length, 1.0);
+  const bool fixed = decay_steps > 0;
+  const std::int64_t length = fixed ? decay_steps : std::max<std::int64_t>(total - warmup, 1);
+  const std::int64_t begin = fixed && warmup > 0 ? warmup + 1 : warmup;
+  const double progress =
+      std::clamp(static_cast<double>(update - begin) / static_cast<double>(length), 0.0, 1.0);
   const double left =
       decay == Decay::kLinear ? 1 - progress : 0.5 * (1 + std::cos(std::numbers::pi * progress));
   return final + (peak - final) * left;

@@ -20,11 +20,15 @@ enum class Decay : std::uint8_t { kConstant, kLinear, kCosine };
 /// Updates 0 .. warmup - 1 rise linearly from initial to peak (which update `warmup` has); from
 /// there to update `total` the rate decays to `final`, which it keeps. So the first of `warmup`
 /// updates has the initial rate, as in mlx-lm and in transformers.
+///
+/// With decay_steps the decay takes so many updates instead, whatever the total, and begins where
+/// mlx-lm's does: at the first update or, after a warm-up, at update warmup + 1.
 struct LearningRateSchedule {
   double peak = 1e-5;
   Decay decay = Decay::kConstant;
   std::int64_t warmup = 0;
-  std::int64_t total = 0;  // Updates, those of the warm-up included.
+  std::int64_t total = 0;        // Updates, those of the warm-up included.
+  std::int64_t decay_steps = 0;  // 0: what is left of the total after the warm-up.
   double initial = 0;
   double final = 0;  // Not of kConstant, which stays at the peak.
 

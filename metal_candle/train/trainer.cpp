@@ -27,6 +27,9 @@ double ratio(double a, double b) { return b > 0 ? a / b : 0; }
 StopReason Trainer::run(TrainObserver& observer, const std::atomic<bool>* stop) {
   const auto stop_requested = [&] { return stop != nullptr && stop->load(); };
   if (iteration_ < options_.iters) observer.on_start(start_report());
+  // Neither saved nor restored: this run replaces the one whose checkpoints are there.
+  if (!options_.checkpoint_folder.empty() && saved_iteration_ < 0)
+    remove_checkpoints(options_.checkpoint_folder);
   // After an error of the observer, losses may be left to read.
   resolve_all(&observer);
   if (iteration_ == 0 && validation_ != nullptr) evaluate_and_report(observer);
@@ -154,7 +157,7 @@ EvaluationReport Trainer::evaluate(BatchSource& source, std::int64_t batches) co
   for (std::int64_t i = 0; i != batches; ++i) {
     const std::optional<TokenBatch> batch = source.next();
     if (!batch) break;
-    LossAndCount result = loss_(parameters_, *batch, Tensor());
+    LossAndCount result = loss_(parameters_, batch->to(key_.device()), Tensor());
     result.count = astype(result.count, DType::kI64);
     if (batch->tokens.size() > elements && !queued.empty()) read_oldest();
     elements = batch->tokens.size();

@@ -61,7 +61,9 @@ struct TrainOptions {
   double learning_rate = 1e-5;
   Decay lr_schedule = Decay::kConstant;
   std::int64_t warmup = 0;         // Updates.
-  double final_learning_rate = 0;  // After the last update; not of a constant schedule.
+  double warmup_init = 0;          // The learning rate that the warm-up begins with.
+  std::int64_t decay_steps = 0;    // Updates; 0: to the last one. See LearningRateSchedule.
+  double final_learning_rate = 0;  // After the decay; not of a constant schedule.
   AdamWOptions optimizer = {};
   double max_grad_norm = 1;  // Gradients are clipped to this global norm; 0: they are not.
 
@@ -93,7 +95,8 @@ class Trainer {
   void restore(const std::string& checkpoint);
 
   /// Trains until iteration `iters`, or until *stop (which a signal handler may set) is true: then
-  /// finishes the iteration under way. Saves in both cases if there is a checkpoint_folder. Throws
+  /// finishes the iteration under way. Saves in both cases if there is a checkpoint_folder; unless
+  /// it has been restored, it first removes the checkpoints of another run from there. Throws
   /// TrainError naming the iteration and the last checkpoint when a loss or gradient is not finite:
   /// such parameters are never saved. Throws IoError when a checkpoint cannot be written. After
   /// that or an error of the observer, the trainer is whole: run() goes on, save() tries again.
@@ -127,6 +130,20 @@ class Trainer {
     // Of the last update.
     double learning_rate = 0;
     double gradient_norm = 0;
+
+    // Calls visit(name, field) for each, with the names that checkpoints have.
+    template <typename Self, typename Visit>
+    static void for_each(Self& progress, Visit&& visit) {
+      visit("updates", progress.updates);
+      visit("trained_tokens", progress.trained_tokens);
+      visit("seconds", progress.seconds);
+      visit("interval_loss", progress.interval_loss);
+      visit("interval_tokens", progress.interval_tokens);
+      visit("interval_iterations", progress.interval_iterations);
+      visit("interval_seconds", progress.interval_seconds);
+      visit("learning_rate", progress.learning_rate);
+      visit("gradient_norm", progress.gradient_norm);
+    }
   };
   // An iteration that has been queued and whose loss has not been read.
   struct Pending {

@@ -87,7 +87,7 @@ class CheckpointReader {
                              to_string(tensor.shape()), metal_candle::name(like.dtype()),
                              to_string(like.shape())));
     }
-    return tensor;
+    return tensor.to(like.device());
   }
   [[nodiscard]] Tree tree(const char* prefix, const Tree& like) const {
     const std::vector<Tensor> leaves = like.leaves();
@@ -117,6 +117,8 @@ void require_options(const TrainOptions& options) {
   require(options.learning_rate >= 0, "learning_rate", options.learning_rate);
   require(options.final_learning_rate >= 0, "final_learning_rate", options.final_learning_rate);
   require(options.warmup >= 0, "warmup", options.warmup);
+  require(options.warmup_init >= 0, "warmup_init", options.warmup_init);
+  require(options.decay_steps >= 0, "decay_steps", options.decay_steps);
   require(options.max_grad_norm >= 0, "max_grad_norm", options.max_grad_norm);
   require(options.steps_per_report >= 1, "steps_per_report", options.steps_per_report);
   require(options.steps_per_eval >= 1, "steps_per_eval", options.steps_per_eval);
@@ -132,6 +134,8 @@ LearningRateSchedule schedule_of(const TrainOptions& options) {
           .decay = options.lr_schedule,
           .warmup = options.warmup,
           .total = (options.iters + n - 1) / n,
+          .decay_steps = options.decay_steps,
+          .initial = options.warmup_init,
           .final = options.final_learning_rate};
 }
 
@@ -162,6 +166,8 @@ Settings Trainer::settings() const {
   add("learning_rate", options_.learning_rate);
   add("lr_schedule", name(options_.lr_schedule));
   add("warmup", options_.warmup);
+  add("warmup_init", options_.warmup_init);
+  add("decay_steps", options_.decay_steps);
   add("final_learning_rate", options_.final_learning_rate);
   add("beta1", options_.optimizer.beta1);
   add("beta2", options_.optimizer.beta2);
@@ -188,19 +194,10 @@ Checkpoint Trainer::make_checkpoint() const {
     checkpoint.tensors.emplace(kAccumulatedCount, accumulated_count_);
   }
   // {} of a double is the shortest text that reads back as the same bits.
-  const auto add = [&](const char* name, const auto& value) {
+  Progress::for_each(progress_, [&](const char* name, const auto& value) {
     checkpoint.values.emplace(name, fmt::format("{}", value));
-  };
-  add("data", training_.state());
-  add("updates", progress_.updates);
-  add("trained_tokens", progress_.trained_tokens);
-  add("seconds", progress_.seconds);
-  add("interval_loss", progress_.interval_loss);
-  add("interval_tokens", progress_.interval_tokens);
-  add("interval_iterations", progress_.interval_iterations);
-  add("interval_seconds", progress_.interval_seconds);
-  add("learning_rate", progress_.learning_rate);
-  add("gradient_norm", progress_.gradient_norm);
+  });
+  checkpoint.values.emplace("data", training_.state());
   return checkpoint;
 }
 
@@ -209,15 +206,7 @@ void Trainer::restore(const std::string& path) {
   require_same_run(path, settings(), checkpoint.settings);
   const CheckpointReader reader(checkpoint, path);
   Progress progress;
-  reader.number("updates", progress.updates);
-  reader.number("trained_tokens", progress.trained_tokens);
-  reader.number("seconds", progress.seconds);
-  reader.number("interval_loss", progress.interval_loss);
-  reader.number("interval_tokens", progress.interval_tokens);
-  reader.number("interval_iterations", progress.interval_iterations);
-  reader.number("interval_seconds", progress.interval_seconds);
-  reader.number("learning_rate", progress.learning_rate);
-  reader.number("gradient_norm", progress.gradient_norm);
+  Progress::for_each(progress, [&](const char* name, auto& value) { reader.number(name, value); });
   Tree parameters = reader.tree(kParameters, parameters_);
   Tree state = reader.tree(kOptimizer, state_);
   Tree accumulated;

@@ -56,9 +56,9 @@ void Trainer::sort_gradients(const Tree& gradients) {
 }
 
 Trainer::Step Trainer::build_step(const TokenBatch& batch, bool update) {
-  const Tensor key = random::fold_in(key_, Tensor(iteration_));
+  const Tensor key = random::fold_in(key_, Tensor(iteration_).to(key_.device()));
   const auto loss_and_count = [&](const Tree& parameters) {
-    LossAndCount result = loss_(parameters, batch, key);
+    LossAndCount result = loss_(parameters, batch.to(key_.device()), key);
     require_loss(result);
     return std::pair(result.loss, astype(result.count, DType::kI64));
   };
@@ -96,7 +96,7 @@ Trainer::Step Trainer::build_step(const TokenBatch& batch, bool update) {
                            ? inverse_count * clip_scale(norm, options_.max_grad_norm)
                            : inverse_count;
   const double rate = schedule_(progress_.updates);
-  AdamW::Updated updated = optimizer_.update(parameters_, gradients, state_, Tensor(rate), scale);
+  AdamW::Updated updated = optimizer_.update(parameters_, gradients, state_, Tensor(rate).to(key_.device()), scale);
   step.outputs.insert(step.outputs.end(), {step.pending.count, norm});
   append(step.outputs, updated.parameters);
   append(step.outputs, updated.state);

@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -222,6 +223,80 @@ TEST_F(Command, YamlConfigurationsAreReadAndFlagsWin) {
   const Outcome refused = run("train --config " + bad);
   EXPECT_EQ(refused.exit_code, 1);
   EXPECT_THAT(refused.err, HasSubstr("bad.yaml:2: learning-speed is not an option"));
+}
+
+TEST_F(Command, SchedulesAreReadAsMlxLmWritesThem) {
+  // The learning rates of metrics.jsonl, by iteration.
+  const auto rates = [&](const std::string& adapter, const std::string& schedule,
+                         const std::string& flags = "") {
+    const std::string config =
+        folder_.write(adapter + ".yaml", "batch_size: 2\niters: 6\nlr_schedule:\n" + schedule);
+    const Outcome outcome = run(
+        "train --train --json --steps-per-report 1 --num-layers 1 --model " + kModel + " --data " +
+        folder_.path() + " --config " + config + " --adapter-path " + (folder_ / adapter) + flags);
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    std::vector<double> rates;
+    std::istringstream lines(folder_.read(adapter + "/metrics.jsonl"));
+    for (std::string line; std::getline(lines, line);) {
+      const auto json = nlohmann::json::parse(line);
+      if (json.contains("learning_rate")) rates.push_back(json["learning_rate"].get<double>());
+    }
+    return rates;
+  };
+  const auto near = [](std::vector<double> values) {
+    return ::testing::Pointwise(::testing::DoubleNear(1e-9), values);
+  };
+  EXPECT_THAT(rates("cosine",
+                    "  name: cosine_decay\n  arguments: [1e-4, 2, 2e-5]\n  warmup: 2\n"
+                    "  warmup_init: 5e-5\n"),
+              near({5e-5, 7.5e-5, 1e-4, 1e-4, 6e-5, 2e-5}));
+  EXPECT_THAT(rates("linear", "  arguments: [1e-4, 2e-5, 4]\n  name: linear_schedule\n"),
+              near({1e-4, 8e-5, 6e-5, 4e-5, 2e-5, 2e-5}));
+  EXPECT_THAT(rates("flags", "  arguments: [1e-4, 2e-5, 4]\n  name: linear_schedule\n",
+                    " --decay-steps 2 --warmup 1 --warmup-init 9e-5"),
+              near({9e-5, 1e-4, 1e-4, 6e-5, 2e-5, 2e-5}));
+  const std::string bad =
+      folder_.write("bad.yaml", "lr_schedule:\n  name: step_decay\n  arguments: [1, 2, 3]\n");
+  EXPECT_THAT(run("train --train --config " + bad).err,
+              HasSubstr("bad.yaml:2: unknown learning-rate schedule 'step_decay'"));
+}
+
+TEST_F(Command, TestBatchesLimitWhatIsMeasured) {
+  std::string lines;
+  for (const char* word : {"a", "b", "c", "d", "e"})
+    lines += std::string(R"({"text": "The letter )") + word + R"(."})" + "\n";
+  folder_.write("test.jsonl", lines);
+  const auto tokens = [&](const std::string& options) {
+    const Outcome outcome = run("evaluate --json --batch-size 2 --model " + kModel + " --data " +
+                                folder_.path() + " " + options);
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    return nlohmann::json::parse(outcome.out)["tokens"].get<int>();
+  };
+  const int all = tokens("");
+  EXPECT_EQ(tokens("--test-batches 2"), all / 5 * 4);
+  EXPECT_EQ(tokens("--test-batches -1"), all);
+  EXPECT_EQ(tokens("--test-batches 9"), all);
+  EXPECT_EQ(run("evaluate --test-batches 0 --model " + kModel).exit_code, 2);
+  const Outcome tested = run("train --test --json --batch-size 2 --test-batches 1 --model " +
+                             kModel + " --data " + folder_.path());
+  EXPECT_EQ(nlohmann::json::parse(tested.out)["tokens"].get<int>(), all / 5 * 2) << tested.err;
+}
+
+TEST_F(Command, BenchMeasuresTrainingAndGeneration) {
+  for (const char* suite : {"train", "generate"}) {
+    const Outcome outcome = run(std::string("bench --json - --filter definitions-5m --suite ") +
+                                suite + " --model " + kModel);
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+    const auto rows = nlohmann::json::parse(outcome.out);
+    ASSERT_GE(rows.size(), 4u);
+    for (const auto& row : rows) {
+      EXPECT_THAT(row["name"].get<std::string>(), StartsWith("definitions-5m, "));
+      EXPECT_GT(row["value"].get<double>(), 0) << row;
+      EXPECT_TRUE(row["reference"].is_number() || row["reference_name"] == "PyTorch") << row;
+      EXPECT_TRUE(row.contains("unit") && row.contains("ratio") && row.contains("goal") &&
+                  row.contains("met"));
+    }
+  }
 }
 
 }  // namespace

@@ -7,9 +7,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <optional>
 #include <vector>
 
 #include "metal_candle/core/error.h"
+#include "metal_candle/execute/evaluate.h"
 #include "metal_candle/graph/ops.h"
 #include "tests/support/temporary_folder.h"
 
@@ -86,6 +88,17 @@ TEST(FineTuner, FullTuningTrainsTheLastBlocksOnly) {
     EXPECT_EQ(same, !name.starts_with("model.layers.1.")) << name;
   }
   EXPECT_THROW(static_cast<void>(tuner.adapter()), Error);
+}
+
+TEST(FineTuner, FullTuningHoldsTrainedWeightsOnce) {
+  const std::size_t before = memory_use(Device::cpu()).in_use;
+  std::optional<Decoder> model = tiny_model();
+  const std::size_t bytes = model->bytes();
+  FineTuner tuner(*model, pattern(), options_for(FineTuneMethod::kFull, 4));
+  model.reset();
+  tuner.run();
+  // With two moments each.
+  EXPECT_LT(memory_use(Device::cpu()).in_use - before, 3.5 * static_cast<double>(bytes));
 }
 
 TEST(FineTuner, ResumesToTheBit) {

@@ -158,5 +158,26 @@ TEST(ScheduleTest, StaysAtTheFinalValue) {
   for (const std::int64_t update : {6, 7, 1000}) EXPECT_EQ(schedule(update), 0.25);
 }
 
+// mlx-lm joins linear_schedule(0.5, 1, 2) and, from update 3 on, cosine_decay(1, 4, 0.2).
+TEST(ScheduleTest, DecayStepsAreMlxLms) {
+  LearningRateSchedule schedule{.peak = 1,
+                                .decay = Decay::kCosine,
+                                .warmup = 2,
+                                .total = 100,
+                                .decay_steps = 4,
+                                .initial = 0.5,
+                                .final = 0.2};
+  const double expected[] = {0.5, 0.75, 1, 1, 0.2 + 0.4 * (1 + 0.7071067811865476), 0.6};
+  for (std::size_t i = 0; i < std::size(expected); ++i)
+    EXPECT_NEAR(schedule(static_cast<std::int64_t>(i)), expected[i], 1e-15) << i;
+  for (const std::int64_t update : {7, 8, 99, 1000}) EXPECT_EQ(schedule(update), 0.2) << update;
+  // linear_schedule(1, 0.2, 4) alone.
+  schedule.decay = Decay::kLinear;
+  schedule.warmup = 0;
+  const double linear[] = {1, 0.8, 0.6, 0.4, 0.2, 0.2};
+  for (std::size_t i = 0; i < std::size(linear); ++i)
+    EXPECT_NEAR(schedule(static_cast<std::int64_t>(i)), linear[i], 1e-15) << i;
+}
+
 }  // namespace
 }  // namespace metal_candle

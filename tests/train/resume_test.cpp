@@ -13,6 +13,7 @@
 #include <bit>
 #include <chrono>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <random>
@@ -46,6 +47,37 @@ class StopAfter final : public TrainObserver {
 template <typename T>
 void append(std::vector<T>& to, const std::vector<T>& from) {
   to.insert(to.end(), from.begin(), from.end());
+}
+
+TEST(ResumeTest, AFreshRunReplacesTheCheckpointsOfAnother) {
+  /// Whether there are checkpoints after the first iteration.
+  class Look final : public TrainObserver {
+   public:
+    explicit Look(std::string folder) : folder_(std::move(folder)) {}
+    void on_step(const StepReport& step) override {
+      if (step.iteration == 1) found = latest_checkpoint(folder_).has_value();
+    }
+    bool found = false;
+
+   private:
+    std::string folder_;
+  };
+  const TemporaryFolder folder;
+  ToyRun(stateful_options(folder.path())).run();
+  (void)folder.write("notes.txt", "stay");
+  Look fresh(folder.path());
+  ToyRun(stateful_options(folder.path())).trainer.run(fresh);
+  EXPECT_FALSE(fresh.found);
+  EXPECT_EQ(folder.read("notes.txt"), "stay");
+
+  TrainOptions longer = stateful_options(folder.path());
+  longer.iters += 2;
+  ToyRun third(longer);
+  third.trainer.restore(*latest_checkpoint(folder.path()));
+  const std::string before = *latest_checkpoint(folder.path());
+  third.run();
+  EXPECT_NE(*latest_checkpoint(folder.path()), before);
+  EXPECT_TRUE(std::filesystem::exists(before));
 }
 
 TEST(ResumeTest, AStoppedRunGoesOnWhereverItStopped) {

@@ -25,6 +25,8 @@
 //                            memory: group_bytes bytes, 16-byte aligned
 //   MC_KERNEL_DYNAMIC(name, Arguments, max_threads, function...);
 //                            the same with as much memory as the dispatch says
+//   MC_UNROLL                before a loop with constant bounds that has to be unrolled, so that
+//                            arrays which it indexes stay in registers
 //   Thread                   who runs: .index of .size in its group; .group, .group_y, .group_z in
 //                            the grid of .groups, .groups_y, .groups_z; .lane and .warp
 //   group_barrier()          for all threads of a group; orders group and device memory
@@ -39,8 +41,6 @@
 //   fast_exp2(float)         exp2f to two units in the last place; results that are not normal are 0
 //   as_uint(float), as_float(uint32_t)
 //                            bits
-//   MC_UNROLL                before a loop whose every round is to be written out, because it indexes
-//                            arrays that should be registers
 //
 // Matrix products are of 8x8 tiles that a warp holds, two neighbouring elements of one row a lane:
 // columns tile_column(lane) and the next of row tile_row(lane).

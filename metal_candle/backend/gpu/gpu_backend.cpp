@@ -65,12 +65,12 @@ constexpr Overload kFamilies{
     [](const op::LayerNorm&) -> Maker { return nullptr; },
     [](const op::LayerNormBackward&) -> Maker { return nullptr; },
     [](const op::Rope&) -> Maker { return nullptr; },
-    [](const op::Lora&) -> Maker { return nullptr; },
-    [](const op::LoraLinear&) -> Maker { return nullptr; },
-    [](const op::Attention&) -> Maker { return nullptr; },
-    [](const op::AttentionBackward&) -> Maker { return nullptr; },
-    [](const op::LinearCrossEntropy&) -> Maker { return nullptr; },
-    [](const op::LinearCrossEntropyBackward&) -> Maker { return nullptr; },
+    [](const op::Lora&) -> Maker { return make_lora; },
+    [](const op::LoraLinear&) -> Maker { return make_lora; },
+    [](const op::Attention&) -> Maker { return make_attention; },
+    [](const op::AttentionBackward&) -> Maker { return make_attention; },
+    [](const op::LinearCrossEntropy&) -> Maker { return make_linear_cross_entropy; },
+    [](const op::LinearCrossEntropyBackward&) -> Maker { return make_linear_cross_entropy; },
 };
 
 Maker family(const Operation& operation) { return std::visit(kFamilies, operation); }
@@ -90,10 +90,12 @@ InputLayout GpuBackend::input_layout(const Operation& operation, int input) cons
           [&](const op::Reduce&) { return kAny; },
           [&](const op::Matmul&) { return kMatrix; },
           [&](const op::Linear&) { return input < 2 ? kMatrix : kContiguous; },
-          [&](const op::Lora&) { return kMatrix; },
-          [&](const op::LoraLinear&) { return input < 4 ? kMatrix : kContiguous; },
-          [&](const op::LinearCrossEntropy&) { return input < 2 ? kMatrix : kContiguous; },
-          [&](const op::LinearCrossEntropyBackward&) { return input < 2 ? kMatrix : kContiguous; },
+          [&](const op::Lora&) { return input == 0 ? kContiguous : kMatrix; },
+          [&](const op::LoraLinear&) {
+            return input >= 1 && input < 4 ? kMatrix : kContiguous;
+          },
+          [&](const op::LinearCrossEntropy&) { return input == 1 ? kMatrix : kContiguous; },
+          [&](const op::LinearCrossEntropyBackward&) { return input == 1 ? kMatrix : kContiguous; },
           [&](const op::Attention&) { return input < 3 ? kDenseRows : kAny; },
           [&](const op::AttentionBackward&) {
             if (input == 4) return kContiguous;

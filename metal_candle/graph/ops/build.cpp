@@ -113,7 +113,7 @@ Tensor materialize(std::string_view op, const Operand& operand, DType dtype, Dev
 }
 
 Tensor first_output(Operation operation, std::span<const Tensor* const> inputs) {
-  const Device device = inputs.empty() || inputs[0]->empty() ? Device::cpu() : inputs[0]->device();
+  const Device device = inputs.empty() || inputs[0]->empty() ? default_device() : inputs[0]->device();
   const Tensor tuple = make_node(std::move(operation), inputs, {}, device);
   return make_node(op::Pick{0}, {&tuple}, tuple.spec());
 }
@@ -124,7 +124,7 @@ Tensor first_output(Operation operation, std::initializer_list<const Tensor*> in
 }
 
 std::vector<Tensor> make_outputs(Operation operation, std::span<const Tensor* const> inputs) {
-  const Device device = inputs.empty() || inputs[0]->empty() ? Device::cpu() : inputs[0]->device();
+  const Device device = inputs.empty() || inputs[0]->empty() ? default_device() : inputs[0]->device();
   const Tensor tuple = make_node(operation, inputs, {}, device);
   std::vector<const TensorSpec*> specs;
   specs.reserve(inputs.size());

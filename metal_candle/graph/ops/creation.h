@@ -41,13 +41,13 @@ Tensor make_arange(Scalar start, Scalar stop, Scalar step, DType dtype, Device d
 /// is. Throws DTypeError when an integer value does not fit an integer dtype.
 template <ScalarValue T>
 [[nodiscard]] Tensor full(const Shape& shape, T value, DType dtype = detail::default_dtype<T>(),
-                          Device device = Device::cpu()) {
+                          Device device = default_device()) {
   return detail::make_full(shape, detail::to_scalar(value), dtype, device);
 }
 [[nodiscard]] Tensor zeros(const Shape& shape, DType dtype = DType::kF32,
-                           Device device = Device::cpu());
+                           Device device = default_device());
 [[nodiscard]] Tensor ones(const Shape& shape, DType dtype = DType::kF32,
-                          Device device = Device::cpu());
+                          Device device = default_device());
 
 /// The shape and device of x, and its dtype unless one is given.
 [[nodiscard]] Tensor zeros_like(const Tensor& x, std::optional<DType> dtype = {});
@@ -62,7 +62,7 @@ template <ScalarValue T>
 template <ScalarValue T>
 [[nodiscard]] Tensor arange(T start, T stop, T step = T{1},
                             DType dtype = detail::default_dtype<T>(),
-                            Device device = Device::cpu()) {
+                            Device device = default_device()) {
   return detail::make_arange(detail::to_scalar(start), detail::to_scalar(stop),
                              detail::to_scalar(step), dtype, device);
 }
@@ -75,19 +75,19 @@ template <ScalarValue T>
 /// `count` evenly spaced numbers from start to stop: stop is the last of them when endpoint is set,
 /// else the one after. A floating dtype.
 [[nodiscard]] Tensor linspace(double start, double stop, std::int64_t count, bool endpoint = true,
-                              DType dtype = DType::kF32, Device device = Device::cpu());
+                              DType dtype = DType::kF32, Device device = default_device());
 
 /// [rows, columns] (square without columns) with 1 on the given diagonal (above the main one when
 /// positive), else 0.
 [[nodiscard]] Tensor eye(std::int64_t rows, std::optional<std::int64_t> columns = {},
                          std::int64_t diagonal = 0, DType dtype = DType::kF32,
-                         Device device = Device::cpu());
+                         Device device = default_device());
 
 /// A tensor in memory of yours, without a copy (where the device reads host memory): row-major
 /// elements, which are never written to and must not change while any tensor reads them. `owner`
 /// is held as long as that; null promises that the memory outlives them all. Throws ShapeError
 /// unless there are as many bytes as the spec says, Error when they are not aligned for its dtype.
 [[nodiscard]] Tensor from_blob(std::span<const std::byte> bytes, const TensorSpec& spec,
-                               std::shared_ptr<const void> owner, Device device = Device::cpu());
+                               std::shared_ptr<const void> owner, Device device = default_device());
 
 }  // namespace metal_candle

@@ -20,7 +20,7 @@
 namespace metal_candle::random {
 
 /// u32 [2], evaluated: the low and the high word of seed.
-[[nodiscard]] Tensor key(std::uint64_t seed, Device device = Device::cpu());
+[[nodiscard]] Tensor key(std::uint64_t seed, Device device = default_device());
 
 /// u32 [count, 2]: keys of independent streams, as far from each other as from `key`.
 [[nodiscard]] Tensor split(const Tensor& key, std::int64_t count = 2);

@@ -1,0 +1,174 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// Lora and LoraLinear. A few rows take one launch of our own, after the library's product with the
+// weight if there is one; more rows take the library's products.
+//
+// Inputs: x kContiguous; weight, a and b kMatrix; bias kContiguous.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "metal_candle/backend/batch.h"
+#include "metal_candle/backend/gpu/gpu_kernel.h"
+#include "metal_candle/backend/gpu/kernels/arguments.h"
+#include "metal_candle/core/error.h"
+
+namespace metal_candle::backend::gpu {
+namespace {
+
+constexpr std::uint32_t kThreads = 256;
+// As kernels/lora.h has it.
+constexpr std::int64_t kMaxRank = 64;
+// Beyond this many rows the library's products are quicker than making x @ a in every group.
+constexpr std::int64_t kFewRows = 8;
+constexpr std::size_t kScratchAlignment = 256;
+
+struct LoraPlan {
+  std::int64_t rows, depth, columns, rank;
+  DType dtype;
+  MatmulDescription::Matrix a, b, weight;
+  float scale;
+  bool has_weight, has_bias;
+  // Which inputs a and b are.
+  std::size_t a_input, b_input;
+};
+
+MatmulDescription::Matrix matrix_of(const TensorLayout& layout) {
+  return {layout.strides[0], layout.strides[1], 0};
+}
+
+LoraPlan make_plan(const KernelRequest& request) {
+  LoraPlan plan{};
+  const TensorLayout& x = request.inputs[0];
+  if (const auto* linear = std::get_if<op::LoraLinear>(&request.operation)) {
+    plan.has_weight = true;
+    plan.has_bias = linear->has_bias;
+    plan.scale = linear->scale;
+    plan.weight = matrix_of(request.inputs[1]);
+    plan.a_input = 2;
+  } else {
+    plan.scale = std::get<op::Lora>(request.operation).scale;
+    plan.a_input = 1;
+  }
+  plan.b_input = plan.a_input + 1;
+  const TensorLayout& a = request.inputs[plan.a_input];
+  const TensorLayout& b = request.inputs[plan.b_input];
+  plan.a = matrix_of(a);
+  plan.b = matrix_of(b);
+  plan.rows = num_elements(leading(x.shape, 1));
+  plan.depth = x.shape.back();
+  plan.rank = a.shape[1];
+  plan.columns = b.shape[1];
+  plan.dtype = x.dtype;
+  return plan;
+}
+
+std::shared_ptr<const Matmul> require_product(GpuDevice& device, const MatmulDescription& d) {
+  std::shared_ptr<const Matmul> product = device.make_matmul(d);
+  if (!product) {
+    throw DeviceError(fmt::format("lora: the library has no product of [{}, {}] and [{}, {}] of {}",
+                                  d.m, d.k, d.k, d.n, name(d.operands)));
+  }
+  return product;
+}
+
+MatmulDescription product_of(const LoraPlan& plan, std::int64_t depth, std::int64_t columns,
+                             const MatmulDescription::Matrix& right) {
+  MatmulDescription d;
+  d.m = plan.rows;
+  d.n = columns;
+  d.k = depth;
+  d.a = {depth, 1, 0};
+  d.b = right;
+  d.out_row_stride = columns;
+  d.operands = plan.dtype;
+  d.out = plan.dtype;
+  return d;
+}
+
+// x @ weight + bias; null if there is no weight.
+std::shared_ptr<const Matmul> make_base(const LoraPlan& plan, GpuDevice& device) {
+  if (!plan.has_weight) return nullptr;
+  MatmulDescription d = product_of(plan, plan.depth, plan.columns, plan.weight);
+  d.has_bias = plan.has_bias;
+  return require_product(device, d);
+}
+
+void encode_base(const LoraPlan& plan, const Matmul& base, const KernelArguments& arguments,
+                 void* scratch, Encoder& encoder) {
+  encoder.matmul(base, {.a = arguments.inputs[0],
+                        .b = arguments.inputs[1],
+                        .bias = plan.has_bias ? arguments.inputs[4] : nullptr,
+                        .c = arguments.outputs[0],
+                        .out = arguments.outputs[0],
+                        .scratch = scratch});
+}
+
+std::unique_ptr<Kernel> make_few_rows(const LoraPlan& plan, GpuDevice& device) {
+  const std::shared_ptr<const Matmul> base = make_base(plan, device);
+  const Function& function = device.function(fmt::format("lora_rows_{}", name(plan.dtype)));
+  return make_gpu_kernel(
+      [plan, base, &function](const KernelArguments& arguments, Encoder& encoder) {
+        if (base) encode_base(plan, *base, arguments, arguments.scratch, encoder);
+        const LoraRowsArguments rows{arguments.inputs[0],
+                                     arguments.inputs[plan.a_input],
+                                     arguments.inputs[plan.b_input],
+                                     base ? arguments.outputs[0] : nullptr,
+                                     arguments.outputs[0],
+                                     plan.depth,
+                                     plan.columns,
+                                     plan.a.row_stride,
+                                     plan.a.column_stride,
+                                     plan.b.row_stride,
+                                     plan.b.column_stride,
+                                     plan.scale,
+                                     static_cast<std::uint32_t>(plan.rank)};
+        encoder.dispatch(function,
+                         {groups_for(plan.columns, kThreads), static_cast<std::uint32_t>(plan.rows)},
+                         kThreads, rows);
+      },
+      base ? base->scratch_bytes() : 0);
+}
+
+std::unique_ptr<Kernel> make_many_rows(const LoraPlan& plan, GpuDevice& device) {
+  const std::shared_ptr<const Matmul> base = make_base(plan, device);
+  const std::shared_ptr<const Matmul> down =
+      require_product(device, product_of(plan, plan.depth, plan.rank, plan.a));
+  MatmulDescription d = product_of(plan, plan.rank, plan.columns, plan.b);
+  d.alpha = plan.scale;
+  d.beta = base ? 1.0f : 0.0f;
+  const std::shared_ptr<const Matmul> up = require_product(device, d);
+  const std::size_t low_bytes = round_up(
+      static_cast<std::size_t>(plan.rows * plan.rank) * size_of(plan.dtype), kScratchAlignment);
+  const std::size_t library = std::max({base ? base->scratch_bytes() : 0, down->scratch_bytes(),
+                                        up->scratch_bytes()});
+  return make_gpu_kernel(
+      [plan, base, down, up, low_bytes](const KernelArguments& arguments, Encoder& encoder) {
+        void* const low = arguments.scratch;
+        void* const scratch = static_cast<std::byte*>(low) + low_bytes;
+        if (base) encode_base(plan, *base, arguments, scratch, encoder);
+        encoder.matmul(*down, {.a = arguments.inputs[0],
+                               .b = arguments.inputs[plan.a_input],
+                               .c = low,
+                               .out = low,
+                               .scratch = scratch});
+        encoder.matmul(*up, {.a = low,
+                             .b = arguments.inputs[plan.b_input],
+                             .c = arguments.outputs[0],
+                             .out = arguments.outputs[0],
+                             .scratch = scratch});
+      },
+      low_bytes + library);
+}
+
+}  // namespace
+
+std::unique_ptr<Kernel> make_lora(const KernelRequest& request, GpuDevice& device) {
+  const LoraPlan plan = make_plan(request);
+  if (plan.rows <= kFewRows && plan.rank <= kMaxRank) return make_few_rows(plan, device);
+  return make_many_rows(plan, device);
+}
+
+}  // namespace metal_candle::backend::gpu
