@@ -39,8 +39,7 @@ int mask_type(DType dtype) {
   }
 }
 
-std::unique_ptr<Kernel> make_row_attention(const KernelRequest& request, AttentionPlan plan,
-                                           GpuDevice& device) {
+std::unique_ptr<Kernel> make_row_attention(const AttentionPlan& plan, GpuDevice& device) {
   const auto& shape = *std::find_if(
       std::begin(kRowKernels), std::end(kRowKernels), [&](const RowKernel& kernel) {
         return std::max(plan.problem.width, plan.problem.value_width) <= kernel.width;
@@ -49,13 +48,13 @@ std::unique_ptr<Kernel> make_row_attention(const KernelRequest& request, Attenti
   const std::int64_t groups = plan.shares() * tiles;
   // Enough groups that each multiprocessor has two.
   const std::int64_t wanted = 2 * std::int64_t{device.limits().multiprocessors};
+  const std::int64_t most = (plan.problem.keys + shape.keys - 1) / shape.keys;
   const std::int64_t splits =
-      std::clamp<std::int64_t>(std::min(wanted / groups, (plan.problem.keys + shape.keys - 1) / shape.keys),
-                               1, kMaxSplits);
-  AttentionArguments arguments{};
-  arguments.splits = static_cast<std::int32_t>(splits);
-  arguments.split_unit = static_cast<std::int32_t>(shape.keys);
-  arguments.tile_rows = static_cast<std::int32_t>(shape.rows);
+      std::clamp<std::int64_t>(std::min(wanted / groups, most), 1, kMaxSplits);
+  AttentionArguments base{};
+  base.splits = static_cast<std::int32_t>(splits);
+  base.split_unit = static_cast<std::int32_t>(shape.keys);
+  base.tile_rows = static_cast<std::int32_t>(shape.rows);
   const Function& rows =
       device.function(fmt::format("attention_rows_{}_{}", shape.width, name(plan.dtype)));
   const Function& join = device.function(fmt::format("attention_join_{}", name(plan.dtype)));
@@ -64,7 +63,7 @@ std::unique_ptr<Kernel> make_row_attention(const KernelRequest& request, Attenti
                   : static_cast<std::size_t>(plan.rows() * splits * (plan.problem.value_width + 2)) *
                         sizeof(float);
   return make_gpu_kernel(
-      [plan, base = arguments, groups, &rows, &join](const KernelArguments& run,
+      [plan, base, groups, &rows, &join](const KernelArguments& run,
                                                      Encoder& encoder) {
         AttentionArguments arguments = base;
         arguments.problem = plan.with(run.inputs);
@@ -135,9 +134,9 @@ std::unique_ptr<Kernel> make_attention(const KernelRequest& request, GpuDevice& 
   if (std::holds_alternative<op::AttentionBackward>(request.operation)) {
     return make_attention_backward(request, device);
   }
-  AttentionPlan plan(std::get<op::Attention>(request.operation), request.inputs, 3);
+  const AttentionPlan plan(std::get<op::Attention>(request.operation), request.inputs, 3);
   if (plan.empty()) return make_gpu_kernel([](const KernelArguments&, Encoder&) {});
-  return make_row_attention(request, std::move(plan), device);
+  return make_row_attention(plan, device);
 }
 
 }  // namespace metal_candle::backend::gpu

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "metal_candle/backend/gpu/attention.h"
 #include "metal_candle/backend/gpu/gpu_kernel.h"
 #include "metal_candle/core/error.h"
 
@@ -78,7 +79,13 @@ Maker family(const Operation& operation) { return std::visit(kFamilies, operatio
 }  // namespace
 
 bool GpuBackend::supports(const Operation& operation, std::span<const TensorSpec> inputs) const {
-  (void)inputs;  // Every kernel takes every dtype that the shape rules let through.
+  // Every kernel takes every dtype that the shape rules let through.
+  const bool attention = std::holds_alternative<op::Attention>(operation) ||
+                         std::holds_alternative<op::AttentionBackward>(operation);
+  if (attention &&
+      std::max(inputs[0].shape.back(), inputs[2].shape.back()) > kMaxAttentionWidth) {
+    return false;
+  }
   return family(operation) != nullptr;
 }
 
