@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "metal_candle/backend/gpu/attention.h"
 #include "metal_candle/backend/gpu/gpu_kernel.h"
 #include "metal_candle/core/error.h"
 
@@ -67,8 +68,8 @@ constexpr Overload kFamilies{
     [](const op::Rope&) -> Maker { return nullptr; },
     [](const op::Lora&) -> Maker { return make_lora; },
     [](const op::LoraLinear&) -> Maker { return make_lora; },
-    [](const op::Attention&) -> Maker { return nullptr; },
-    [](const op::AttentionBackward&) -> Maker { return nullptr; },
+    [](const op::Attention&) -> Maker { return make_attention; },
+    [](const op::AttentionBackward&) -> Maker { return make_attention; },
     [](const op::LinearCrossEntropy&) -> Maker { return make_linear_cross_entropy; },
     [](const op::LinearCrossEntropyBackward&) -> Maker { return make_linear_cross_entropy; },
 };
@@ -78,7 +79,13 @@ Maker family(const Operation& operation) { return std::visit(kFamilies, operatio
 }  // namespace
 
 bool GpuBackend::supports(const Operation& operation, std::span<const TensorSpec> inputs) const {
-  (void)inputs;  // Every kernel takes every dtype that the shape rules let through.
+  // Every kernel takes every dtype that the shape rules let through.
+  const bool attention = std::holds_alternative<op::Attention>(operation) ||
+                         std::holds_alternative<op::AttentionBackward>(operation);
+  if (attention &&
+      std::max(inputs[0].shape.back(), inputs[2].shape.back()) > kMaxAttentionWidth) {
+    return false;
+  }
   return family(operation) != nullptr;
 }
 

@@ -30,9 +30,13 @@ inline std::vector<HostTensor> run_gpu_kernel(const Operation& operation,
   std::vector<TensorLayout> layouts;
   std::vector<void*> addresses;
   for (std::size_t i = 0; i < hosts.size(); ++i) {
-    const bool any = backend.input_layout(operation, static_cast<int>(i)) ==
-                     backend::InputLayout::kAny;
-    inputs.push_back(place(*hosts[i], any ? placement : Placement::kContiguous, random));
+    const backend::InputLayout layout = backend.input_layout(operation, static_cast<int>(i));
+    Placement where = Placement::kContiguous;
+    if (placement != Placement::kContiguous) {
+      if (layout == backend::InputLayout::kAny) where = placement;
+      if (layout == backend::InputLayout::kDenseRows) where = Placement::kScatteredRows;
+    }
+    inputs.push_back(place(*hosts[i], where, random));
   }
   for (PlacedTensor& input : inputs) {
     layouts.push_back(input.layout);

@@ -26,6 +26,39 @@ struct IntegerProductArguments {
   int64_t a_row_stride, a_column_stride, b_row_stride, b_column_stride;
 };
 
+// ---- attention.h
+// Elements from one batch, head and row of a tensor [batch, heads, rows, width] to the next.
+struct HeadStrides {
+  int64_t batch, head, row;
+};
+
+// What attention and its gradient read.
+struct AttentionProblem {
+  const MC_GLOBAL void* q;           // [batch, heads, queries, width]
+  const MC_GLOBAL void* k;           // [batch, key_heads, keys, width]
+  const MC_GLOBAL void* v;           // [batch, key_heads, keys, value_width]
+  const MC_GLOBAL void* mask;        // [batch, heads, queries, keys], or null
+  const MC_GLOBAL void* key_length;  // i32 [batch], or null
+  HeadStrides q_strides, k_strides, v_strides, mask_strides;
+  int64_t mask_key_stride, key_length_stride;
+  int32_t batch, heads, key_heads, queries, keys, width, value_width;
+  int32_t causal, window;
+  int32_t mask_type;  // AttentionMask
+  float scale;
+};
+
+enum AttentionMask { kMaskBool, kMaskF32, kMaskF16, kMaskBF16 };
+
+struct AttentionArguments {
+  AttentionProblem problem;
+  MC_GLOBAL void* out;        // [batch, heads, queries, value_width], or null
+  MC_GLOBAL void* logsumexp;  // f32 [batch, heads, queries], or null
+  MC_GLOBAL void* parts;      // f32 [batch, heads, queries, splits, value_width + 2]
+  int32_t splits;             // Parts into which the keys that a group sees are divided.
+  int32_t split_unit;         // Whose lengths are multiples of this.
+  int32_t tile_rows;          // Rows of a group.
+};
+
 // ---- linear_cross_entropy.h
 struct LossRowsArguments {
   const MC_GLOBAL void* logits;   // f32 [rows, columns], rows `stride` apart, a multiple of 8

@@ -1,0 +1,6 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// Scaled-dot-product attention and its gradient. In the dialect of dialect.h.
+#pragma once
+
+#include "metal_candle/backend/gpu/kernels/attention_rows.h"
