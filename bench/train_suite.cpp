@@ -43,12 +43,15 @@ FineTuneOptions options_for(std::int64_t iterations) {
   return options;
 }
 
-// Stops a run when it has taken so many steps, and so long, after its first one.
+// Stops a run when it has taken so many steps, and so long, after its first one. What is told after
+// that does not count: the last step of a run is told of at its end, others when the next has
+// mostly been computed.
 class StepTimer final : public TrainObserver {
  public:
   StepTimer(int steps, double seconds) : least_steps_(steps), least_seconds_(seconds) {}
 
   void on_step(const StepReport& step) override {
+    if (stop_) return;
     last_ = seconds_now();
     if (++steps_ == 1) {
       first_ = last_;
