@@ -13,6 +13,10 @@
 
 #include "metal_candle/core/error.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
 namespace metal_candle::backend::cpu {
 namespace {
 
@@ -27,16 +31,27 @@ std::size_t physical_memory() {
          static_cast<std::size_t>(sysconf(_SC_PAGE_SIZE));
 }
 
+// AddressSanitizer knows what malloc() gave out, not what this pool did: it is told that of a block
+// only the first `bytes` may be touched.
+void restrict_access([[maybe_unused]] void* block, [[maybe_unused]] std::size_t bytes,
+                     [[maybe_unused]] std::size_t size) {
+#if defined(__SANITIZE_ADDRESS__)
+  __asan_unpoison_memory_region(block, bytes);
+  __asan_poison_memory_region(static_cast<std::byte*>(block) + bytes, size - bytes);
+#endif
+}
+
 }  // namespace
 
 class CpuAllocator::PooledBuffer final : public Buffer {
  public:
-  PooledBuffer(CpuAllocator& allocator, void* block, std::size_t size)
-      : Buffer(block, size), allocator_(allocator) {}
-  ~PooledBuffer() override { allocator_.release(contents_, size_); }
+  PooledBuffer(CpuAllocator& allocator, void* block, std::size_t bytes, std::size_t block_size)
+      : Buffer(block, bytes), allocator_(allocator), block_size_(block_size) {}
+  ~PooledBuffer() override { allocator_.release(contents_, block_size_); }
 
  private:
   CpuAllocator& allocator_;
+  const std::size_t block_size_;
 };
 
 CpuAllocator::CpuAllocator() : free_(kNumClasses), cache_limit_(physical_memory() / 8) {
@@ -95,10 +110,12 @@ BufferPtr CpuAllocator::allocate(std::size_t bytes) {
     }
     if (alignment == kHugePage) madvise(block, rounded, MADV_HUGEPAGE);
   }
-  return BufferPtr(new PooledBuffer(*this, block, size));
+  restrict_access(block, bytes, size);
+  return BufferPtr(new PooledBuffer(*this, block, bytes, size));
 }
 
 void CpuAllocator::release(void* block, std::size_t size) {
+  restrict_access(block, 0, size);
   {
     const std::lock_guard lock(mutex_);
     statistics_.in_use -= size;
