@@ -17,7 +17,7 @@ Backend& cpu_backend();  // cpu/cpu_backend.cpp
 }
 
 namespace {
-std::atomic<StepObserver*> observer{nullptr};
+std::atomic<StepObserver*> current_observer{nullptr};
 }
 
 Backend& backend_for(Device device) {
@@ -26,8 +26,10 @@ Backend& backend_for(Device device) {
                                 to_string(device)));
 }
 
-void set_step_observer(StepObserver* value) { observer.store(value, std::memory_order_release); }
-StepObserver* step_observer() { return observer.load(std::memory_order_acquire); }
+void set_step_observer(StepObserver* observer) {
+  current_observer.store(observer, std::memory_order_release);
+}
+StepObserver* step_observer() { return current_observer.load(std::memory_order_acquire); }
 
 std::int64_t now_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(

@@ -65,7 +65,7 @@ std::size_t CpuAllocator::block_size(std::size_t bytes) {
 }
 
 int CpuAllocator::size_class(std::size_t block) {
-  const auto doubling = static_cast<std::size_t>(std::bit_width(block) - 1);
+  const auto doubling = static_cast<std::size_t>(std::bit_width(block | kAlignment) - 1);
   const std::size_t fraction = (block >> (doubling - 3)) & (kClassesPerDoubling - 1);
   return static_cast<int>(doubling * kClassesPerDoubling + fraction);
 }

@@ -125,11 +125,11 @@ Tensor first_output(Operation operation, std::initializer_list<const Tensor*> in
 
 std::vector<Tensor> make_outputs(Operation operation, std::span<const Tensor* const> inputs) {
   const Device device = inputs.empty() || inputs[0]->empty() ? Device::cpu() : inputs[0]->device();
-  const Tensor tuple = make_node(operation, inputs, {}, device);
+  const Tensor tuple = make_node(std::move(operation), inputs, {}, device);
   std::vector<const TensorSpec*> specs;
   specs.reserve(inputs.size());
   for (const Tensor* input : inputs) specs.push_back(&input->spec());
-  const OutputSpecs outputs = infer_outputs(operation, specs, {});
+  const OutputSpecs outputs = infer_outputs(tuple.node()->operation(), specs, {});
   std::vector<Tensor> picks;
   picks.reserve(static_cast<std::size_t>(outputs.count));
   for (int i = 0; i < outputs.count; ++i) {
