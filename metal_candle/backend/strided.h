@@ -39,7 +39,7 @@ inline void collapse_axes(Shape& shape, std::span<Strides> operands) {
     shape[last] = merges ? shape[last] * length : length;
     for (Strides& s : operands) s[last] = s[axis];
   }
-  const auto rank = static_cast<std::size_t>(last + 1);
+  const std::size_t rank = static_cast<std::size_t>(last) + 1;
   const auto truncate = [rank](Dims& dims, std::int64_t scalar) {
     dims = rank > 0 ? Dims(std::span<const std::int64_t>(dims.data(), rank)) : Dims{scalar};
   };

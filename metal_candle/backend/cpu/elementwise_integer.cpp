@@ -240,7 +240,8 @@ To convert(From value) {
     return value != From{0};
   } else if constexpr (std::is_same_v<From, float> && std::is_integral_v<To>) {
     // The first float beyond each end: both are powers of two, so exact.
-    constexpr auto kEnd = static_cast<float>(std::numeric_limits<To>::max() / 2 + 1) * 2.0f;
+    constexpr auto kHalfEnd = std::numeric_limits<To>::max() / 2 + 1;
+    constexpr float kEnd = static_cast<float>(kHalfEnd) * 2.0f;
     constexpr auto kLowest = static_cast<float>(std::numeric_limits<To>::lowest());
     if (!(value > kLowest - 1.0f)) {
       return value <= kLowest ? std::numeric_limits<To>::lowest() : To{0};
