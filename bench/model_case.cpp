@@ -84,13 +84,16 @@ double seconds_of_process(std::vector<std::string> arguments) {
   throw Error(fmt::format("bench: {} failed", fmt::join(arguments, " ")));
 }
 
+const char* torch_device() { return default_device() == Device::cpu() ? "cpu" : "cuda"; }
+
 }  // namespace
 
 void for_each_model(Table& table, const std::string& folder, const std::string& note,
                     std::span<const char* const> rows,
                     const std::function<void(const ModelCase&)>& measure) {
   std::string why;
-  const std::unique_ptr<TorchPeer> torch = TorchPeer::start(kTorchModelsScript, why);
+  const std::unique_ptr<TorchPeer> torch =
+      TorchPeer::start(kTorchModelsScript, why, torch_device());
   table.note(torch ? "PyTorch " + torch->version()
                    : "PyTorch rows are without a reference: " + why);
   table.note(note);
@@ -117,13 +120,15 @@ void start_row(Table& table, const ModelCase& c, const char* row_name, const std
   const std::string name = c.row(row_name);
   if (!table.wants(name)) return;
   std::vector<Contestant> contestants{[&] {
-    return seconds_of_process({"bench", "--first", what, "--model", c.folder});
+    return seconds_of_process(
+        {"bench", "--first", what, "--model", c.folder, "--device", to_string(default_device())});
   }};
   if (c.torch != nullptr) {
     contestants.emplace_back([&] {
       const double start = seconds_now();
       std::string why;
-      const std::unique_ptr<TorchPeer> torch = TorchPeer::start(kTorchModelsScript, why);
+      const std::unique_ptr<TorchPeer> torch =
+          TorchPeer::start(kTorchModelsScript, why, torch_device());
       if (!torch) throw Error("bench: " + why);
       torch->measure("load " + c.folder);
       torch->measure(command);
