@@ -1,4 +1,5 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
 // Every kernel of backend/gpu, for nvcc.
+#include "metal_candle/backend/gpu/kernels/copy.h"
 #include "metal_candle/backend/gpu/kernels/matmul.h"

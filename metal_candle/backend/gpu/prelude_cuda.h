@@ -24,6 +24,7 @@ using uint64_t = unsigned long long;
 #define MC_GLOBAL
 #define MC_GROUP
 #define MC_CONSTANT const
+#define MC_UNROLL _Pragma("unroll")
 #define MC_KERNEL(name, Arguments, max_threads, group_bytes, ...)                          \
   extern "C" __global__ void __launch_bounds__(max_threads)                                \
       name(const __grid_constant__ Arguments arguments) {                                  \
