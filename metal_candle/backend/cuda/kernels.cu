@@ -2,4 +2,6 @@
 //
 // Every kernel of backend/gpu, for nvcc.
 #include "metal_candle/backend/gpu/kernels/copy.h"
+#include "metal_candle/backend/gpu/kernels/index.h"
 #include "metal_candle/backend/gpu/kernels/matmul.h"
+#include "metal_candle/backend/gpu/kernels/random.h"

@@ -11,6 +11,7 @@
 #include "metal_candle/backend/gpu/elementwise_source.h"
 #include "metal_candle/core/error.h"
 #include "tests/backend/elementwise_cases.h"
+#include "tests/backend/gpu/gpu_placement.h"
 #include "tests/backend/gpu/gpu_runner.h"
 
 namespace metal_candle::testing {
@@ -205,6 +206,53 @@ TEST(GpuElementwiseTest, BroadcastsAndStrides) {
     }
   }
   check_together(cases);
+}
+
+TEST(GpuElementwiseTest, AtAnyAddressAndOverAnOperand) {
+  std::mt19937 random(12);
+  for (const std::int64_t n : {1, 7, 1003}) {
+    const HostTensor x = random_tensor({n}, DType::kBF16, random);
+    const HostTensor y = random_tensor({n}, DType::kBF16, random);
+    const HostTensor* inputs[] = {&x, &y};
+    const Operation operation = op::Binary{BinaryKind::kSubtract};
+    const HostTensor expected = reference(operation, inputs, x.spec);
+    for (const std::size_t shift : {0u, 1u, 4u}) {
+      for (const int in_place : {-1, 0, 1}) {
+        EXPECT_TRUE(all_close(run_gpu_kernel_at(operation, inputs, x.spec, {shift, in_place}),
+                              expected, {}))
+            << n << " elements, shifted by " << shift;
+      }
+    }
+    const HostTensor f = random_tensor({n}, DType::kF32, random);
+    const HostTensor* one[] = {&f};
+    const TensorSpec cast{{n}, DType::kI32};
+    EXPECT_TRUE(all_close(run_gpu_kernel_at(op::Cast{}, one, cast, {0, 0}),
+                          reference(op::Cast{}, one, cast), {}));
+  }
+}
+
+TEST(GpuElementwiseTest, LargeTransposedOperandsAreCopiedFirst) {
+  std::mt19937 random(13);
+  HostTensor x({136, 128}, DType::kBF16), y({136, 128}, DType::kBF16);
+  for (double& value : x.real) value = static_cast<double>(random() % 200);
+  for (double& value : y.real) value = static_cast<double>(random() % 200);
+  const HostTensor* inputs[] = {&x, &y};
+  for (std::uint32_t seed = 0; seed < 6; ++seed) {  // Some of these put the columns first.
+    expect_gpu_matches(op::Binary{BinaryKind::kSubtract}, inputs, {}, Tolerance{},
+                       Placement::kScattered, seed);
+  }
+}
+
+// Positions of 64 bits, with operands that lie further apart than 32 bits reach.
+TEST(GpuElementwiseTest, WidePositions) {
+  const TensorLayout far{{4, 6}, {std::int64_t{1} << 40, 1}, DType::kF32};
+  const TensorLayout near = TensorLayout::contiguous({{4, 6}, DType::kF32});
+  const TensorLayout inputs[] = {far, near};
+  const backend::gpu::ElementwiseLoop loop(inputs, near);
+  EXPECT_TRUE(loop.wide);
+  const auto source = backend::gpu::write_elementwise(op::Binary{BinaryKind::kAdd}, loop);
+  EXPECT_NE(source.text.find("int64_t stride0_0"), std::string::npos);
+  gpu_sim::sim_backend().gpu().compile(source.name, source.text);
 }
 
 TEST(GpuElementwiseProgramTest, GivesWhatItsOperationsGiveOneByOne) {
