@@ -306,21 +306,6 @@ StepFn cast_step(DType from, DType to) {
   });
 }
 
-void store_scalar(const Scalar& value, DType dtype, void* out) {
-  dispatch_dtype(dtype, [&](auto zero) {
-    using T = decltype(zero);
-    T element;
-    if constexpr (kIsFloating<T>) {
-      element = static_cast<T>(static_cast<float>(value.real));
-    } else if constexpr (std::is_same_v<T, bool>) {
-      element = value.integer != 0;
-    } else {
-      element = static_cast<T>(value.integer);
-    }
-    std::memcpy(out, &element, sizeof(T));
-  });
-}
-
 void fill_elements(void* out, const void* value, std::size_t element_bytes, std::size_t count) {
   dispatch_element_size(element_bytes, [&](auto element) {
     std::memcpy(&element, value, sizeof(element));
