@@ -32,7 +32,7 @@ class SimDevice final : public backend::gpu::GpuDevice {
   backend::gpu::DeviceLimits& mutable_limits() { return limits_; }
 
  private:
-  backend::gpu::DeviceLimits limits_{.multiprocessors = 4};
+  backend::gpu::DeviceLimits limits_{.multiprocessors = 4, .max_group_bytes = 99 << 10};
   std::mutex mutex_;
   std::map<std::string, std::unique_ptr<backend::gpu::Function>, std::less<>> functions_;
 };

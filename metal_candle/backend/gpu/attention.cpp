@@ -22,6 +22,20 @@ struct RowKernel {
   std::int64_t width, rows, keys;
 };
 constexpr RowKernel kRowKernels[] = {{64, 8, 64}, {128, 8, 32}, {256, 4, 16}, {512, 2, 8}};
+// attention_tiles.h: the same, and the 16-row tiles of a warp. The larger of a width come first.
+struct TileKernel {
+  std::int64_t width, tiles, keys;
+
+  [[nodiscard]] std::int64_t rows() const { return 64 * tiles; }
+  [[nodiscard]] std::int64_t group_bytes(bool has_mask) const {
+    return 2 * (width + 8) * (rows() + 2 * keys) + (has_mask ? 4 * rows() * keys : 0);
+  }
+};
+constexpr TileKernel kTileKernels[] = {
+    {64, 2, 64}, {64, 1, 64}, {128, 2, 32}, {128, 1, 64}, {256, 1, 32}};
+// With fewer queries most of a tile would be empty, and splitting the keys matters more.
+constexpr std::int64_t kLeastTileQueries = 16;
+constexpr std::uint32_t kTileThreads = 128;
 constexpr std::uint32_t kRowThreads = 128;
 constexpr std::uint32_t kJoinThreads = 256;
 constexpr std::int64_t kMaxSplits = 256;
@@ -44,8 +58,7 @@ std::unique_ptr<Kernel> make_row_attention(const AttentionPlan& plan, GpuDevice&
       std::begin(kRowKernels), std::end(kRowKernels), [&](const RowKernel& kernel) {
         return std::max(plan.problem.width, plan.problem.value_width) <= kernel.width;
       });
-  const std::int64_t tiles = (plan.share_rows() + shape.rows - 1) / shape.rows;
-  const std::int64_t groups = plan.shares() * tiles;
+  const std::int64_t groups = plan.row_groups(shape.rows);
   // Enough groups that each multiprocessor has two.
   const std::int64_t wanted = 2 * std::int64_t{device.limits().multiprocessors};
   const std::int64_t most = (plan.problem.keys + shape.keys - 1) / shape.keys;
@@ -76,6 +89,38 @@ std::unique_ptr<Kernel> make_row_attention(const AttentionPlan& plan, GpuDevice&
         encoder.dispatch(join, {static_cast<std::uint32_t>(plan.rows())}, kJoinThreads, arguments);
       },
       scratch);
+}
+
+// The kernel of attention_tiles.h for this; null if there is none.
+const TileKernel* find_tile_kernel(const AttentionPlan& plan, const DeviceLimits& limits) {
+  const AttentionProblem& p = plan.problem;
+  if (size_of(plan.dtype) != 2 || p.queries < kLeastTileQueries) return nullptr;
+  const TileKernel* best = nullptr;
+  for (const TileKernel& kernel : kTileKernels) {
+    if (std::max(p.width, p.value_width) > kernel.width) continue;
+    if (best != nullptr && kernel.width > best->width) break;
+    if (kernel.group_bytes(plan.mask_input >= 0) > limits.max_group_bytes) continue;
+    best = &kernel;
+    // Rows of larger groups share more of what is read; but each multiprocessor needs a group.
+    if (plan.row_groups(kernel.rows()) >= limits.multiprocessors) break;
+  }
+  return best;
+}
+
+std::unique_ptr<Kernel> make_tile_attention(const AttentionPlan& plan, const TileKernel& kernel,
+                                            GpuDevice& device) {
+  const Function& function = device.function(
+      fmt::format("attention_tiles_{}_{}_{}", kernel.width, kernel.tiles, name(plan.dtype)));
+  const auto groups = static_cast<std::uint32_t>(plan.row_groups(kernel.rows()));
+  const auto bytes = static_cast<std::uint32_t>(kernel.group_bytes(plan.mask_input >= 0));
+  return make_gpu_kernel([plan, groups, bytes, &function](const KernelArguments& run,
+                                                          Encoder& encoder) {
+    AttentionArguments arguments{};
+    arguments.problem = plan.with(run.inputs);
+    arguments.out = run.outputs[0];
+    arguments.logsumexp = run.outputs[1];
+    encoder.dispatch(function, {groups}, kTileThreads, arguments, bytes);
+  });
 }
 
 }  // namespace
@@ -136,6 +181,9 @@ std::unique_ptr<Kernel> make_attention(const KernelRequest& request, GpuDevice& 
   }
   const AttentionPlan plan(std::get<op::Attention>(request.operation), request.inputs, 3);
   if (plan.empty()) return make_gpu_kernel([](const KernelArguments&, Encoder&) {});
+  if (const TileKernel* kernel = find_tile_kernel(plan, device.limits())) {
+    return make_tile_attention(plan, *kernel, device);
+  }
   return make_row_attention(plan, device);
 }
 

@@ -34,22 +34,16 @@ struct AttentionPlan {
     return std::int64_t{problem.heads / problem.key_heads} * problem.queries;
   }
   [[nodiscard]] std::int64_t rows() const { return shares() * share_rows(); }
+  /// Groups of so many rows of one share.
+  [[nodiscard]] std::int64_t row_groups(std::int64_t group_rows) const {
+    return shares() * ((share_rows() + group_rows - 1) / group_rows);
+  }
   /// Nothing to compute: no rows.
   [[nodiscard]] bool empty() const;
 };
 
 /// [batch, heads, rows, width] as kernels see it.
 [[nodiscard]] HeadStrides head_strides(const Strides& strides);
-
-/// The narrowest of the widths for which there are kernels, and that many columns or more; 0 if all
-/// are narrower.
-template <std::size_t kCount>
-std::int64_t kernel_width(const std::int64_t (&widths)[kCount], const AttentionProblem& problem) {
-  for (const std::int64_t width : widths) {
-    if (problem.width <= width && problem.value_width <= width) return width;
-  }
-  return 0;
-}
 
 std::unique_ptr<Kernel> make_attention_backward(const KernelRequest& request, GpuDevice& device);
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <random>
+#include <utility>
 
 #include "tests/backend/gpu/gpu_runner.h"
 
@@ -179,6 +180,19 @@ class GpuAttentionTest : public ::testing::TestWithParam<DType> {};
 
 TEST_P(GpuAttentionTest, AgreesWithTheReference) {
   for (const Case& c : cases()) check_forward(c, GetParam());
+}
+
+// Where there is work enough, groups have more rows.
+TEST_P(GpuAttentionTest, LargerGroupsAgreeToo) {
+  if (GetParam() == DType::kF32) return;
+  auto& limits = static_cast<gpu_sim::SimDevice&>(gpu_sim::sim_backend().gpu()).mutable_limits();
+  const backend::gpu::DeviceLimits saved = std::exchange(limits, {.multiprocessors = 1});
+  limits.max_group_bytes = saved.max_group_bytes;
+  check_forward({1, 2, 1, 70, 140, 64, 64, true, 0, Mask::kNone, {}}, GetParam());
+  check_forward({1, 1, 1, 130, 100, 32, 48, true, 60, Mask::kBool, {}}, GetParam());
+  check_forward({1, 1, 1, 128, 128, 64, 64, true, 0, Mask::kNone, {}}, GetParam());
+  check_forward({1, 1, 1, 40, 70, 128, 96, true, 0, Mask::kNone, {66}}, GetParam());
+  limits = saved;
 }
 
 TEST_P(GpuAttentionTest, Decodes) {

@@ -4,3 +4,4 @@
 #pragma once
 
 #include "metal_candle/backend/gpu/kernels/attention_rows.h"
+#include "metal_candle/backend/gpu/kernels/attention_tiles.h"
