@@ -12,6 +12,7 @@
 #include <string>
 
 #include "metal_candle/backend/cpu/parallel.h"
+#include "metal_candle/execute/evaluate.h"
 #include "metal_candle/graph/storage.h"
 #include "metal_candle/graph/tensor.h"
 
