@@ -84,8 +84,10 @@ std::vector<Device> devices() {
   return all;
 }
 
-void set_step_observer(StepObserver* value) { observer.store(value, std::memory_order_release); }
-StepObserver* step_observer() { return observer.load(std::memory_order_acquire); }
+void set_step_observer(StepObserver* value) {
+  current_observer.store(value, std::memory_order_release);
+}
+StepObserver* step_observer() { return current_observer.load(std::memory_order_acquire); }
 
 std::int64_t now_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
