@@ -206,9 +206,9 @@ void CudaQueue::commit(std::unique_ptr<CommandBuffer> buffer,
       pending_.fetch_add(1, std::memory_order_release);
       work_.push_back(std::move(work));
       if (!watcher_.joinable()) watcher_ = std::thread([this] { watch(); });
-      const bool watcher_sleeps = work_.size() == 1;
+      const bool wake = watcher_sleeps_;
       lock.unlock();
-      if (watcher_sleeps) work_arrived_.notify_one();
+      if (wake) work_arrived_.notify_one();
       return;
     }
   }
@@ -290,16 +290,39 @@ bool CudaQueue::finish_some(CUevent event, bool spin) {
   return true;
 }
 
-// Sleeps while the device works: asking it all the time would slow down those who give it work.
+namespace {
+
+// Until `done` says so, for so long at most.
+template <typename Fn>
+void spin_for(std::int64_t nanoseconds, Fn done) {
+  const std::int64_t start = now_ns();
+  while (!done() && now_ns() - start < nanoseconds) {
+    for (int i = 0; i < 32; ++i) __builtin_ia32_pause();
+  }
+}
+
+}  // namespace
+
+// Whoever gives the device work should not be held up by this thread: to be woken costs the waker
+// microseconds, so it stays awake between works; and each look at the device gets in the way of
+// launches, so it looks once for many works. Who waits for one of them watches himself.
 void CudaQueue::watch() {
+  constexpr std::int64_t kAwake = 200'000;
+  constexpr std::int64_t kGather = 20'000;
+  constexpr std::size_t kMany = 32;
   device_.enter();
   const CUevent event = make_event(CU_EVENT_DISABLE_TIMING | CU_EVENT_BLOCKING_SYNC);
+  const auto pending = [&] { return pending_.load(std::memory_order_acquire); };
   for (;;) {
+    spin_for(kAwake, [&] { return pending() > 0; });
     {
       std::unique_lock lock(mutex_);
+      watcher_sleeps_ = true;
       work_arrived_.wait(lock, [&] { return stopping_ || !work_.empty(); });
+      watcher_sleeps_ = false;
       if (work_.empty()) return;
     }
+    spin_for(kGather, [&] { return pending() >= kMany; });
     finish_some(event, /*spin=*/false);
   }
 }

@@ -104,6 +104,7 @@ class CudaQueue final : public CommandQueue {
   std::vector<std::unique_ptr<CommandBuffer>> free_;
   QueueStatistics statistics_;
   bool stopping_ = false;
+  bool watcher_sleeps_ = false;
   std::atomic<std::size_t> pending_{0};  // Changed under mutex_.
   std::thread watcher_;  // Started by the first commit.
 };
