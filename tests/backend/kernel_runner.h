@@ -32,6 +32,7 @@ struct PlacedTensor {
 enum class Placement {
   kContiguous,
   kScattered,  // Axes permuted, some reversed, with gaps between elements and rows.
+  kDenseRows,  // The last axis dense, the others permuted, with gaps; beginning anywhere.
 };
 
 inline void write_element(const HostTensor& from, std::int64_t i, void* memory, std::int64_t at) {
@@ -64,6 +65,18 @@ inline PlacedTensor place(const HostTensor& host, Placement placement, std::mt19
       stride = stride * std::max<std::int64_t>(shape[axis], 1) + random() % 3;
     }
     size = stride;
+  }
+  if (placement == Placement::kDenseRows && !shape.empty()) {
+    std::vector<int> order(shape.size() - 1);
+    std::iota(order.begin(), order.end(), 0);
+    std::shuffle(order.begin(), order.end(), random);
+    std::int64_t stride = shape.back() + random() % 3;
+    for (const int axis : order) {
+      placed.layout.strides[axis] = stride;
+      stride = stride * std::max<std::int64_t>(shape[axis], 1) + random() % 3;
+    }
+    placed.offset = random() % 3;
+    size = placed.offset + stride;
   }
   placed.memory.resize(static_cast<std::size_t>(size) * size_of(host.dtype()) + 1);
   for (std::int64_t i = 0; i < host.size(); ++i) {
