@@ -58,8 +58,8 @@ inline std::vector<HostTensor> run_gpu_kernel(const Operation& operation,
   }
   std::vector<std::byte> scratch(kernel->scratch_bytes() + 1, std::byte{0xff});
   gpu_sim::SimEncoder encoder;
-  static_cast<const backend::gpu::GpuKernel&>(*kernel).encode(
-      {addresses, results, scratch.data()}, encoder);
+  static_cast<const backend::gpu::GpuKernel&>(*kernel).encode({addresses, results, scratch.data()},
+                                                              encoder);
   std::vector<HostTensor> values;
   for (std::size_t i = 0; i < specs.size(); ++i) {
     for (std::size_t j = 0; j < kGuard; ++j) {
@@ -74,8 +74,7 @@ inline std::vector<HostTensor> run_gpu_kernel(const Operation& operation,
 
 /// Runs it and expects what the reference interpreter says. `requested` is what the shape rule asks
 /// for where the inputs do not say the output (Cast, Reshape, Broadcast...).
-inline void expect_gpu_matches(const Operation& operation,
-                               std::span<const HostTensor* const> hosts,
+inline void expect_gpu_matches(const Operation& operation, std::span<const HostTensor* const> hosts,
                                const TensorSpec& requested = {},
                                std::optional<Tolerance> tolerance = {},
                                Placement placement = Placement::kContiguous,
@@ -85,8 +84,7 @@ inline void expect_gpu_matches(const Operation& operation,
   const OutputSpecs outputs = infer_outputs(operation, specs, requested);
   std::vector<TensorSpec> output_specs(outputs.specs.begin(),
                                        outputs.specs.begin() + outputs.count);
-  const std::vector<HostTensor> expected =
-      interpret_operation(operation, hosts, output_specs[0]);
+  const std::vector<HostTensor> expected = interpret_operation(operation, hosts, output_specs[0]);
   const std::vector<HostTensor> actual =
       run_gpu_kernel(operation, hosts, output_specs, {}, placement, seed);
   ASSERT_EQ(actual.size(), expected.size());

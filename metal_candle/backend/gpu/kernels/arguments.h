@@ -128,3 +128,106 @@ struct IndexArguments {
   int64_t outer, length, inner, count;
   uint32_t wide_indices;  // i64, not i32.
 };
+
+// ---- rows.h
+// Where the rows of a strided tensor begin: the row-major number of a row in `sizes`, to elements.
+struct RowMap {
+  int64_t strides[7];
+  uint32_t sizes[7];
+  uint32_t rank;  // At least 1.
+};
+
+// ---- softmax.h
+enum class SoftmaxMode : uint32_t { kSoftmax, kLogSoftmax, kLogSumExp };
+
+struct SoftmaxArguments {
+  const MC_GLOBAL void* x;
+  MC_GLOBAL void* out;
+  MC_GLOBAL float* partials;  // [rows][chunks] of (largest, sum), of rows that are cut in chunks
+  RowMap map;                 // Of x; rows of out are dense.
+  uint32_t rows, n;
+  uint32_t team_shift;  // Lanes of a row are 1 << team_shift, where a group has several rows.
+  SoftmaxMode mode;
+  uint32_t chunk, chunks;
+};
+
+struct SoftmaxBackwardArguments {
+  const MC_GLOBAL void* y;
+  const MC_GLOBAL void* dy;
+  MC_GLOBAL void* dx;
+  RowMap y_map, dy_map;
+  uint32_t rows, n;
+  uint32_t team_shift;
+};
+
+// Columns n long, `columns` of them side by side, in groups that maps number.
+struct SoftmaxColumnsArguments {
+  const MC_GLOBAL void* x;   // y, of the backward form
+  const MC_GLOBAL void* dy;  // Of the backward form
+  MC_GLOBAL void* out;
+  RowMap x_map, dy_map, out_map;
+  int64_t x_stride, dy_stride, out_stride;  // Along a column.
+  int64_t columns;
+  uint32_t n;
+  SoftmaxMode mode;
+  uint32_t tile_shift;  // A group has 1 << tile_shift columns.
+};
+
+// ---- norm.h
+struct NormArguments {
+  const MC_GLOBAL void* x;
+  const MC_GLOBAL void* weight;  // [n], or null
+  const MC_GLOBAL void* bias;    // [n], or null
+  MC_GLOBAL void* out;
+  RowMap map;
+  uint32_t rows, n;
+  uint32_t team_shift;
+  float eps;
+  uint32_t layer;  // Layer norm, else RMS norm.
+};
+
+struct NormBackwardArguments {
+  const MC_GLOBAL void* x;
+  const MC_GLOBAL void* weight;  // [n], or null
+  const MC_GLOBAL void* dy;
+  MC_GLOBAL void* dx;              // Null: not needed.
+  MC_GLOBAL float* dweight_parts;  // [groups][n], the sum over each group's rows. Null: not needed.
+  RowMap x_map, dy_map;
+  uint32_t rows, n;
+  float eps;
+  uint32_t layer;
+};
+
+// ---- reduce.h
+// Each output is a reduction of `units` packets, in `chunks` chunks of a group each.
+struct ReduceRowsArguments {
+  const MC_GLOBAL void* x;
+  MC_GLOBAL void* out;   // Of the accumulator's type and [chunks][outputs], if chunks > 1.
+  RowMap kept, reduced;  // Of outputs, and of packets.
+  int64_t outputs;
+  uint32_t units, chunk, chunks;
+  uint32_t team_shift;   // Lanes of an output are 1 << team_shift, else...
+  uint32_t whole_group;  // it is a group.
+  uint32_t kind;         // ReduceKind
+};
+
+// Columns of `rows` elements, `columns` of them side by side in each of the groups that `kept`
+// numbers, in `chunks` chunks.
+struct ReduceColumnsArguments {
+  const MC_GLOBAL void* x;
+  MC_GLOBAL void* out;
+  RowMap kept, reduced;  // Of groups, and of rows.
+  int64_t columns, outputs;
+  uint32_t rows, chunk, chunks;
+  uint32_t tile_shift;  // A group has 1 << tile_shift packets side by side.
+  uint32_t kind;
+};
+
+struct ReducePartialsArguments {
+  const MC_GLOBAL void* partials;  // [parts][outputs]
+  MC_GLOBAL void* out;
+  int64_t outputs;
+  uint32_t parts;
+  uint32_t tile_shift;  // A group has 1 << tile_shift outputs.
+  uint32_t kind;
+};

@@ -43,6 +43,15 @@ MC_FUNCTION uint32_t divide(uint32_t n, uint32_t magic, uint32_t shift) {
   return (uint32_t((uint64_t(n) * magic) >> 32) + n) >> shift;
 }
 
+template <typename T, int width>
+MC_FUNCTION Packet<T, width> load_packet(const MC_GLOBAL T* address) {
+  return *reinterpret_cast<const MC_GLOBAL Packet<T, width>*>(address);
+}
+template <typename T, int width>
+MC_FUNCTION void store_packet(MC_GLOBAL T* address, Packet<T, width> packet) {
+  *reinterpret_cast<MC_GLOBAL Packet<T, width>*>(address) = packet;
+}
+
 MC_FUNCTION float lane_sum(float x) {
   for (uint32_t mask = 16; mask > 0; mask >>= 1) x += lane_shuffle_xor(x, mask);
   return x;
