@@ -23,7 +23,7 @@ int count_devices();
 #endif
 
 namespace {
-std::atomic<StepObserver*> observer{nullptr};
+std::atomic<StepObserver*> current_observer{nullptr};
 
 constexpr std::size_t kMaxDevices = 16;  // Of a type.
 std::atomic<Backend*> backends[3][kMaxDevices];

@@ -8,7 +8,10 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "metal_candle/backend/gpu/gpu_device.h"
 
@@ -20,6 +23,9 @@ class SimDevice final : public backend::gpu::GpuDevice {
   const backend::gpu::Function& function(std::string_view name) override;
   /// With the compiler of the host, as a library that is loaded: a fraction of a second each.
   const backend::gpu::Function& compile(std::string_view name, const std::string& source) override;
+  /// Names and texts of many, in one go: compile() finds them then. For tests of many kernels.
+  using Source = std::pair<std::string, std::string>;
+  void compile_together(std::span<const Source> sources);
   std::unique_ptr<backend::gpu::Matmul> make_matmul(
       const backend::gpu::MatmulDescription& description) override;
 

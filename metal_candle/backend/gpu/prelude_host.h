@@ -107,16 +107,17 @@ MC_FUNCTION uint32_t atomic_add(uint32_t* address, uint32_t value) {
 MC_FUNCTION uint32_t as_uint(float x) { return std::bit_cast<uint32_t>(x); }
 MC_FUNCTION float as_float(uint32_t x) { return std::bit_cast<float>(x); }
 MC_FUNCTION float rsqrtf(float x) { return 1.0f / sqrtf(x); }
-// Newton's method on erf, from Winitzki's approximation.
+// Newton's method from Winitzki's approximation: on erf, or on erfc where that is precise.
 MC_FUNCTION float erfinvf(float y) {
   if (!(fabsf(y) < 1.0f)) return fabsf(y) == 1.0f ? y * INFINITY : NAN;
   const double a = 0.147;
   const double log = ::log1p(-double(y) * y);
   const double b = 2 / (M_PI * a) + log / 2;
   double x = ::sqrt(::sqrt(b * b - log / a) - b);
-  // Near 1, erfc says what erf cannot.
   for (int step = 0; step < 4; ++step) {
-    x -= ((1 - double(fabsf(y))) - ::erfc(x)) * ::sqrt(M_PI) / 2 * ::exp(x * x);
+    const double target = fabsf(y);
+    const double above = target < 0.5 ? ::erf(x) - target : (1 - target) - ::erfc(x);
+    x -= above * ::sqrt(M_PI) / 2 * ::exp(x * x);
   }
   return copysignf(float(x), y);
 }
