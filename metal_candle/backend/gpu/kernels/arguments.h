@@ -59,6 +59,28 @@ struct AttentionArguments {
   int32_t tile_rows;          // Rows of a group.
 };
 
+struct AttentionGradientArguments {
+  AttentionProblem problem;
+  const MC_GLOBAL void* out;        // [batch, heads, queries, value_width]
+  const MC_GLOBAL void* dout;       // The same.
+  const MC_GLOBAL void* logsumexp;  // f32 [batch, heads, queries], dense
+  HeadStrides out_strides, dout_strides;
+  MC_GLOBAL void* statistics;  // RowStatistics [batch, heads, queries]
+  MC_GLOBAL void* dq;          // [batch, heads, queries, width], or null
+  MC_GLOBAL void* dk;          // [batch, key_heads, keys, width], or null
+  MC_GLOBAL void* dv;          // [batch, key_heads, keys, value_width], or null
+  MC_GLOBAL void* dk_parts;    // f32 [splits, batch, key_heads, keys, width]
+  MC_GLOBAL void* dv_parts;    // f32 [splits, batch, key_heads, keys, value_width]
+  int32_t splits;  // Parts into which the query heads of a key head are divided for dk and dv.
+};
+
+struct SumPartsArguments {
+  const MC_GLOBAL void* parts;  // f32 [count, elements]
+  MC_GLOBAL void* out;          // [elements]
+  int64_t elements;
+  int32_t count;
+};
+
 // ---- linear_cross_entropy.h
 struct LossRowsArguments {
   const MC_GLOBAL void* logits;   // f32 [rows, columns], rows `stride` apart, a multiple of 8

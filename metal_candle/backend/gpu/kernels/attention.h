@@ -3,5 +3,7 @@
 // Scaled-dot-product attention and its gradient. In the dialect of dialect.h.
 #pragma once
 
+#include "metal_candle/backend/gpu/kernels/attention_gradient.h"
+#include "metal_candle/backend/gpu/kernels/attention_gradient_tiles.h"
 #include "metal_candle/backend/gpu/kernels/attention_rows.h"
 #include "metal_candle/backend/gpu/kernels/attention_tiles.h"

@@ -110,3 +110,12 @@ MC_FUNCTION void store_pair(MC_GLOBAL T* row, int32_t column, int32_t width, flo
   if (column < width) row[column] = T(first);
   if (column + 1 < width) row[column + 1] = T(second);
 }
+
+// Which rows the group of that number has. Those that see most come first, so that the last groups
+// to run are short.
+MC_FUNCTION int32_t row_block(MC_CONSTANT AttentionProblem& p, int32_t rows, int32_t number) {
+  const int32_t heads = p.heads / p.key_heads;
+  if (p.queries % rows != 0) return (heads * p.queries + rows - 1) / rows - 1 - number;
+  const int32_t blocks = p.queries / rows;
+  return number % heads * blocks + blocks - 1 - number / heads;
+}

@@ -36,17 +36,9 @@ MC_FUNCTION void attention_tiles(MC_CONSTANT AttentionArguments& arguments, MC_G
   MC_CONSTANT AttentionProblem& p = arguments.problem;
   const uint32_t lane = thread.lane;
 
-  // The rows that see most come first, so that the last groups to run are short.
   const int32_t shares = p.batch * p.key_heads;
-  const int32_t heads = p.heads / p.key_heads;
   const AttentionShare share = attention_share(p, int32_t(thread.group) % shares);
-  int32_t tile = int32_t(thread.group) / shares;
-  if (p.queries % kRows == 0) {
-    tile = tile % heads * (p.queries / kRows) + p.queries / kRows - 1 - tile / heads;
-  } else {
-    tile = (share.rows + kRows - 1) / kRows - 1 - tile;
-  }
-  const int32_t first = tile * kRows;
+  const int32_t first = row_block(p, kRows, int32_t(thread.group) / shares) * kRows;
   const int32_t last = (first + kRows < share.rows ? first + kRows : share.rows) - 1;
   const QueryRange among = queries_of_rows(p, first, last);
   const KeyRange some = keys_of_some(p, share.length, among);
