@@ -7,13 +7,15 @@ cd "$(dirname "$0")"
 
 usage() {
   cat <<'TEXT'
-usage: ./test.sh [--sanitize | --asan] [--fast] [--filter REGEX]
+usage: ./test.sh [--sanitize | --asan] [--fast] [--filter REGEX] [--device DEVICE]
        ./test.sh --fuzz [SECONDS]
 
   --sanitize      build and test under ASan+UBSan and under TSan, not the release build
   --asan          the same under ASan+UBSan alone
   --fast          only the bounded selection labelled "fast"
   --filter REGEX  only the ctest entries whose name matches, as in `ctest -R`
+  --device DEVICE cuda, cuda:1 ...: what a device computes, there; tests of the host itself are
+                  left out
   --fuzz          build the fuzzers with Clang, and run each for SECONDS (60)
   --help          this text
 
@@ -24,6 +26,7 @@ TEXT
 presets="release"
 fast=""
 filter=""
+device=""
 fuzz_seconds=""
 while [ $# -gt 0 ]; do
   case "$1" in
@@ -33,6 +36,10 @@ while [ $# -gt 0 ]; do
     --filter)
       [ $# -ge 2 ] || { echo "--filter needs a regular expression" >&2; exit 2; }
       filter=$2
+      shift ;;
+    --device)
+      [ $# -ge 2 ] || { echo "--device needs a device" >&2; exit 2; }
+      device=$2
       shift ;;
     --fuzz)
       fuzz_seconds=60
@@ -77,6 +84,10 @@ run_tests() {
   preset=$1
   set -- --preset "$preset" --parallel "$(nproc)"
   if [ -n "$fast" ]; then set -- "$@" --label-regex '^fast$'; fi
+  if [ -n "$device" ]; then
+    export METAL_CANDLE_DEVICE="$device"
+    set -- "$@" --label-exclude '^(backend.*|core|graph|io|project|install|examples)$'
+  fi
   if [ -n "$filter" ]; then set -- "$@" --tests-regex "$filter"; fi
   case "$preset" in
     tsan*) fixed_addresses ctest "$@" ;;

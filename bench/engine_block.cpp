@@ -18,6 +18,7 @@ namespace {
 constexpr std::int64_t kTokens = 64;
 constexpr std::int64_t kWidth = 512;
 constexpr std::int64_t kHeads = 8;
+constexpr std::int64_t kHeadWidth = kWidth / kHeads;
 constexpr std::int64_t kHidden = 1408;
 constexpr std::int64_t kRank = 8;
 
@@ -50,7 +51,7 @@ struct Block {
   }
 
   static Tensor heads(const Tensor& x) {
-    return transpose(reshape(x, {1, kTokens, kHeads, kWidth / kHeads}), {0, 2, 1, 3});
+    return transpose(reshape(x, {1, kTokens, kHeads, kHeadWidth}), {0, 2, 1, 3});
   }
 
   [[nodiscard]] Tensor loss(const std::vector<Tensor>& a) const {
@@ -58,7 +59,7 @@ struct Block {
     const Tensor q = heads(matmul(h, wq) + matmul(matmul(h, a[0]), a[1]) * 2.0f);
     const Tensor k = heads(matmul(h, wk));
     const Tensor v = heads(matmul(h, wv) + matmul(matmul(h, a[2]), a[3]) * 2.0f);
-    const float scale = 1 / std::sqrt(static_cast<float>(kWidth / kHeads));
+    const float scale = 1 / std::sqrt(static_cast<float>(kHeadWidth));
     const Tensor scores = where(mask, matmul(q, swapaxes(k, -1, -2)) * scale, -INFINITY);
     const Tensor e = exp(scores - max(scores, -1, true));
     const Tensor mixed = matmul(e / sum(e, -1, true), v);

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "metal_candle/backend/cpu/parallel.h"
+#include "metal_candle/execute/evaluate.h"
 #include "metal_candle/graph/storage.h"
 #include "metal_candle/graph/tensor.h"
 
@@ -45,7 +46,12 @@ Contestant memory_reader(std::size_t bytes) {
   });
 }
 
-std::optional<double> peak_resident_bytes(const std::function<void()>& fn) {
+std::optional<double> peak_bytes(const std::function<void()>& fn) {
+  if (!(default_device() == Device::cpu())) {
+    reset_peak_memory();
+    fn();
+    return static_cast<double>(memory_use().peak);
+  }
   {
     std::ofstream clear("/proc/self/clear_refs");
     clear << '5';  // The peak becomes what is resident now.

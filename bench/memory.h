@@ -14,8 +14,9 @@ namespace metal_candle::bench {
 /// Reads `bytes` of memory, once, with all threads: seconds a call.
 [[nodiscard]] Contestant memory_reader(std::size_t bytes);
 
-/// The most memory that this process had resident while fn ran, weights and libraries included, in
-/// bytes; nothing where the system does not say.
-[[nodiscard]] std::optional<double> peak_resident_bytes(const std::function<void()>& fn);
+/// The most memory that there was while fn ran, in bytes: on the CPU what this process had
+/// resident, weights and libraries included, or nothing where the system does not say; on another
+/// device what was in use there.
+[[nodiscard]] std::optional<double> peak_bytes(const std::function<void()>& fn);
 
 }  // namespace metal_candle::bench

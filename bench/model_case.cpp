@@ -27,6 +27,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr int kStarts = 5;  // Of processes, a contestant.
+
 constexpr const char* kQwenConfig = R"({
   "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "torch_dtype": "bfloat16",
   "vocab_size": 151936, "hidden_size": 896, "intermediate_size": 4864,
@@ -82,13 +84,16 @@ double seconds_of_process(std::vector<std::string> arguments) {
   throw Error(fmt::format("bench: {} failed", fmt::join(arguments, " ")));
 }
 
+const char* torch_device() { return default_device() == Device::cpu() ? "cpu" : "cuda"; }
+
 }  // namespace
 
 void for_each_model(Table& table, const std::string& folder, const std::string& note,
                     std::span<const char* const> rows,
                     const std::function<void(const ModelCase&)>& measure) {
   std::string why;
-  const std::unique_ptr<TorchPeer> torch = TorchPeer::start(kTorchModelsScript, why);
+  const std::unique_ptr<TorchPeer> torch =
+      TorchPeer::start(kTorchModelsScript, why, torch_device());
   table.note(torch ? "PyTorch " + torch->version()
                    : "PyTorch rows are without a reference: " + why);
   table.note(note);
@@ -115,20 +120,22 @@ void start_row(Table& table, const ModelCase& c, const char* row_name, const std
   const std::string name = c.row(row_name);
   if (!table.wants(name)) return;
   std::vector<Contestant> contestants{[&] {
-    return seconds_of_process({"bench", "--first", what, "--model", c.folder});
+    return seconds_of_process(
+        {"bench", "--first", what, "--model", c.folder, "--device", to_string(default_device())});
   }};
   if (c.torch != nullptr) {
     contestants.emplace_back([&] {
       const double start = seconds_now();
       std::string why;
-      const std::unique_ptr<TorchPeer> torch = TorchPeer::start(kTorchModelsScript, why);
+      const std::unique_ptr<TorchPeer> torch =
+          TorchPeer::start(kTorchModelsScript, why, torch_device());
       if (!torch) throw Error("bench: " + why);
       torch->measure("load " + c.folder);
       torch->measure(command);
       return seconds_now() - start;
     });
   }
-  const std::vector<double> seconds = compete(contestants);
+  const std::vector<double> seconds = compete(contestants, kStarts);
   Row row{.name = name, .value = seconds[0], .unit = "s"};
   row.reference_name = "PyTorch";
   if (seconds.size() > 1) row.reference = seconds[1];

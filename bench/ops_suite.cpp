@@ -28,10 +28,10 @@ struct Goals {
 };
 
 struct Case {
-  std::string name;     // And the peer's command.
-  double bytes = 0;     // Read and written; 0 where arithmetic is what costs.
+  std::string name;  // And the peer's command.
+  double bytes = 0;  // Read and written; 0 where arithmetic is what costs.
   double flops = 0;
-  int depth = 100;      // Evaluations queued at once.
+  int depth = 100;                                // Evaluations queued at once.
   std::function<std::function<Tensor()>()> make;  // Makes the operands, and then what to time.
   Goals goals;
 };
@@ -53,12 +53,13 @@ Tensor lora_layer(const Tensor& x, const Tensor& a, const Tensor& b) {
   return matmul(matmul(x, a), b) * 0.5f;
 }
 
-Case lora_case(Device device, std::int64_t m, std::int64_t d, std::int64_t r, DType dtype, int chain,
-               Goals goals) {
+Case lora_case(Device device, std::int64_t m, std::int64_t d, std::int64_t r, DType dtype,
+               int chain, Goals goals) {
   Case c;
   c.name = fmt::format("lora {} {} {} {} {}", m, d, r, chain, name(dtype));
   c.flops = 4.0 * static_cast<double>(m * d * r * chain);
-  c.bytes = static_cast<double>(size_of(dtype)) * static_cast<double>(2 * m * d + 2 * d * r) * chain;
+  c.bytes =
+      static_cast<double>(size_of(dtype)) * static_cast<double>(2 * m * d + 2 * d * r) * chain;
   c.goals = goals;
   c.make = [=] {
     Operands make(device);
@@ -127,9 +128,7 @@ Case attention_case(Device device, std::int64_t batch, std::int64_t heads, std::
     const Tensor q = make(shape, dtype);
     const Tensor k = make(shape, dtype);
     const Tensor v = make(shape, dtype);
-    return [=] {
-      return scaled_dot_product_attention(q, k, v, {.causal = true});
-    };
+    return [=] { return scaled_dot_product_attention(q, k, v, {.causal = true}); };
   };
   return c;
 }
@@ -193,8 +192,8 @@ void measure(Table& table, const Case& c, bool queued, Device device, TorchPeer*
     peers = {{"PyTorch eager", "eager"}, {"torch.compile", "compile"}};
     if (device.type == DeviceType::kCuda) peers.push_back({"PyTorch CUDA graph", "graph"});
     for (const Peer& peer : peers) {
-      contestants.push_back(torch->contestant(
-          fmt::format("{} {} {}", peer.mode, queued ? c.depth : 1, c.name)));
+      contestants.push_back(
+          torch->contestant(fmt::format("{} {} {}", peer.mode, queued ? c.depth : 1, c.name)));
     }
   }
   const std::vector<double> seconds = compete(contestants, kRounds);
@@ -221,8 +220,8 @@ void measure(Table& table, const Case& c, bool queued, Device device, TorchPeer*
 
 void run_ops_suite(Table& table, Device device) {
   std::string why;
-  const std::unique_ptr<TorchPeer> torch = TorchPeer::start(
-      kTorchOpsScript, why, device == Device::cpu() ? "cpu" : "cuda");
+  const std::unique_ptr<TorchPeer> torch =
+      TorchPeer::start(kTorchOpsScript, why, device == Device::cpu() ? "cpu" : "cuda");
   table.note(torch ? "peer: PyTorch " + torch->version() : "no peer: " + why);
   table.header();
   for (const Case& c : all_cases(device)) {

@@ -4,10 +4,10 @@
 #include "bench/torch_peer.h"
 
 #include <fmt/format.h>
-#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdlib>
 
 #include "metal_candle/backend/cpu/parallel.h"
@@ -23,7 +23,7 @@ std::unique_ptr<TorchPeer> TorchPeer::start(const char* script, std::string& why
   const char* python = std::getenv("METAL_CANDLE_PYTHON");
   if (python == nullptr || *python == '\0') python = "python3";
   const std::string threads = std::to_string(backend::cpu::num_threads());
-  ::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGPIPE, SIG_IGN);
   const int pid = ::fork();
   if (pid == 0) {
     ::dup2(to_peer[0], STDIN_FILENO);

@@ -13,7 +13,8 @@ namespace metal_candle::bench {
 class TorchPeer {
  public:
   /// Starts `python3` (METAL_CANDLE_PYTHON if set) on one of peer_scripts.h, with as many threads
-  /// as our kernels use and the name of a device as its arguments. Null, with the reason in `why`, if it has no PyTorch.
+  /// as our kernels use and the name of a device as its arguments. Null, with the reason in `why`,
+  /// if it has no PyTorch.
   static std::unique_ptr<TorchPeer> start(const char* script, std::string& why,
                                           const char* device = "cpu");
   ~TorchPeer();

@@ -1,12 +1,13 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// See train_suite.h. A step is one sequence, forward and backward through the whole model, and an
+// See train_suite.h. A step is some sequences, forward and backward through the whole model, and an
 // update of the adapter by AdamW with the gradient clipped; its loss is read.
 #include "bench/train_suite.h"
 
 #include <fmt/format.h>
 
 #include <atomic>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -18,37 +19,54 @@
 namespace metal_candle::bench {
 namespace {
 
-constexpr std::int64_t kLength = 128;
 constexpr int kRounds = 7;
 constexpr double kTurnSeconds = 0.3;
 
 constexpr const char *kTokens = "tokens trained", *kLoss = "loss of the first step",
-                     *kMemory = "peak resident memory", *kStart = "process start to first step";
+                     *kMemory = "peak memory", *kStart = "process start to first step";
 constexpr const char* kRows[] = {kTokens, kLoss, kMemory, kStart};
 
-Dataset some_tokens(const Decoder& model) {
-  TokenSequence sequence;
-  for (std::int64_t i = 0; i <= kLength; ++i) {
-    sequence.tokens.push_back(static_cast<std::int32_t>(i * 7 % model.config().vocab_size));
-  }
-  return Dataset::of({sequence}, "bench");
+// Sequences of a step, and what it should reach on an H200.
+struct Size {
+  std::int64_t batch, length;
+  std::optional<double> tokens_per_second, gigabytes;
+
+  [[nodiscard]] std::string text() const { return fmt::format("{} {}", batch, length); }
+  [[nodiscard]] double tokens() const { return static_cast<double>(batch * length); }
+};
+
+std::vector<Size> sizes() {
+  if (default_device() == Device::cpu()) return {{1, 128, {}, {}}};
+  return {{2, 128, 40'000, {}}, {4, 512, 180'000, {}}, {8, 2048, 230'000, 12.9}};
 }
 
-FineTuneOptions options_for(std::int64_t iterations) {
+Dataset some_tokens(const Decoder& model, const Size& size) {
+  TokenSequence sequence;
+  for (std::int64_t i = 0; i <= size.length; ++i) {
+    sequence.tokens.push_back(static_cast<std::int32_t>(i * 7 % model.config().vocab_size));
+  }
+  return Dataset::of(std::vector<TokenSequence>(static_cast<std::size_t>(size.batch), sequence),
+                     "bench");
+}
+
+FineTuneOptions options_for(const Size& size, std::int64_t iterations) {
   FineTuneOptions options;
   options.lora = {.rank = 8, .alpha = 16, .target_modules = {"q_proj", "v_proj"}};
   options.num_layers = -1;
-  options.batch_size = 1;
+  options.batch_size = size.batch;
   options.train.iters = iterations;
   return options;
 }
 
-// Stops a run when it has taken so many steps, and so long, after its first one.
+// Stops a run when it has taken so many steps, and so long, after its first one. What is told after
+// that does not count: the last step of a run is told of at its end, others when the next has
+// mostly been computed.
 class StepTimer final : public TrainObserver {
  public:
   StepTimer(int steps, double seconds) : least_steps_(steps), least_seconds_(seconds) {}
 
   void on_step(const StepReport& step) override {
+    if (stop_) return;
     last_ = seconds_now();
     if (++steps_ == 1) {
       first_ = last_;
@@ -72,8 +90,8 @@ class StepTimer final : public TrainObserver {
 // A run that goes on whenever it is asked to.
 class Training {
  public:
-  explicit Training(const Decoder& model)
-      : tuner_(model, some_tokens(model), options_for(std::int64_t{1} << 40)) {}
+  Training(const Decoder& model, const Size& size)
+      : tuner_(model, some_tokens(model, size), options_for(size, std::int64_t{1} << 40)) {}
 
   double seconds_a_step(int steps, double seconds) {
     StepTimer timer(steps, seconds);
@@ -85,70 +103,86 @@ class Training {
   FineTuner tuner_;
 };
 
-double loss_of_first_step(const Decoder& model) {
-  FineTuner tuner(model, some_tokens(model), options_for(1));
+double loss_of_first_step(const Decoder& model, const Size& size) {
+  FineTuner tuner(model, some_tokens(model, size), options_for(size, 1));
   StepTimer timer(1, 0);
   tuner.run(timer);
   return timer.loss();
 }
 
-void memory_row(Table& table, const ModelCase& c, const Decoder& model) {
-  const std::string name = c.row(kMemory);
+// Where there are several sizes, rows say which.
+std::string row_name(const ModelCase& c, const char* what, const Size& size) {
+  if (sizes().size() == 1) return c.row(what);
+  return fmt::format("{}, {} x {}", c.row(what), size.batch, size.length);
+}
+
+void memory_row(Table& table, const ModelCase& c, const Decoder& model, const Size& size) {
+  const std::string name = row_name(c, kMemory, size);
   if (!table.wants(name)) return;
   clear_memory_cache();
-  const auto ours = peak_resident_bytes([&] { Training(model).seconds_a_step(2, 0); });
+  const auto ours = peak_bytes([&] { Training(model, size).seconds_a_step(2, 0); });
   Row row{.name = name, .unit = "MB"};
   if (ours) row.value = 1e-6 * *ours;
   row.reference_name = "PyTorch";
-  if (c.torch != nullptr) {
-    row.reference = 1e-6 * c.torch->measure(fmt::format("trainpeak {}", kLength));
-  }
-  table.add(judge_ratio(row, Bound::kAtMost, 1));
-}
-
-std::string tune_command() { return fmt::format("tune {}", kLength); }
-
-// That both compute the same.
-void loss_row(Table& table, const ModelCase& c, const Decoder& model) {
-  const std::string name = c.row(kLoss);
-  if (!table.wants(name)) return;
-  Row row{.name = name, .value = loss_of_first_step(model), .unit = "nats"};
-  row.reference_name = "PyTorch";
-  if (c.torch != nullptr) row.reference = c.torch->measure(tune_command());
+  if (c.torch != nullptr) row.reference = 1e-6 * c.torch->measure("trainpeak " + size.text());
+  judge_ratio(row, Bound::kAtMost, 1);
+  if (size.gigabytes) judge_value(row, Bound::kAtMost, 1e3 * *size.gigabytes);
   table.add(row);
 }
 
-void speed_row(Table& table, const ModelCase& c, const Decoder& model) {
-  const std::string name = c.row(kTokens);
+std::string tune_command(const Size& size) { return "tune " + size.text(); }
+
+// That both compute the same.
+void loss_row(Table& table, const ModelCase& c, const Decoder& model, const Size& size) {
+  const std::string name = row_name(c, kLoss, size);
   if (!table.wants(name)) return;
-  Training training(model);
+  Row row{.name = name, .value = loss_of_first_step(model, size), .unit = "nats"};
+  row.reference_name = "PyTorch";
+  if (c.torch != nullptr) row.reference = c.torch->measure(tune_command(size));
+  table.add(row);
+}
+
+void speed_row(Table& table, const ModelCase& c, const Decoder& model, const Size& size) {
+  const std::string name = row_name(c, kTokens, size);
+  if (!table.wants(name)) return;
+  const bool on_cpu = default_device() == Device::cpu();
+  Training training(model, size);
   std::vector<Contestant> contestants{[&] { return training.seconds_a_step(1, kTurnSeconds); }};
   if (c.torch != nullptr) {
-    contestants.push_back(c.torch->contestant(fmt::format("train {} {}", kLength, kTurnSeconds)));
+    const std::string turn = fmt::format("{} {}", size.text(), kTurnSeconds);
+    contestants.push_back(c.torch->contestant("train " + turn));
+    if (!on_cpu) contestants.push_back(c.torch->contestant("traincompiled " + turn));
   }
   const std::vector<double> seconds = compete(contestants, kRounds);
-  Row row{.name = name, .value = kLength / seconds[0], .unit = "token/s"};
-  row.reference_name = "PyTorch";
-  if (seconds.size() > 1) row.reference = kLength / seconds[1];
-  table.add(judge_ratio(row, Bound::kAtLeast, 1.5));
+  Row row{.name = name, .value = size.tokens() / seconds[0], .unit = "token/s"};
+  row.reference_name = on_cpu ? "PyTorch" : "torch.compile";
+  if (seconds.size() > 1) row.reference = size.tokens() / seconds.back();
+  if (seconds.size() > 2)
+    row.note = fmt::format("PyTorch eager {:.0f}", size.tokens() / seconds[1]);
+  judge_ratio(row, Bound::kAtLeast, 1.5);
+  if (size.tokens_per_second) judge_value(row, Bound::kAtLeast, *size.tokens_per_second);
+  table.add(row);
 }
 
 }  // namespace
 
 void run_train_suite(Table& table, const std::string& folder) {
-  const std::string note =
-      fmt::format("One sequence of {} tokens; LoRA of rank 8 on q_proj and v_proj.", kLength);
+  constexpr const char* note =
+      "LoRA of rank 8 on q_proj and v_proj, AdamW; one sequence of 128 tokens, "
+      "or as many of as many tokens as a row says.";
   for_each_model(table, folder, note, kRows, [&](const ModelCase& c) {
     const Decoder model = Decoder::load(c.folder);
-    loss_row(table, c, model);
-    memory_row(table, c, model);
-    speed_row(table, c, model);
-    start_row(table, c, kStart, "step", tune_command());
+    for (const Size& size : sizes()) {
+      loss_row(table, c, model, size);
+      memory_row(table, c, model, size);
+      speed_row(table, c, model, size);
+    }
+    start_row(table, c, kStart, "step", tune_command(sizes()[0]));
   });
 }
 
 void train_first_step(const std::string& folder) {
-  static_cast<void>(loss_of_first_step(Decoder::load(folder)));
+  static_cast<void>(loss_of_first_step(Decoder::load(folder), sizes()[0]));
 }
 
 }  // namespace metal_candle::bench

@@ -11,6 +11,7 @@
 #include "bench/train_suite.h"
 #include "cli/commands.h"
 #include "metal_candle/core/atomic_file.h"
+#include "metal_candle/execute/device_info.h"
 
 namespace metal_candle::cli {
 namespace {

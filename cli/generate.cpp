@@ -75,7 +75,7 @@ class Session {
     }
     stop_requested.store(false);
     std::signal(SIGINT, request_stop);
-    const GenerationResult result =
+    GenerationResult result =
         generator_.generate(tokens, options_, [this](const GeneratedPiece& piece) {
           if (!command_.json) {
             fmt::print("{}", piece.text);

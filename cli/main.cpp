@@ -7,7 +7,9 @@
 
 #include "cli/commands.h"
 
-int main(int argc, char** argv) {
+namespace {
+
+int run(int argc, char** argv) {
   CLI::App app("metal-candle: a lazy, asynchronous tensor engine for language models.",
                "metal-candle");
   app.set_version_flag("--version", "metal-candle " METAL_CANDLE_VERSION);
@@ -26,9 +28,17 @@ int main(int argc, char** argv) {
     return error.get_exit_code();
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
+  }
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "metal-candle: %s\n", error.what());
     return 1;
   }
-  return 0;
 }

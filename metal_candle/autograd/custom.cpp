@@ -30,7 +30,7 @@ std::vector<Tensor> call_with_rule(const char* what, const TensorFunction& fn,
     is_differentiated |= static_cast<bool>(argument.node()->gradient_scope());
     marked.push_back(detail::make_node(op::Identity{}, {&argument}));
   }
-  const std::vector<Tensor> values = fn(marked);
+  std::vector<Tensor> values = fn(marked);
   if (detail::depends_on_others(values, marked)) {
     throw Error(
         fmt::format("{}: an output depends on a tensor that is being differentiated but is "

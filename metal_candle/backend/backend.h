@@ -116,13 +116,13 @@ class CommandBuffer {
   [[nodiscard]] virtual std::size_t size() const = 0;  // Kernels encoded.
 };
 
-/// Called once when a command buffer is done, on a thread of the backend's, with its error or null.
+/// Called once when a command buffer is done, with its error or null: on a thread of the backend's,
+/// or on one that waits for a completion of the queue.
 using CompletionHandler = std::function<void(std::exception_ptr)>;
 
 /// Runs command buffers in the order committed. Thread safe.
-class CommandQueue {
+class CommandQueue : public CompletionSource {
  public:
-  virtual ~CommandQueue() = default;
   [[nodiscard]] virtual int index() const = 0;
   /// From a pool, to which it returns when completed.
   virtual std::unique_ptr<CommandBuffer> make_command_buffer() = 0;

@@ -28,15 +28,19 @@ class PoolAllocator {
   /// What a pool serves.
   class PooledBuffer final : public Buffer {
    public:
-    PooledBuffer(PoolAllocator& pool, void* block, std::size_t size)
-        : Buffer(pool.host_visible_ ? block : nullptr, size), pool_(pool), block_(block) {}
-    ~PooledBuffer() override { pool_.release(block_, size_); }
+    PooledBuffer(PoolAllocator& pool, void* block, std::size_t bytes, std::size_t block_bytes)
+        : Buffer(pool.host_visible_ ? block : nullptr, bytes),
+          pool_(pool),
+          block_(block),
+          block_bytes_(block_bytes) {}
+    ~PooledBuffer() override { pool_.release(block_, block_bytes_); }
     /// Its address on the device.
     [[nodiscard]] void* block() const { return block_; }
 
    private:
     PoolAllocator& pool_;
     void* block_;
+    std::size_t block_bytes_;
   };
 
   /// `name` is for errors. At most limit bytes are in use, and cache_limit bytes are kept.

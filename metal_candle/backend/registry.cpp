@@ -23,7 +23,7 @@ int count_devices();
 #endif
 
 namespace {
-std::atomic<StepObserver*> observer{nullptr};
+std::atomic<StepObserver*> current_observer{nullptr};
 
 constexpr std::size_t kMaxDevices = 16;  // Of a type.
 std::atomic<Backend*> backends[3][kMaxDevices];
@@ -84,8 +84,10 @@ std::vector<Device> devices() {
   return all;
 }
 
-void set_step_observer(StepObserver* value) { observer.store(value, std::memory_order_release); }
-StepObserver* step_observer() { return observer.load(std::memory_order_acquire); }
+void set_step_observer(StepObserver* value) {
+  current_observer.store(value, std::memory_order_release);
+}
+StepObserver* step_observer() { return current_observer.load(std::memory_order_acquire); }
 
 std::int64_t now_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(

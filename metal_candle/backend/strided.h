@@ -7,8 +7,12 @@
 #include <array>
 #include <cstdint>
 #include <span>
+#include <utility>
+#include <variant>
+#include <vector>
 
 #include "metal_candle/core/shape.h"
+#include "metal_candle/graph/operation.h"
 #include "metal_candle/graph/tensor_spec.h"
 
 namespace metal_candle::backend {
@@ -39,12 +43,84 @@ inline void collapse_axes(Shape& shape, std::span<Strides> operands) {
     shape[last] = merges ? shape[last] * length : length;
     for (Strides& s : operands) s[last] = s[axis];
   }
-  const auto rank = static_cast<std::size_t>(last + 1);
+  const std::size_t rank = static_cast<std::size_t>(last) + 1;
   const auto truncate = [rank](Dims& dims, std::int64_t scalar) {
     dims = rank > 0 ? Dims(std::span<const std::int64_t>(dims.data(), rank)) : Dims{scalar};
   };
   truncate(shape, 1);
   for (Strides& s : operands) truncate(s, 0);
+}
+
+/// What an operation that only moves elements reads, in row-major order of its output.
+struct StridedView {
+  Shape shape;
+  Strides strides;
+  std::int64_t offset = 0;  // In elements.
+};
+inline StridedView view_of(const Operation& operation, const TensorLayout& input,
+                           const Shape& output) {
+  if (const auto* transpose = std::get_if<op::Transpose>(&operation)) {
+    StridedView view{output, output};
+    for (int i = 0; i < output.rank(); ++i) {
+      view.strides[i] = input.strides[static_cast<int>(transpose->permutation[i])];
+    }
+    return view;
+  }
+  if (const auto* slice = std::get_if<op::Slice>(&operation)) {
+    StridedView view{output, input.strides};
+    for (int i = 0; i < output.rank(); ++i) {
+      view.offset += slice->start[i] * input.strides[i];
+      view.strides[i] *= slice->step[i];
+    }
+    return view;
+  }
+  if (std::holds_alternative<op::Broadcast>(operation)) {
+    return {output, broadcast_strides(input, output)};
+  }
+  return {input.shape, input.strides};  // Also a reshape: row-major order stays.
+}
+
+/// A tensor seen as [outer, length, inner] around one axis.
+struct AxisView {
+  std::int64_t outer = 1, length = 1, inner = 1;
+
+  AxisView(const Shape& shape, int axis) : length(shape[axis]) {
+    for (int i = 0; i < axis; ++i) outer *= shape[i];
+    for (int i = axis + 1; i < shape.rank(); ++i) inner *= shape[i];
+  }
+};
+
+/// A part of a row-major tensor, which begins `offset` elements in.
+struct Box {
+  Shape shape;
+  std::int64_t offset = 0;
+};
+/// Where Pad puts its input in the output.
+inline Box padded_box(const op::Pad& pad, const Shape& input, const Shape& output) {
+  const Strides strides = contiguous_strides(output);
+  Box box{input};
+  for (int i = 0; i < pad.low.rank(); ++i) box.offset += pad.low[i] * strides[i];
+  return box;
+}
+/// What it fills around that, slab by slab: first what lies outside of the box on axis 0, then,
+/// inside of it there, what lies outside on axis 1, and so on.
+inline std::vector<Box> padding_slabs(const op::Pad& pad, const Shape& input, const Shape& output) {
+  const Strides strides = contiguous_strides(output);
+  std::vector<Box> slabs;
+  Box slab{output};
+  for (int axis = 0; axis < output.rank(); ++axis) {
+    const std::int64_t before = pad.low[axis];
+    const std::int64_t after = output[axis] - before - input[axis];
+    for (const auto& [start, length] :
+         {std::pair(std::int64_t{0}, before), std::pair(before + input[axis], after)}) {
+      if (length == 0) continue;
+      slab.shape[axis] = length;
+      slabs.push_back({slab.shape, slab.offset + start * strides[axis]});
+    }
+    slab.shape[axis] = input[axis];
+    slab.offset += before * strides[axis];
+  }
+  return slabs;
 }
 
 /// A position in a shape, with the offset in elements of one strided operand, that moves along in

@@ -183,7 +183,7 @@ void AsyncExecutor::run_on_this_thread(const IntrusivePtr<Run>& run,
     // A device that runs only what is queued.
     const auto done = make_intrusive<Completion>();
     queue.commit(std::move(buffer), {},
-                 [run, done](std::exception_ptr error) { done->complete(error); });
+                 [run, done](const std::exception_ptr& error) { done->complete(error); });
     statistics().waits.fetch_add(1, std::memory_order_relaxed);
     done->wait();
   }

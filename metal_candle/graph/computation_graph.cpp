@@ -65,9 +65,9 @@ void ComputationGraph::remove_use(NodeId user, std::size_t edge) {
   users.pop_back();
 }
 
-void ComputationGraph::add_output(NodeId id) {
-  outputs_.push_back(id);
-  ++nodes_[static_cast<std::size_t>(id)].output_uses;
+void ComputationGraph::add_output(NodeId node) {
+  outputs_.push_back(node);
+  ++nodes_[static_cast<std::size_t>(node)].output_uses;
 }
 
 void ComputationGraph::replace(NodeId from, NodeId to) {

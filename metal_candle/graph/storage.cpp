@@ -8,6 +8,7 @@
 namespace metal_candle {
 
 std::exception_ptr Completion::wait_for_error() const {
+  if (source_ != nullptr && !ready()) source_->hasten(*this);
   std::uint32_t state = state_.load(std::memory_order_acquire);
   while (state == kPending) {
     state_.wait(kPending, std::memory_order_acquire);

@@ -17,14 +17,24 @@
 
 namespace metal_candle {
 
+class Completion;
+
+/// Completes what is committed to it, in order.
+class CompletionSource {
+ public:
+  virtual ~CompletionSource() = default;
+  /// Called by a thread that is about to wait for a completion of this source: it may do the
+  /// waiting itself, if that is quicker than being woken.
+  virtual void hasten(const Completion& completion) { static_cast<void>(completion); }
+};
+
 /// A one-shot event: pending, then done or failed. Thread safe.
 class Completion : public RefCounted {
  public:
   Completion() = default;
-  /// `source` is a queue that completes its work in order: what is committed there later needs not
-  /// wait for this.
-  explicit Completion(const void* source) : source_(source) {}
-  [[nodiscard]] const void* source() const { return source_; }
+  explicit Completion(CompletionSource* source) : source_(source) {}
+  /// What is committed there later need not wait for this. May be null.
+  [[nodiscard]] const CompletionSource* source() const { return source_; }
   /// Whether it is done or failed.
   [[nodiscard]] bool ready() const { return state_.load(std::memory_order_acquire) != kPending; }
   /// Blocks until ready; rethrows the error when it failed.
@@ -38,7 +48,7 @@ class Completion : public RefCounted {
 
  private:
   enum State : std::uint32_t { kPending, kDone, kFailed };
-  const void* source_ = nullptr;
+  CompletionSource* source_ = nullptr;
   std::atomic<std::uint32_t> state_{kPending};
   std::exception_ptr error_;  // Written before state_.
   std::mutex mutex_;          // Guards callbacks_.

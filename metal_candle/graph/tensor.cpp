@@ -76,9 +76,7 @@ To convert_element(From value) {
 // Whether elements of a tensor may be read as T.
 template <typename T>
 bool readable_as(DType dtype) {
-  if constexpr (std::is_same_v<T, double>)
-    return is_floating(dtype);
-  else if constexpr (std::is_same_v<T, float>)
+  if constexpr (std::is_same_v<T, double> || std::is_same_v<T, float>)
     return is_floating(dtype);
   else
     return dtype_of<T>() == dtype;

@@ -32,7 +32,7 @@ struct PlacedTensor {
 enum class Placement {
   kContiguous,
   kScattered,  // Axes permuted, some reversed, with gaps between elements and rows.
-  kDenseRows,  // The last axis dense, the others permuted, with gaps; beginning anywhere.
+  kScatteredRows,  // The same, but elements of the last axis follow each other.
 };
 
 inline void write_element(const HostTensor& from, std::int64_t i, void* memory, std::int64_t at) {
@@ -53,30 +53,20 @@ inline PlacedTensor place(const HostTensor& host, Placement placement, std::mt19
   const Shape& shape = host.shape();
   PlacedTensor placed{TensorLayout::contiguous(host.spec), {}, 0};
   std::int64_t size = host.size();
-  if (placement == Placement::kScattered) {
+  if (placement != Placement::kContiguous) {
+    const bool dense = placement == Placement::kScatteredRows && shape.rank() > 0;
     std::vector<int> order(shape.size());
-    std::iota(order.begin(), order.end(), 0);
-    std::shuffle(order.begin(), order.end(), random);
-    std::int64_t stride = random() % 3 == 0 ? 2 : 1;
+    std::iota(order.rbegin(), order.rend(), 0);
+    std::shuffle(order.begin() + (dense ? 1 : 0), order.end(), random);
+    std::int64_t stride = !dense && random() % 3 == 0 ? 2 : 1;
     for (const int axis : order) {
-      const bool reversed = random() % 4 == 0;
+      const bool first_is_dense = dense && axis + 1 == shape.rank();
+      const bool reversed = !first_is_dense && random() % 4 == 0;
       placed.layout.strides[axis] = reversed ? -stride : stride;
       if (reversed && shape[axis] > 0) placed.offset += stride * (shape[axis] - 1);
       stride = stride * std::max<std::int64_t>(shape[axis], 1) + random() % 3;
     }
     size = stride;
-  }
-  if (placement == Placement::kDenseRows && !shape.empty()) {
-    std::vector<int> order(shape.size() - 1);
-    std::iota(order.begin(), order.end(), 0);
-    std::shuffle(order.begin(), order.end(), random);
-    std::int64_t stride = shape.back() + random() % 3;
-    for (const int axis : order) {
-      placed.layout.strides[axis] = stride;
-      stride = stride * std::max<std::int64_t>(shape[axis], 1) + random() % 3;
-    }
-    placed.offset = random() % 3;
-    size = placed.offset + stride;
   }
   placed.memory.resize(static_cast<std::size_t>(size) * size_of(host.dtype()) + 1);
   for (std::int64_t i = 0; i < host.size(); ++i) {

@@ -94,6 +94,7 @@ TEST(LinearCrossEntropyKernel, SizesAndOrientations) {
       check({dense({7, 33}), 100, transposed, DType::kI64});
       check({dense({2, 9, 70}), 1500, transposed});
       check({dense({530, 20}), 1100, transposed});
+      check({dense({10, 66}), 9000, transposed});
       check({dense({110, 130}), 300, transposed, DType::kI64});
       check({padded_rows({3, 4, 20}, dtype), 60, transposed});
       check({{{3, 5, 20}, {-100, 20, 1}, dtype}, 60, transposed});

@@ -142,6 +142,7 @@ TEST(MatmulKernel, LargeEnoughForSeveralBlocks) {
       check(matrix_layout({300, 530}, dtype, false), matrix_layout({530, 410}, dtype, transposed));
       check(matrix_layout({530, 70}, dtype, true), matrix_layout({70, 300}, dtype, transposed));
       check(matrix_layout({600, 64}, dtype, false), matrix_layout({64, 20}, dtype, transposed));
+      check(matrix_layout({30, 2100}, dtype, false), matrix_layout({2100, 300}, dtype, transposed));
     }
   }
 }

@@ -69,11 +69,20 @@ struct Family {
   Tensor (*build)(int);
 };
 
+// Deep enough that recursion would overflow the stack, also where a sanitizer makes each node dear.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr int kMany = 10000;
+constexpr int kMillion = 50000;
+#else
+constexpr int kMany = 100000;
+constexpr int kMillion = 1000000;
+#endif
+
 class LinearCost : public ::testing::TestWithParam<Family> {};
 
 TEST_P(LinearCost, NodesStepsAndVisitsGrowInProportion) {
   double visits_per_node = 0, steps_per_node = 0, traced_per_node = 0;
-  for (const int nodes : {100, 1000, 10000, 100000}) {
+  for (int nodes = 100; nodes <= kMany; nodes *= 10) {
     const Tensor x = GetParam().build(nodes);
     const auto size = static_cast<double>(x.graph_size());
     ComputationGraph graph = trace_graph({x});
@@ -119,13 +128,6 @@ TEST(LinearCostOfData, StepsDoNotDependOnIt) {
     EXPECT_EQ(counters().steps, steps);
   }
 }
-
-// Deep enough that recursion would overflow the stack, also where a sanitizer makes each node dear.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr int kMillion = 50000;
-#else
-constexpr int kMillion = 1000000;
-#endif
 
 TEST(MillionNodes, AreDroppedUnevaluated) {
   Tensor x = input();

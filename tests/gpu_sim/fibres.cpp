@@ -6,6 +6,8 @@
 #include <fmt/format.h>
 #include <ucontext.h>
 
+#include <algorithm>
+#include <cstring>
 #include <exception>
 #include <map>
 #include <memory>
@@ -24,13 +26,23 @@ std::map<std::string, HostKernel, std::less<>>& kernels() {
   return all;
 }
 
+struct Copy {
+  void* to;
+  const void* from;
+  std::uint32_t bytes;
+  std::uint32_t commit;  // The number of the commit that it belongs to.
+};
+
 enum class Waiting { kNothing, kForGroup, kForWarp, kDone };
 
 struct Fibre {
   std::unique_ptr<char[]> stack;
   ucontext_t context{};
   Waiting waiting = Waiting::kNothing;
-  std::uint32_t bits = 0;  // Given to an exchange.
+  void* given = nullptr;  // To the warp, and what the warp does with it.
+  WarpWork work = nullptr;
+  std::vector<Copy> copies;  // That it did not wait for yet.
+  std::uint32_t commits = 0;
   Thread thread{};
 };
 
@@ -74,6 +86,9 @@ bool release() {
       at_group += group.fibres[i].waiting == Waiting::kForGroup;
     }
     if (at_warp < kWarp) continue;
+    void* given[kWarp];
+    for (std::size_t i = 0; i < kWarp; ++i) given[i] = group.fibres[first + i].given;
+    group.fibres[first].work(given);
     for (std::size_t i = first; i < first + kWarp; ++i) {
       group.fibres[i].waiting = Waiting::kNothing;
     }
@@ -93,6 +108,8 @@ void run_group() {
     fibre.context.uc_stack.ss_size = kStackBytes;
     fibre.context.uc_link = nullptr;
     fibre.waiting = Waiting::kNothing;
+    fibre.copies.clear();
+    fibre.commits = 0;
     makecontext(&fibre.context, enter, 0);
   }
   for (;;) {
@@ -127,28 +144,64 @@ const HostKernel* find_kernel(std::string_view name) {
 
 void wait_for_group() { wait(Waiting::kForGroup); }
 
-uint32_t exchange(uint32_t bits, uint32_t from) {
-  Fibre* self = group.current;
-  self->bits = bits;
+void run_as_warp(void* mine, WarpWork run) {
+  group.current->given = mine;
+  group.current->work = run;
   wait(Waiting::kForWarp);
-  const uint32_t result = group.fibres[self->thread.warp * kWarp + from].bits;
-  wait(Waiting::kForWarp);  // Nobody gives anew before all have taken.
-  return result;
+}
+
+uint32_t exchange(uint32_t bits, uint32_t from) {
+  struct Exchange {
+    uint32_t bits, from, result;
+  } mine{bits, from, 0};
+  run_as_warp(&mine, [](void* const* given) {
+    for (std::uint32_t i = 0; i < kWarp; ++i) {
+      auto& lane = *static_cast<Exchange*>(given[i]);
+      lane.result = static_cast<const Exchange*>(given[lane.from])->bits;
+    }
+  });
+  return mine.result;
 }
 
 uint32_t ballot(bool value) {
-  Fibre* self = group.current;
-  self->bits = value ? 1 : 0;
-  wait(Waiting::kForWarp);
-  uint32_t result = 0;
-  for (uint32_t lane = 0; lane < kWarp; ++lane) {
-    result |= group.fibres[self->thread.warp * kWarp + lane].bits << lane;
-  }
-  wait(Waiting::kForWarp);
-  return result;
+  uint32_t mine = value ? 1 : 0;
+  run_as_warp(&mine, [](void* const* given) {
+    uint32_t all = 0;
+    for (std::uint32_t i = 0; i < kWarp; ++i) {
+      all |= *static_cast<const uint32_t*>(given[i]) << i;
+    }
+    for (std::uint32_t i = 0; i < kWarp; ++i) *static_cast<uint32_t*>(given[i]) = all;
+  });
+  return mine;
 }
 
 uint32_t current_lane() { return group.current->thread.lane; }
+
+void start_copy(void* to, const void* from, uint32_t bytes) {
+  if (reinterpret_cast<std::uintptr_t>(to) % bytes != 0 ||
+      reinterpret_cast<std::uintptr_t>(from) % bytes != 0) {
+    throw std::logic_error(
+        fmt::format("{}: a copy of {} bytes that are not aligned", group.kernel->name, bytes));
+  }
+  group.current->copies.push_back({to, from, bytes, group.current->commits});
+}
+
+void commit_copies() { ++group.current->commits; }
+
+void wait_for_copies(uint32_t commits_left) {
+  std::vector<Copy>& copies = group.current->copies;
+  const auto done = std::find_if(copies.begin(), copies.end(), [&](const Copy& copy) {
+    return copy.commit + commits_left >= group.current->commits;
+  });
+  for (auto copy = copies.begin(); copy != done; ++copy) {
+    if (copy->from != nullptr) {
+      std::memcpy(copy->to, copy->from, copy->bytes);
+    } else {
+      std::memset(copy->to, 0, copy->bytes);
+    }
+  }
+  copies.erase(copies.begin(), done);
+}
 
 void run_grid(const HostKernel& kernel, std::uint32_t grid_x, std::uint32_t grid_y,
               std::uint32_t grid_z, std::uint32_t threads, std::size_t dynamic_group_bytes,

@@ -106,6 +106,24 @@ std::filesystem::path library_folder() {
   return folder;
 }
 
+std::string key_of(std::string_view name, const std::string& source) {
+  return fmt::format("{}_{:016x}", name, std::hash<std::string>()(source));
+}
+
+// What kernels are compiled with, which outlives a process and so is part of a library's name.
+const std::string& dialect() {
+  static const std::string text = [] {
+    std::string all;
+    for (const char* file : {"dialect.h", "prelude_host.h", "kernels/common.h"}) {
+      std::ifstream in(
+          fmt::format("{}/metal_candle/backend/gpu/{}", METAL_CANDLE_SOURCE_DIR, file));
+      all.append(std::istreambuf_iterator<char>(in), {});
+    }
+    return all;
+  }();
+  return text;
+}
+
 }  // namespace
 
 const Function& SimDevice::function(std::string_view name) {
@@ -119,28 +137,37 @@ const Function& SimDevice::function(std::string_view name) {
 }
 
 const Function& SimDevice::compile(std::string_view name, const std::string& source) {
-  // The compiler and the dialect are part of the key: a library outlives the process.
-  const std::string text = fmt::format(
-      "#define MC_PRELUDE_HOST\n#include \"metal_candle/backend/gpu/dialect.h\"\n"
-      "#include \"metal_candle/backend/gpu/kernels/common.h\"\n{}",
-      source);
-  const std::size_t hash = std::hash<std::string>()(text + __TIMESTAMP__);
-  const std::string unique = fmt::format("{}_{:016x}", name, hash);
-  {
+  const std::string key = key_of(name, source);
+  const auto find = [&]() -> const Function* {
     const std::lock_guard lock(mutex_);
-    const auto it = functions_.find(unique);
-    if (it != functions_.end()) return *it->second;
+    const auto it = functions_.find(key);
+    return it == functions_.end() ? nullptr : it->second.get();
+  };
+  if (const Function* known = find()) return *known;
+  const Source one(name, source);
+  compile_together(std::span(&one, 1));
+  return *find();
+}
+
+void SimDevice::compile_together(std::span<const Source> sources) {
+  std::string text =
+      "#define MC_PRELUDE_HOST\n#include \"metal_candle/backend/gpu/dialect.h\"\n"
+      "#include \"metal_candle/backend/gpu/kernels/common.h\"\n";
+  for (const auto& [name, source] : sources) {
+    text += fmt::format("namespace in_{} {{\n{}}}\n", name, source);
   }
-  const std::filesystem::path library = library_folder() / (unique + ".so");
+  const std::filesystem::path library =
+      library_folder() / (key_of(sources[0].first, dialect() + text) + ".so");
   if (!std::filesystem::exists(library)) {
     const std::string stem = fmt::format("{}.{}", library.string(), getpid());
     std::ofstream(stem + ".cpp") << text;
+    // Hidden, so that nothing of that name in this program takes the place of a function.
     const std::string command = fmt::format(
-        "c++ -std=c++20 -O1 -w -fPIC -shared -I{} {}.cpp -o {}.so 2> {}.log", METAL_CANDLE_SOURCE_DIR,
-        stem, stem, stem);
+        "c++ -std=c++20 -O1 -w -fPIC -fvisibility=hidden -shared -I{} {}.cpp -o {}.so 2> {}.log",
+        METAL_CANDLE_SOURCE_DIR, stem, stem, stem);
     if (std::system(command.c_str()) != 0) {
       std::ifstream log(stem + ".log");
-      throw DeviceError(fmt::format("gpu_sim: {} does not compile:\n{}\n{}", name,
+      throw DeviceError(fmt::format("gpu_sim: {} does not compile:\n{}\n{}", sources[0].first,
                                     std::string(std::istreambuf_iterator<char>(log), {}), text));
     }
     std::filesystem::rename(stem + ".so", library);
@@ -148,17 +175,18 @@ const Function& SimDevice::compile(std::string_view name, const std::string& sou
     std::filesystem::remove(stem + ".log");
   }
   const std::lock_guard lock(mutex_);
-  // Loading it registers its kernel; this program exports the scheduler (ENABLE_EXPORTS).
+  // Loading it registers its kernels; this program exports the scheduler (ENABLE_EXPORTS).
   if (dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL) == nullptr) {
     throw DeviceError(fmt::format("gpu_sim: {}", dlerror()));
   }
-  const HostKernel* kernel = find_kernel(name);
-  if (kernel == nullptr) throw DeviceError(fmt::format("gpu_sim: no kernel {}", name));
-  return *functions_.emplace(unique, std::make_unique<HostFunction>(*kernel)).first->second;
+  for (const auto& [name, source] : sources) {
+    const HostKernel* kernel = find_kernel(name);
+    if (kernel == nullptr) throw DeviceError(fmt::format("gpu_sim: no kernel {}", name));
+    functions_.emplace(key_of(name, source), std::make_unique<HostFunction>(*kernel));
+  }
 }
 
-std::unique_ptr<backend::gpu::Matmul> SimDevice::make_matmul(
-    const MatmulDescription& description) {
+std::unique_ptr<backend::gpu::Matmul> SimDevice::make_matmul(const MatmulDescription& description) {
   if (description.activation == op::Activation::kGelu ||
       description.activation == op::Activation::kSilu) {
     return nullptr;  // As cuBLASLt, which has neither.

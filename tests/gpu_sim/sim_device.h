@@ -8,7 +8,10 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "metal_candle/backend/gpu/gpu_device.h"
 
@@ -20,13 +23,16 @@ class SimDevice final : public backend::gpu::GpuDevice {
   const backend::gpu::Function& function(std::string_view name) override;
   /// With the compiler of the host, as a library that is loaded: a fraction of a second each.
   const backend::gpu::Function& compile(std::string_view name, const std::string& source) override;
+  /// Names and texts of many, in one go: compile() finds them then. For tests of many kernels.
+  using Source = std::pair<std::string, std::string>;
+  void compile_together(std::span<const Source> sources);
   std::unique_ptr<backend::gpu::Matmul> make_matmul(
       const backend::gpu::MatmulDescription& description) override;
 
   backend::gpu::DeviceLimits& mutable_limits() { return limits_; }
 
  private:
-  backend::gpu::DeviceLimits limits_{.multiprocessors = 4};
+  backend::gpu::DeviceLimits limits_{.multiprocessors = 4, .max_group_bytes = 99 << 10};
   std::mutex mutex_;
   std::map<std::string, std::unique_ptr<backend::gpu::Function>, std::less<>> functions_;
 };

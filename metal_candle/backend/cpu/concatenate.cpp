@@ -87,34 +87,19 @@ std::unique_ptr<Kernel> make_join(const op::Concatenate& join, const KernelReque
       });
 }
 
-// Everything but the box itself is filled slab by slab: first what lies outside of the box on axis
-// 0, then, inside of it there, what lies outside on axis 1, and so on.
 std::unique_ptr<Kernel> make_pad(const op::Pad& pad, const KernelRequest& request) {
   const TensorLayout& output = request.outputs[0];
   const TensorLayout& input = request.inputs[0];
   const Strides strides = contiguous_strides(output.shape);
-  std::int64_t offset = 0;
-  for (int i = 0; i < pad.low.rank(); ++i) offset += pad.low[i] * strides[i];
-  const BoxCopy box(input, strides, offset);
+  const BoxCopy box(input, strides, padded_box(pad, input.shape, output.shape).offset);
 
   std::array<std::byte, 8> value{};
   store_scalar(pad.value, output.dtype, value.data());
   // Slabs of the padding value are copies from a source all of whose strides are 0.
   std::vector<BoxCopy> slabs;
-  Shape slab = output.shape;
-  std::int64_t base = 0;
-  for (int axis = 0; axis < slab.rank(); ++axis) {
-    const std::int64_t before = pad.low[axis];
-    const std::int64_t after = output.shape[axis] - before - input.shape[axis];
-    for (const auto& [start, length] :
-         {std::pair(std::int64_t{0}, before), std::pair(before + input.shape[axis], after)}) {
-      if (length == 0) continue;
-      slab[axis] = length;
-      slabs.emplace_back(TensorLayout{slab, Strides(slab.size(), 0), output.dtype}, strides,
-                         base + start * strides[axis]);
-    }
-    slab[axis] = input.shape[axis];
-    base += before * strides[axis];
+  for (const Box& slab : padding_slabs(pad, input.shape, output.shape)) {
+    slabs.emplace_back(TensorLayout{slab.shape, Strides(slab.shape.size(), 0), output.dtype},
+                       strides, slab.offset);
   }
   return make_cpu_kernel([=, slabs = std::move(slabs),
                           bytes = size_of(output.dtype)](const KernelArguments& arguments) {

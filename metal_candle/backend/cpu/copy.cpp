@@ -132,35 +132,6 @@ void copy_transposed(const Shape& shape, const Strides& strides, int axis, const
   });
 }
 
-// What the copy reads, in the order in which it writes.
-struct Source {
-  Shape shape;
-  Strides strides;
-  std::int64_t offset = 0;  // In elements.
-};
-
-Source source_of(const Operation& operation, const TensorLayout& input, const Shape& output) {
-  if (const auto* transpose = std::get_if<op::Transpose>(&operation)) {
-    Source source{output, output};
-    for (int i = 0; i < output.rank(); ++i) {
-      source.strides[i] = input.strides[static_cast<int>(transpose->permutation[i])];
-    }
-    return source;
-  }
-  if (const auto* slice = std::get_if<op::Slice>(&operation)) {
-    Source source{output, input.strides};
-    for (int i = 0; i < output.rank(); ++i) {
-      source.offset += slice->start[i] * input.strides[i];
-      source.strides[i] *= slice->step[i];
-    }
-    return source;
-  }
-  if (std::holds_alternative<op::Broadcast>(operation)) {
-    return {output, broadcast_strides(input, output)};
-  }
-  return {input.shape, input.strides};  // Also a reshape: row-major order stays.
-}
-
 // An axis before the last along which the source is dense, where the last is not and both are long
 // enough for blocks to pay; or -1.
 int transposed_axis(const Shape& shape, const Strides& strides) {
@@ -204,7 +175,7 @@ void StridedCopy::run(const void* source, void* target) const {
 
 std::unique_ptr<Kernel> make_copy(const KernelRequest& request) {
   const TensorLayout& output = request.outputs[0];
-  const Source source = source_of(request.operation, request.inputs[0], output.shape);
+  const StridedView source = view_of(request.operation, request.inputs[0], output.shape);
   return make_cpu_kernel(
       [copy = StridedCopy(source.shape, source.strides, source.offset, size_of(output.dtype))](
           const KernelArguments& arguments) {

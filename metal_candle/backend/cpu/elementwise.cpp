@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <memory>
-#include <new>
 #include <vector>
 
 #include "metal_candle/backend/cpu/copy.h"
@@ -13,6 +12,7 @@
 #include "metal_candle/backend/cpu/elementwise_program.h"
 #include "metal_candle/backend/cpu/elementwise_steps.h"
 #include "metal_candle/backend/cpu/parallel.h"
+#include "metal_candle/backend/cpu/workspace.h"
 #include "metal_candle/backend/strided.h"
 
 namespace metal_candle::backend::cpu {
@@ -30,21 +30,6 @@ constexpr std::int64_t kLongRow = 192;
 // Operands at least this large whose rows are not the dense axis are transposed first: element by
 // element they would cost a cache line each.
 constexpr std::int64_t kTransposeElements = 4096;
-
-struct AlignedDelete {
-  void operator()(std::byte* p) const { ::operator delete (p, std::align_val_t{64}); }
-};
-
-// Memory of this thread's, kept between runs.
-std::byte* thread_scratch(std::size_t bytes) {
-  thread_local std::unique_ptr<std::byte, AlignedDelete> memory;
-  thread_local std::size_t capacity = 0;
-  if (capacity < bytes) {
-    memory.reset(static_cast<std::byte*>(::operator new (bytes, std::align_val_t{64})));
-    capacity = bytes;
-  }
-  return memory.get();
-}
 
 template <typename T>
 void gather_row(const T* from, std::int64_t stride, T* to, std::int64_t count) {
@@ -136,7 +121,9 @@ class TiledKernel {
   }
 
   void run_tiles(const KernelArguments& arguments, std::int64_t begin, std::int64_t end) const {
-    const TileProgram::Frame frame(program_, thread_scratch(program_.scratch_bytes()));
+    Workspace workspace;
+    const auto bytes = static_cast<std::int64_t>(program_.scratch_bytes());
+    const TileProgram::Frame frame(program_, workspace.take<std::byte>(bytes));
     const auto longest = static_cast<std::size_t>(std::min(tile_, row_));
     for (std::size_t i = 0; i < operands_.size(); ++i) {
       if (operands_[i].access != OperandAccess::kConstant) continue;

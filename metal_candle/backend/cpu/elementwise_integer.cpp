@@ -240,7 +240,8 @@ To convert(From value) {
     return value != From{0};
   } else if constexpr (std::is_same_v<From, float> && std::is_integral_v<To>) {
     // The first float beyond each end: both are powers of two, so exact.
-    constexpr auto kEnd = static_cast<float>(std::numeric_limits<To>::max() / 2 + 1) * 2.0f;
+    constexpr auto kHalfEnd = std::numeric_limits<To>::max() / 2 + 1;
+    constexpr float kEnd = static_cast<float>(kHalfEnd) * 2.0f;
     constexpr auto kLowest = static_cast<float>(std::numeric_limits<To>::lowest());
     if (!(value > kLowest - 1.0f)) {
       return value <= kLowest ? std::numeric_limits<To>::lowest() : To{0};
@@ -302,21 +303,6 @@ StepFn cast_step(DType from, DType to) {
       if constexpr (!kIsHalf<From> && !kIsHalf<To>) return cast_loop<From, To>;
       return nullptr;
     });
-  });
-}
-
-void store_scalar(const Scalar& value, DType dtype, void* out) {
-  dispatch_dtype(dtype, [&](auto zero) {
-    using T = decltype(zero);
-    T element;
-    if constexpr (kIsFloating<T>) {
-      element = static_cast<T>(static_cast<float>(value.real));
-    } else if constexpr (std::is_same_v<T, bool>) {
-      element = value.integer != 0;
-    } else {
-      element = static_cast<T>(value.integer);
-    }
-    std::memcpy(out, &element, sizeof(T));
   });
 }
 

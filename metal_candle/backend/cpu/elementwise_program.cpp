@@ -28,30 +28,6 @@ bool is_half(DType dtype) { return dtype == DType::kF16 || dtype == DType::kBF16
 /// What a value of dtype is computed in.
 DType compute_dtype(DType dtype) { return is_half(dtype) ? DType::kF32 : dtype; }
 
-/// Whether operands that half precision holds give a result that it holds.
-bool is_exact(const Operation& operation) {
-  if (const auto* unary = std::get_if<op::Unary>(&operation)) {
-    switch (unary->kind) {
-      case UnaryKind::kAbs:
-      case UnaryKind::kNegative:
-      case UnaryKind::kSign:
-      case UnaryKind::kFloor:
-      case UnaryKind::kCeil:
-      case UnaryKind::kRound:
-      case UnaryKind::kTrunc:
-      case UnaryKind::kRelu:
-        return true;
-      default:
-        return is_predicate(unary->kind);
-    }
-  }
-  if (const auto* binary = std::get_if<op::Binary>(&operation)) {
-    return binary->kind == BinaryKind::kMaximum || binary->kind == BinaryKind::kMinimum ||
-           binary->kind == BinaryKind::kCopysign || is_predicate(binary->kind);
-  }
-  return std::holds_alternative<op::Select>(operation);
-}
-
 // In units of an addition: measured to within a factor of two, which is enough to choose how much
 // work is worth a thread.
 std::int64_t cost_of(const Operation& operation) {

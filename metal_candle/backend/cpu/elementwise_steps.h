@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "metal_candle/backend/elementwise.h"
 #include "metal_candle/graph/operation.h"
 
 namespace metal_candle::backend::cpu {
@@ -46,8 +47,6 @@ struct FloatSteps {
 /// Conversion between any two dtypes other than f16 and bf16.
 [[nodiscard]] StepFn cast_step(DType from, DType to);
 
-/// Writes the value of a scalar attribute as one element of dtype.
-void store_scalar(const Scalar& value, DType dtype, void* out);
 /// Writes `count` copies of the element at `value`.
 void fill_elements(void* out, const void* value, std::size_t element_bytes, std::size_t count);
 

@@ -8,7 +8,7 @@
 #include <memory>
 
 #include "metal_candle/backend/cpu/cpu_kernel.h"
-#include "metal_candle/graph/tensor_spec.h"
+#include "metal_candle/backend/strided.h"
 
 namespace metal_candle::backend::cpu {
 
@@ -38,16 +38,6 @@ class Indices {
   const char* op_;
   bool wide_;
   std::int64_t length_;
-};
-
-/// A tensor seen as [outer, length, inner] around one axis.
-struct AxisView {
-  std::int64_t outer = 1, length = 1, inner = 1;
-
-  AxisView(const Shape& shape, int axis) : length(shape[axis]) {
-    for (int i = 0; i < axis; ++i) outer *= shape[i];
-    for (int i = axis + 1; i < shape.rank(); ++i) inner *= shape[i];
-  }
 };
 
 }  // namespace metal_candle::backend::cpu

@@ -25,7 +25,8 @@ namespace metal_candle::backend::cpu {
 namespace {
 
 constexpr std::int64_t kTileRows = 512;
-constexpr std::int64_t kChunkClasses = 1024;
+constexpr std::int64_t kTileElements = kTileRows * 1024;
+constexpr std::int64_t kMostClasses = 4096;  // Of a chunk.
 constexpr std::int64_t kRowsPerTask = 8;
 constexpr float kLowest = -std::numeric_limits<float>::infinity();
 
@@ -42,9 +43,14 @@ struct LossPlan {
   DType target_dtype = DType::kI32;
   std::int64_t ignore_index = 0;
 
-  [[nodiscard]] std::int64_t tile_elements() const {
-    return std::min(rows, kTileRows) * std::min(classes, kChunkClasses);
+  [[nodiscard]] std::int64_t tile_rows() const {
+    return std::clamp<std::int64_t>(rows, 1, kTileRows);
   }
+  // Classes that are computed at once: more where there are fewer rows.
+  [[nodiscard]] std::int64_t chunk() const {
+    return std::min({classes, kMostClasses, kTileElements / tile_rows() / 16 * 16});
+  }
+  [[nodiscard]] std::int64_t tile_elements() const { return tile_rows() * chunk(); }
 };
 
 LossPlan make_plan(const KernelRequest& request, std::int64_t ignore_index) {
@@ -207,8 +213,8 @@ void run_forward(const ForwardPlan& forward, const KernelArguments& arguments) {
                                         : reinterpret_cast<float*>(scratch + forward.means);
   }
   std::fill_n(states, plan.rows, RowState{});
-  for (std::int64_t j = 0; j < plan.classes; j += kChunkClasses) {
-    const std::int64_t count = std::min(kChunkClasses, plan.classes - j);
+  for (std::int64_t j = 0; j < plan.classes; j += plan.chunk()) {
+    const std::int64_t count = std::min(plan.chunk(), plan.classes - j);
     for (const Tile& tile : plan.tiles) {
       compute_logits(plan, arguments, tile, j, count, logits);
       for_each_row(tile.rows, [&](std::int64_t r) {
@@ -337,8 +343,8 @@ void run_backward(const BackwardPlan& plan, const KernelArguments& arguments) {
   float* const scratch = static_cast<float*>(arguments.scratch);
   Sums sums;
   if (dx) sums.dx = direct ? static_cast<float*>(dx) : scratch + plan.dx;
-  for (std::int64_t j = 0; j < p.classes; j += kChunkClasses) {
-    const std::int64_t count = std::min(kChunkClasses, p.classes - j);
+  for (std::int64_t j = 0; j < p.classes; j += p.chunk()) {
+    const std::int64_t count = std::min(p.chunk(), p.classes - j);
     if (dweight) {
       sums.dweight = direct ? static_cast<float*>(dweight) + j : scratch + plan.dweight;
       sums.dweight_stride = direct ? p.classes : count;
@@ -361,8 +367,7 @@ std::unique_ptr<Kernel> make_backward(const KernelRequest& request, std::int64_t
   const bool direct = p.x.dtype == DType::kF32;
   plan.dx = p.tile_elements();
   plan.dweight = plan.dx + (request.needed[0] && !direct ? p.rows * p.width : 0);
-  plan.size = plan.dweight +
-              (request.needed[1] && !direct ? p.width * std::min(kChunkClasses, p.classes) : 0);
+  plan.size = plan.dweight + (request.needed[1] && !direct ? p.width * p.chunk() : 0);
   const auto bytes = static_cast<std::size_t>(plan.size) * sizeof(float);
   return make_cpu_kernel(
       [plan = std::move(plan)](const KernelArguments& arguments) { run_backward(plan, arguments); },

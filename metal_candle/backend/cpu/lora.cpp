@@ -24,7 +24,7 @@ struct LoraPlan {
 LoraPlan make_plan(const KernelRequest& request, int first, float scale) {
   const TensorLayout& x = request.inputs[0];
   const TensorLayout& a = request.inputs[static_cast<std::size_t>(first)];
-  const TensorLayout& b = request.inputs[static_cast<std::size_t>(first + 1)];
+  const TensorLayout& b = request.inputs[static_cast<std::size_t>(first) + 1];
   const TensorLayout& out = request.outputs[0];
   LoraPlan plan;
   Product& down = plan.down;

@@ -157,7 +157,8 @@ void multiply_integers(const Product& p) {
         const std::int64_t columns = std::min(kStrip, p.n - j);
         std::fill_n(sums, columns, U{0});
         for (std::int64_t q = 0; q < p.k; ++q) {
-          const U x = static_cast<U>(a[i * p.a.row_stride + q * p.a.column_stride]);
+          const T left = a[i * p.a.row_stride + q * p.a.column_stride];
+          const U x = static_cast<std::make_unsigned_t<T>>(left);
           const T* const row = b + q * p.b.row_stride + j * p.b.column_stride;
           for (std::int64_t c = 0; c < columns; ++c) {
             sums[c] += x * static_cast<U>(row[c * p.b.column_stride]);

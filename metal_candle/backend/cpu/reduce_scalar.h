@@ -38,7 +38,7 @@ template <ReduceKind kKind, typename A>
 constexpr A reduce_two(A a, A b) {
   if constexpr (kKind == ReduceKind::kMax || kKind == ReduceKind::kMin) {
     const bool first = kKind == ReduceKind::kMax ? a > b : a < b;
-    if constexpr (std::is_floating_point_v<A>) return first || a != a ? a : b;
+    if constexpr (std::is_floating_point_v<A>) return first || std::isnan(a) ? a : b;
     return first ? a : b;
   } else if constexpr (std::is_same_v<A, bool>) {
     constexpr bool kOr = kKind == ReduceKind::kSum || kKind == ReduceKind::kAny;
@@ -47,8 +47,9 @@ constexpr A reduce_two(A a, A b) {
     return kKind == ReduceKind::kSum ? a + b : a * b;
   } else {
     // At least as wide as unsigned, since narrower types would be promoted to int and overflow.
-    using U = std::common_type_t<std::make_unsigned_t<A>, unsigned>;
-    const U x = static_cast<U>(a), y = static_cast<U>(b);
+    using Unsigned = std::make_unsigned_t<A>;
+    using U = std::common_type_t<Unsigned, unsigned>;
+    const U x = static_cast<Unsigned>(a), y = static_cast<Unsigned>(b);
     return static_cast<A>(kKind == ReduceKind::kSum ? x + y : x * y);
   }
 }

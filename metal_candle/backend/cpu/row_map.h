@@ -17,7 +17,7 @@ namespace metal_candle::backend::cpu {
 /// Maps the row-major number of an element of `sizes` to its offset, in elements.
 class RowMap {
  public:
-  RowMap(Dims sizes, Dims strides) : sizes_(sizes), strides_(strides) {
+  RowMap(const Dims& sizes, const Dims& strides) : sizes_(sizes), strides_(strides) {
     collapse_axes(sizes_, {&strides_, 1});
   }
   /// The rows along the last axis, or along any one axis.

@@ -21,7 +21,7 @@ namespace {
 // Copies a block of one shape between two strided places.
 class BlockCopy {
  public:
-  BlockCopy(Shape sizes, Strides from, Strides to, DType dtype)
+  BlockCopy(Shape sizes, const Strides& from, const Strides& to, DType dtype)
       : element_(size_of(dtype)), from_({}, {}), to_({}, {}) {
     std::array strides = {from, to};
     collapse_axes(sizes, strides);

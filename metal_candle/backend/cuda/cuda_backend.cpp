@@ -120,10 +120,10 @@ GraphStatistics CudaBackend::graph_statistics() const {
   return total;
 }
 
-CudaQueue* CudaBackend::find_queue(const void* address) const {
+CudaQueue* CudaBackend::find_queue(const CompletionSource* source) const {
   const std::lock_guard lock(queues_mutex_);
   for (const auto& queue : queues_) {
-    if (queue && queue.get() == address) return queue.get();
+    if (queue && queue.get() == source) return queue.get();
   }
   return nullptr;
 }

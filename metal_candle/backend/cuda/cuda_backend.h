@@ -43,8 +43,8 @@ class CudaBackend final : public gpu::GpuBackend {
 
   /// Of all queues together.
   [[nodiscard]] GraphStatistics graph_statistics() const;
-  /// The queue at that address, or null.
-  [[nodiscard]] CudaQueue* find_queue(const void* address) const;
+  /// The queue that it is, or null.
+  [[nodiscard]] CudaQueue* find_queue(const CompletionSource* source) const;
   /// Makes `queue` wait for the uploads so far, which go through queue 0.
   void order_after_uploads(CudaQueue& queue);
   /// Called as the process exits.

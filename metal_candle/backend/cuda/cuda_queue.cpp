@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include <map>
 #include <utility>
 
 #include "metal_candle/backend/cuda/cuda_backend.h"
@@ -27,18 +28,16 @@ CUevent make_event(unsigned flags) {
   return event;
 }
 
-// Looks again and again for a little while, which is quicker than being woken, and then sleeps.
-void wait_for_event(CUevent event) {
-  constexpr std::int64_t kSpin = 100'000;
-  const std::int64_t start = now_ns();
+void wait_for_event(CUevent event, bool spin) {
+  if (!spin) {
+    check(driver().cuEventSynchronize(event), "cuEventSynchronize");
+    return;
+  }
   for (;;) {
     const CUresult result = driver().cuEventQuery(event);
     if (result == CUDA_SUCCESS) return;
     if (result != CUDA_ERROR_NOT_READY) check(result, "cuEventQuery");
-    if (now_ns() - start > kSpin) break;
-    std::this_thread::yield();
   }
-  check(driver().cuEventSynchronize(event), "cuEventSynchronize");
 }
 
 // What went wrong, and where as far as is known.
@@ -87,7 +86,6 @@ CudaQueue::CudaQueue(int index, CudaDevice& device, CudaBackend& backend)
   device_.enter();
   check(driver().cuStreamCreate(&stream_, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
   check(driver().cuStreamCreate(&capture_stream_, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
-  marker_ = make_event(CU_EVENT_DISABLE_TIMING | CU_EVENT_BLOCKING_SYNC);
   ordering_ = make_event(CU_EVENT_DISABLE_TIMING);
 }
 
@@ -105,17 +103,24 @@ std::unique_ptr<CommandBuffer> CudaQueue::make_command_buffer() {
   return buffer;
 }
 
-void CudaQueue::give_back_locked(std::unique_ptr<CommandBuffer> buffer) {
-  static_cast<CudaCommandBuffer&>(*buffer).clear();
-  if (free_.size() < 2 * kMaxPending) free_.push_back(std::move(buffer));
+void CudaQueue::give_back(std::vector<std::unique_ptr<CommandBuffer>> buffers) {
+  for (const auto& buffer : buffers) static_cast<CudaCommandBuffer&>(*buffer).clear();
+  const std::lock_guard lock(mutex_);
+  for (auto& buffer : buffers) {
+    if (free_.size() < 2 * kMaxPending) free_.push_back(std::move(buffer));
+  }
 }
 
-// Whatever the device says once, it says for ever: a failed launch spoils the context.
-void CudaQueue::submit_locked(Work& work) {
+// Holding stream_mutex_. Whatever the device says once, it says for ever: a failed launch spoils the
+// context.
+void CudaQueue::submit(Work& work) {
   const auto& buffer = static_cast<const CudaCommandBuffer&>(*work.buffer);
-  ++statistics_.command_buffers;
-  statistics_.kernels += buffer.size();
-  if (failure_) std::rethrow_exception(failure_);
+  {
+    const std::lock_guard lock(mutex_);
+    ++statistics_.command_buffers;
+    statistics_.kernels += buffer.size();
+    if (failure_) std::rethrow_exception(failure_);
+  }
   if (step_observer() != nullptr) {
     launch_observed(work);
   } else {
@@ -179,27 +184,31 @@ void CudaQueue::commit(std::unique_ptr<CommandBuffer> buffer,
   }
   Work work{std::move(buffer), std::move(on_complete), {}};
   if (!error) {
-    std::unique_lock lock(mutex_);
-    if (pending_.load(std::memory_order_relaxed) >= kMaxPending) {
-      ++statistics_.full_waits;
-      work_finished_.wait(lock, [&] {
-        return pending_.load(std::memory_order_relaxed) < kMaxPending || stopping_;
-      });
+    const std::lock_guard stream_lock(stream_mutex_);
+    {
+      std::unique_lock lock(mutex_);
+      if (pending_.load(std::memory_order_relaxed) >= kMaxPending) {
+        ++statistics_.full_waits;
+        work_finished_.wait(lock, [&] {
+          return pending_.load(std::memory_order_relaxed) < kMaxPending || stopping_;
+        });
+      }
+      if (stopping_) throw DeviceError("cuda: work was committed while the process was exiting");
     }
-    if (stopping_) throw DeviceError("cuda: work was committed while the process was exiting");
     try {
-      submit_locked(work);
+      submit(work);
     } catch (...) {
       error = placed(std::current_exception(),
                      static_cast<const CudaCommandBuffer&>(*work.buffer));
     }
     if (!error) {
+      std::unique_lock lock(mutex_);
       pending_.fetch_add(1, std::memory_order_release);
       work_.push_back(std::move(work));
       if (!watcher_.joinable()) watcher_ = std::thread([this] { watch(); });
-      const bool watcher_sleeps = work_.size() == 1;
+      const bool wake = watcher_sleeps_;
       lock.unlock();
-      if (watcher_sleeps) work_arrived_.notify_one();
+      if (wake) work_arrived_.notify_one();
       return;
     }
   }
@@ -213,9 +222,8 @@ bool CudaQueue::run_inline(std::unique_ptr<CommandBuffer>& buffer) {
   const auto& encoded = static_cast<const CudaCommandBuffer&>(*work.buffer);
   try {
     {
-      const std::lock_guard lock(mutex_);
-      ++statistics_.inline_buffers;
-      submit_locked(work);
+      const std::lock_guard stream_lock(stream_mutex_);
+      submit(work);
     }
     check(driver().cuStreamSynchronize(stream_), "cuStreamSynchronize");
   } catch (...) {
@@ -225,62 +233,106 @@ bool CudaQueue::run_inline(std::unique_ptr<CommandBuffer>& buffer) {
     std::rethrow_exception(error);
   }
   report(work, now_ns());
+  static_cast<CudaCommandBuffer&>(*work.buffer).clear();
   const std::lock_guard lock(mutex_);
-  give_back_locked(std::move(work.buffer));
+  ++statistics_.inline_buffers;
+  if (free_.size() < 2 * kMaxPending) free_.push_back(std::move(work.buffer));
   return true;
 }
 
-void CudaQueue::watch() {
-  device_.enter();
-  std::unique_lock lock(mutex_);
-  for (;;) {
-    work_arrived_.wait(lock, [&] { return stopping_ || !work_.empty(); });
-    if (work_.empty()) return;
-    // Everything that is on the stream now, with one event.
-    const std::size_t count = work_.size();
-    std::exception_ptr error = failure_;
-    if (!error) {
-      try {
-        check(driver().cuEventRecord(marker_, stream_), "cuEventRecord");
-      } catch (...) {
-        error = std::current_exception();
-      }
+// Waits for all that is on the stream now, with one event, and tells whoever waits. Any number of
+// threads may do this at once. Returns false when there is nothing.
+bool CudaQueue::finish_some(CUevent event, bool spin) {
+  std::uint64_t end = 0;
+  std::exception_ptr error;
+  {
+    const std::lock_guard lock(mutex_);
+    if (work_.empty()) return false;
+    end = first_ + work_.size();
+    error = failure_;
+  }
+  if (!error) {
+    try {
+      // What is in work_ was put on the stream before.
+      check(driver().cuEventRecord(event, stream_), "cuEventRecord");
+      wait_for_event(event, spin);
+    } catch (...) {
+      error = std::current_exception();
     }
-    lock.unlock();
-    if (!error) {
-      try {
-        wait_for_event(marker_);
-      } catch (...) {
-        error = std::current_exception();
-      }
-    }
-    std::deque<Work> done;
-    lock.lock();
-    for (std::size_t i = 0; i < count; ++i) {
+  }
+  std::vector<Work> done;
+  {
+    const std::lock_guard lock(mutex_);
+    if (error && !failure_) failure_ = error;
+    // Another thread may have been quicker.
+    for (; first_ < end && !work_.empty(); ++first_) {
       done.push_back(std::move(work_.front()));
       work_.pop_front();
     }
-    if (error && !failure_) failure_ = error;
-    lock.unlock();
-    finish(done, error);
-    lock.lock();
-    pending_.fetch_sub(count, std::memory_order_release);
-    work_finished_.notify_all();
+  }
+  if (done.empty()) return true;
+  const std::int64_t now = now_ns();
+  std::vector<std::unique_ptr<CommandBuffer>> buffers;
+  for (Work& work : done) {
+    if (!error) report(work, now);
+    const std::exception_ptr own =
+        error ? placed(error, static_cast<const CudaCommandBuffer&>(*work.buffer)) : nullptr;
+    buffers.push_back(std::move(work.buffer));
+    work.on_complete(own);
+    work.on_complete = nullptr;  // What it holds goes before anyone hears that the queue is idle.
+  }
+  give_back(std::move(buffers));
+  {
+    const std::lock_guard lock(mutex_);
+    pending_.fetch_sub(done.size(), std::memory_order_release);
+  }
+  work_finished_.notify_all();
+  return true;
+}
+
+namespace {
+
+// Until `done` says so, for so long at most.
+template <typename Fn>
+void spin_for(std::int64_t nanoseconds, Fn done) {
+  const std::int64_t start = now_ns();
+  while (!done() && now_ns() - start < nanoseconds) {
+    for (int i = 0; i < 32; ++i) __builtin_ia32_pause();
   }
 }
 
-void CudaQueue::finish(std::deque<Work>& done, std::exception_ptr error) {
-  const std::int64_t end = now_ns();
-  for (Work& work : done) {
-    if (!error) report(work, end);
-    const std::exception_ptr own =
-        error ? placed(error, static_cast<const CudaCommandBuffer&>(*work.buffer)) : nullptr;
+}  // namespace
+
+// Whoever gives the device work should not be held up by this thread: to be woken costs the waker
+// microseconds, so it stays awake between works; and each look at the device gets in the way of
+// launches, so it looks once for many works. Who waits for one of them watches himself.
+void CudaQueue::watch() {
+  constexpr std::int64_t kAwake = 200'000;
+  constexpr std::int64_t kGather = 20'000;
+  constexpr std::size_t kMany = 32;
+  device_.enter();
+  const CUevent event = make_event(CU_EVENT_DISABLE_TIMING | CU_EVENT_BLOCKING_SYNC);
+  const auto pending = [&] { return pending_.load(std::memory_order_acquire); };
+  for (;;) {
+    spin_for(kAwake, [&] { return pending() > 0; });
     {
-      const std::lock_guard lock(mutex_);
-      give_back_locked(std::move(work.buffer));
+      std::unique_lock lock(mutex_);
+      watcher_sleeps_ = true;
+      work_arrived_.wait(lock, [&] { return stopping_ || !work_.empty(); });
+      watcher_sleeps_ = false;
+      if (work_.empty()) return;
     }
-    work.on_complete(own);
-    work.on_complete = nullptr;  // What it holds goes before anyone hears that the queue is idle.
+    spin_for(kGather, [&] { return pending() >= kMany; });
+    finish_some(event, /*spin=*/false);
+  }
+}
+
+void CudaQueue::hasten(const Completion& completion) {
+  device_.enter();
+  thread_local std::map<const CudaDevice*, CUevent> events;
+  CUevent& event = events[&device_];
+  if (event == nullptr) event = make_event(CU_EVENT_DISABLE_TIMING);
+  while (!completion.ready() && finish_some(event, /*spin=*/true)) {
   }
 }
 
@@ -308,14 +360,14 @@ void CudaQueue::upload(void* target, std::span<const std::byte> bytes) {
     check(driver().cuMemcpyHtoD(pointer, bytes.data(), bytes.size()), "cuMemcpyHtoD");
     return;
   }
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(stream_mutex_);
   check(driver().cuMemcpyHtoDAsync(pointer, bytes.data(), bytes.size(), stream_),
         "cuMemcpyHtoDAsync");
 }
 
 void CudaQueue::wait_for(CudaQueue& other) {
   device_.enter();
-  const std::scoped_lock lock(mutex_, other.mutex_);
+  const std::scoped_lock lock(stream_mutex_, other.stream_mutex_);
   check(driver().cuEventRecord(ordering_, other.stream_), "cuEventRecord");
   check(driver().cuStreamWaitEvent(stream_, ordering_, 0), "cuStreamWaitEvent");
 }
@@ -326,7 +378,7 @@ QueueStatistics CudaQueue::statistics() const {
 }
 
 GraphStatistics CudaQueue::graph_statistics() const {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(stream_mutex_);
   return graphs_.statistics();
 }
 

@@ -60,6 +60,7 @@ class CudaQueue final : public CommandQueue {
   /// Launches it and waits, without the other thread.
   bool run_inline(std::unique_ptr<CommandBuffer>& buffer) override;
   void synchronize() override;
+  void hasten(const Completion& completion) override;
   /// Waits for what is running and ends the thread. Called as the process exits.
   void stop();
 
@@ -76,30 +77,35 @@ class CudaQueue final : public CommandQueue {
     CompletionHandler on_complete;
     std::vector<CUevent> times;  // Around each step, when steps are observed.
   };
-  void submit_locked(Work& work);
+  void submit(Work& work);
   void launch_observed(Work& work);
   void report(Work& work, std::int64_t end_ns);
-  void give_back_locked(std::unique_ptr<CommandBuffer> buffer);
+  void give_back(std::vector<std::unique_ptr<CommandBuffer>> buffers);
   void watch();
-  void finish(std::deque<Work>& done, std::exception_ptr error);
+  bool finish_some(CUevent event, bool spin);
 
   const int index_;
   CudaDevice& device_;
   CudaBackend& backend_;
   CUstream stream_ = nullptr;
   CUstream capture_stream_ = nullptr;
-  CUevent marker_ = nullptr;   // Of the watching thread.
   CUevent ordering_ = nullptr;  // Of wait_for().
-  mutable std::mutex mutex_;
+
+  // Held while something is put on the stream, which takes microseconds: nobody else needs it.
+  mutable std::mutex stream_mutex_;
+  GraphCache graphs_;
+
+  mutable std::mutex mutex_;  // Guards what follows; taken after stream_mutex_.
   std::condition_variable work_arrived_;
   std::condition_variable work_finished_;
-  std::deque<Work> work_;               // On the stream, in order.
-  std::atomic<std::size_t> pending_{0};  // Changed under mutex_.
-  std::exception_ptr failure_;          // Of the device, which then runs nothing any more.
-  GraphCache graphs_;
+  std::deque<Work> work_;     // On the stream, in order.
+  std::uint64_t first_ = 0;   // The number of the first in work_.
+  std::exception_ptr failure_;  // Of the device, which then runs nothing any more.
   std::vector<std::unique_ptr<CommandBuffer>> free_;
   QueueStatistics statistics_;
   bool stopping_ = false;
+  bool watcher_sleeps_ = false;
+  std::atomic<std::size_t> pending_{0};  // Changed under mutex_.
   std::thread watcher_;  // Started by the first commit.
 };
 

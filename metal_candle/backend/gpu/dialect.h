@@ -16,6 +16,7 @@
 //   MC_GLOBAL T*             a pointer to memory of the device
 //   MC_GROUP T*              a pointer to memory that a group shares
 //   MC_CONSTANT A&           the arguments of a kernel
+//   MC_THREAD T*             a pointer or reference to a thread's own variables
 //   MC_KERNEL(name, Arguments, max_threads, group_bytes, function...);
 //                            makes `function`, perhaps a template's instance, a kernel called
 //                            `name`, to be launched with up to max_threads threads a group:
@@ -37,8 +38,31 @@
 //   half, bfloat             16-bit floats; float(x) and half(f), bfloat(f) convert, rounding to
 //                            nearest even. There is no arithmetic on them.
 //   expf, logf, erff, ...    the functions of C's <math.h> for float; fmaf; rsqrtf, erfinvf
+//   fast_exp2(float)         exp2f to two units in the last place; results that are not normal are 0
 //   as_uint(float), as_float(uint32_t)
 //                            bits
+//
+// Matrix products are of 8x8 tiles that a warp holds, two neighbouring elements of one row a lane:
+// columns tile_column(lane) and the next of row tile_row(lane).
+//   Tiles4                   four tiles of 16-bit elements, .at[i] two elements a lane
+//   TileSums                 a 16x8 block of f32: .at[0], .at[1] of its upper tile, .at[2], .at[3] of
+//                            the lower
+//   load_tiles(MC_GROUP const T* from, stride, lane) -> Tiles4
+//                            the 16x16 block at `from`, whose rows are stride elements apart and
+//                            16-byte aligned: upper left, lower left, upper right, lower right
+//   load_tiles_transposed(...)
+//                            the same with each tile transposed
+//   multiply_tiles<T>(TileSums sums, Tiles4 a, uint32_t b_left, uint32_t b_right) -> TileSums
+//                            sums + a @ b^T, of a 16x16 block and an 8x16 block of T's
+//   pack_tile<T>(float, float) -> uint32_t
+//                            two elements of a tile; so sums become operands where they are
+//   tile_row_sum(float), tile_row_max(float)
+//                            over the lanes that hold one row of a tile
+//   copy_async<bytes>(MC_GROUP void* to, MC_GLOBAL const void* from, bool valid)
+//                            copies 4, 8 or 16 aligned bytes, or zeros if not valid; done after
+//   copy_commit(), copy_wait<n>()
+//                            which wait for all copies of this thread before its last n commits;
+//                            others see them after a barrier
 //   int8_t ... int64_t       sized integers; infinity and nan are INFINITY and NAN
 //
 // Arguments are plain structs, defined in kernels/arguments.h so that the host fills them in: fields

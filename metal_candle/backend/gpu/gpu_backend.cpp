@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "metal_candle/backend/gpu/attention.h"
 #include "metal_candle/backend/gpu/gpu_kernel.h"
 #include "metal_candle/core/error.h"
 
@@ -33,7 +34,7 @@ constexpr Overload kFamilies{
     [](const op::Identity&) -> Maker { return make_elementwise; },
     [](const op::StopGradient&) -> Maker { return make_elementwise; },
     [](const op::Barrier&) -> Maker { return make_elementwise; },
-    [](const op::RandomBits&) -> Maker { return nullptr; },
+    [](const op::RandomBits&) -> Maker { return make_random; },
     [](const op::Reduce&) -> Maker { return make_reduce; },
     [](const op::ArgReduce&) -> Maker { return make_arg_reduce; },
     [](const op::Cumulative&) -> Maker { return make_cumulative; },
@@ -44,15 +45,15 @@ constexpr Overload kFamilies{
     [](const op::Linear&) -> Maker { return make_matmul; },
     [](const op::Pick&) -> Maker { return nullptr; },
     [](const op::CustomGradient&) -> Maker { return nullptr; },
-    [](const op::Concatenate&) -> Maker { return nullptr; },
-    [](const op::Pad&) -> Maker { return nullptr; },
-    [](const op::Take&) -> Maker { return nullptr; },
-    [](const op::TakeAlongAxis&) -> Maker { return nullptr; },
-    [](const op::ScatterAdd&) -> Maker { return nullptr; },
-    [](const op::ScatterAddAlongAxis&) -> Maker { return nullptr; },
-    [](const op::SliceUpdate&) -> Maker { return nullptr; },
-    [](const op::DynamicSlice&) -> Maker { return nullptr; },
-    [](const op::DynamicSliceUpdate&) -> Maker { return nullptr; },
+    [](const op::Concatenate&) -> Maker { return make_concatenate; },
+    [](const op::Pad&) -> Maker { return make_concatenate; },
+    [](const op::Take&) -> Maker { return make_index; },
+    [](const op::TakeAlongAxis&) -> Maker { return make_index; },
+    [](const op::ScatterAdd&) -> Maker { return make_index; },
+    [](const op::ScatterAddAlongAxis&) -> Maker { return make_index; },
+    [](const op::SliceUpdate&) -> Maker { return make_index; },
+    [](const op::DynamicSlice&) -> Maker { return make_index; },
+    [](const op::DynamicSliceUpdate&) -> Maker { return make_index; },
     [](const op::Softmax&) -> Maker { return make_softmax; },
     [](const op::LogSoftmax&) -> Maker { return make_softmax; },
     [](const op::LogSumExp&) -> Maker { return make_softmax; },
@@ -67,8 +68,8 @@ constexpr Overload kFamilies{
     [](const op::Rope&) -> Maker { return make_rope; },
     [](const op::Lora&) -> Maker { return make_lora; },
     [](const op::LoraLinear&) -> Maker { return make_lora; },
-    [](const op::Attention&) -> Maker { return nullptr; },
-    [](const op::AttentionBackward&) -> Maker { return nullptr; },
+    [](const op::Attention&) -> Maker { return make_attention; },
+    [](const op::AttentionBackward&) -> Maker { return make_attention; },
     [](const op::LinearCrossEntropy&) -> Maker { return make_linear_cross_entropy; },
     [](const op::LinearCrossEntropyBackward&) -> Maker { return make_linear_cross_entropy; },
 };
@@ -78,7 +79,13 @@ Maker family(const Operation& operation) { return std::visit(kFamilies, operatio
 }  // namespace
 
 bool GpuBackend::supports(const Operation& operation, std::span<const TensorSpec> inputs) const {
-  (void)inputs;  // Every kernel takes every dtype that the shape rules let through.
+  // Every kernel takes every dtype that the shape rules let through.
+  const bool attention = std::holds_alternative<op::Attention>(operation) ||
+                         std::holds_alternative<op::AttentionBackward>(operation);
+  if (attention &&
+      std::max(inputs[0].shape.back(), inputs[2].shape.back()) > kMaxAttentionWidth) {
+    return false;
+  }
   return family(operation) != nullptr;
 }
 
@@ -118,10 +125,12 @@ InputLayout GpuBackend::input_layout(const Operation& operation, int input) cons
           [&](const op::LayerNormBackward&) { return kDenseRows; },
           [&](const op::Rope&) { return input == 0 ? kDenseRows : kContiguous; },
           [&](const op::SliceUpdate&) { return kAny; },
+          [&](const op::DynamicSlice&) { return input == 0 ? kAny : kContiguous; },
+          [&](const op::RandomBits&) { return kAny; },
           [&](const op::DynamicSliceUpdate&) { return input < 2 ? kAny : kContiguous; },
           [&](const auto&) {
             const Maker maker = family(operation);
-            return maker == make_elementwise ? kAny : kContiguous;
+            return maker == make_elementwise || maker == make_concatenate ? kAny : kContiguous;
           },
       },
       operation);

@@ -24,6 +24,7 @@ using uint64_t = unsigned long long;
 #define MC_GLOBAL
 #define MC_GROUP
 #define MC_CONSTANT const
+#define MC_THREAD
 #define MC_UNROLL _Pragma("unroll")
 #define MC_KERNEL(name, Arguments, max_threads, group_bytes, ...)                          \
   extern "C" __global__ void __launch_bounds__(max_threads)                                \
@@ -94,3 +95,106 @@ struct bfloat {
   MC_FUNCTION explicit bfloat(float x) { asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x)); }
   MC_FUNCTION explicit operator float() const { return as_float(uint32_t{bits} << 16); }
 };
+
+MC_FUNCTION float fast_exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// ---- Tiles
+struct Tiles4 {
+  uint32_t at[4];
+};
+struct TileSums {
+  float at[4];
+};
+
+MC_FUNCTION uint32_t tile_row(uint32_t lane) { return lane / 4; }
+MC_FUNCTION uint32_t tile_column(uint32_t lane) { return lane % 4 * 2; }
+
+template <typename T>
+MC_FUNCTION uint32_t tile_address(const T* from, uint32_t stride, uint32_t lane) {
+  return static_cast<uint32_t>(
+      __cvta_generic_to_shared(from + (lane % 16 * stride + lane / 16 * 8)));
+}
+template <typename T>
+MC_FUNCTION Tiles4 load_tiles(const T* from, uint32_t stride, uint32_t lane) {
+  Tiles4 t;
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(t.at[0]), "=r"(t.at[1]), "=r"(t.at[2]), "=r"(t.at[3])
+               : "r"(tile_address(from, stride, lane))
+               : "memory");
+  return t;
+}
+template <typename T>
+MC_FUNCTION Tiles4 load_tiles_transposed(const T* from, uint32_t stride, uint32_t lane) {
+  Tiles4 t;
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(t.at[0]), "=r"(t.at[1]), "=r"(t.at[2]), "=r"(t.at[3])
+               : "r"(tile_address(from, stride, lane))
+               : "memory");
+  return t;
+}
+
+template <typename T>
+struct TileOperations;
+#define MC_TILE_OPERATIONS(T, name)                                                            \
+  template <>                                                                                  \
+  struct TileOperations<T> {                                                                   \
+    static MC_FUNCTION TileSums multiply(TileSums c, Tiles4 a, uint32_t b0, uint32_t b1) {      \
+      asm("mma.sync.aligned.m16n8k16.row.col.f32." name "." name                               \
+          ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"               \
+          : "+f"(c.at[0]), "+f"(c.at[1]), "+f"(c.at[2]), "+f"(c.at[3])                         \
+          : "r"(a.at[0]), "r"(a.at[1]), "r"(a.at[2]), "r"(a.at[3]), "r"(b0), "r"(b1));         \
+      return c;                                                                                \
+    }                                                                                          \
+    static MC_FUNCTION uint32_t pack(float first, float second) {                              \
+      uint32_t bits;                                                                           \
+      asm("cvt.rn." name "x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(second), "f"(first));         \
+      return bits;                                                                             \
+    }                                                                                          \
+  };
+MC_TILE_OPERATIONS(half, "f16")
+MC_TILE_OPERATIONS(bfloat, "bf16")
+#undef MC_TILE_OPERATIONS
+
+template <typename T>
+MC_FUNCTION TileSums multiply_tiles(TileSums sums, Tiles4 a, uint32_t b_left, uint32_t b_right) {
+  return TileOperations<T>::multiply(sums, a, b_left, b_right);
+}
+template <typename T>
+MC_FUNCTION uint32_t pack_tile(float first, float second) {
+  return TileOperations<T>::pack(first, second);
+}
+
+MC_FUNCTION float tile_row_sum(float x) {
+  x += lane_shuffle_xor(x, 1);
+  return x + lane_shuffle_xor(x, 2);
+}
+MC_FUNCTION float tile_row_max(float x) {
+  x = fmaxf(x, lane_shuffle_xor(x, 1));
+  return fmaxf(x, lane_shuffle_xor(x, 2));
+}
+
+template <int kBytes>
+MC_FUNCTION void copy_async(void* to, const void* from, bool valid) {
+  const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
+  const uint32_t read = valid ? kBytes : 0;
+  if constexpr (kBytes == 16) {  // Past L1, which has nothing to gain.
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;"
+                 :
+                 : "r"(address), "l"(from), "r"(read)
+                 : "memory");
+  } else {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;"
+                 :
+                 : "r"(address), "l"(from), "n"(kBytes), "r"(read)
+                 : "memory");
+  }
+}
+MC_FUNCTION void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int kCommits>
+MC_FUNCTION void copy_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kCommits) : "memory");
+}

@@ -17,6 +17,7 @@
 #define MC_GLOBAL
 #define MC_GROUP
 #define MC_CONSTANT const
+#define MC_THREAD
 #define MC_UNROLL
 #define MC_KERNEL(name, Arguments, max_threads, group_bytes, ...) \
   MC_REGISTER_KERNEL(name, Arguments, max_threads, group_bytes, __VA_ARGS__)
@@ -50,12 +51,21 @@ class Registration {
 /// Waits for all threads of the group. Throws std::logic_error out of the dispatch when some can
 /// never come.
 void wait_for_group();
+/// What a warp does together: each lane gives something of its own, the last to arrive runs `run`
+/// on what all 32 gave, and then all go on.
+using WarpWork = void (*)(void* const* given);
+void run_as_warp(void* mine, WarpWork run);
 /// Gives bits to the other lanes of the warp and takes those of lane `from`.
 uint32_t exchange(uint32_t bits, uint32_t from);
 /// The lanes of the warp that gave true.
 uint32_t ballot(bool value);
 /// The lane of the running thread.
 uint32_t current_lane();
+/// Copies of the running thread, which happen as late as they may: when it waits for them. From
+/// null they are zeros.
+void start_copy(void* to, const void* from, uint32_t bytes);
+void commit_copies();
+void wait_for_copies(uint32_t commits_left);
 
 }  // namespace metal_candle::gpu_sim
 
@@ -97,16 +107,17 @@ MC_FUNCTION uint32_t atomic_add(uint32_t* address, uint32_t value) {
 MC_FUNCTION uint32_t as_uint(float x) { return std::bit_cast<uint32_t>(x); }
 MC_FUNCTION float as_float(uint32_t x) { return std::bit_cast<float>(x); }
 MC_FUNCTION float rsqrtf(float x) { return 1.0f / sqrtf(x); }
-// Newton's method on erf, from Winitzki's approximation.
+// Newton's method from Winitzki's approximation: on erf, or on erfc where that is precise.
 MC_FUNCTION float erfinvf(float y) {
   if (!(fabsf(y) < 1.0f)) return fabsf(y) == 1.0f ? y * INFINITY : NAN;
   const double a = 0.147;
   const double log = ::log1p(-double(y) * y);
   const double b = 2 / (M_PI * a) + log / 2;
   double x = ::sqrt(::sqrt(b * b - log / a) - b);
-  // Near 1, erfc says what erf cannot.
   for (int step = 0; step < 4; ++step) {
-    x -= ((1 - double(fabsf(y))) - ::erfc(x)) * ::sqrt(M_PI) / 2 * ::exp(x * x);
+    const double target = fabsf(y);
+    const double above = target < 0.5 ? ::erf(x) - target : (1 - target) - ::erfc(x);
+    x -= above * ::sqrt(M_PI) / 2 * ::exp(x * x);
   }
   return copysignf(float(x), y);
 }
@@ -128,3 +139,105 @@ struct bfloat {
     return static_cast<float>(std::bit_cast<metal_candle::BFloat16>(bits));
   }
 };
+
+MC_FUNCTION float fast_exp2(float x) { return exp2f(x); }
+
+// ---- Tiles. Lanes lie as in prelude_cuda.h.
+struct Tiles4 {
+  uint32_t at[4];
+};
+struct TileSums {
+  float at[4];
+};
+
+MC_FUNCTION uint32_t tile_row(uint32_t lane) { return lane / 4; }
+MC_FUNCTION uint32_t tile_column(uint32_t lane) { return lane % 4 * 2; }
+
+template <typename T>
+MC_FUNCTION uint32_t pack_elements(T first, T second) {
+  return uint32_t{first.bits} | uint32_t{second.bits} << 16;
+}
+template <typename T>
+MC_FUNCTION uint32_t pack_tile(float first, float second) {
+  return pack_elements(T(first), T(second));
+}
+template <typename T>
+MC_FUNCTION float tile_element(uint32_t packed, uint32_t index) {
+  T element;
+  element.bits = static_cast<uint16_t>(packed >> (16 * index));
+  return static_cast<float>(element);
+}
+
+template <typename T>
+MC_FUNCTION Tiles4 load_tiles(const T* from, uint32_t stride, uint32_t lane) {
+  Tiles4 tiles;
+  for (uint32_t i = 0; i < 4; ++i) {
+    const T* at = from + (i % 2 * 8 + tile_row(lane)) * stride + i / 2 * 8 + tile_column(lane);
+    tiles.at[i] = pack_elements(at[0], at[1]);
+  }
+  return tiles;
+}
+template <typename T>
+MC_FUNCTION Tiles4 load_tiles_transposed(const T* from, uint32_t stride, uint32_t lane) {
+  Tiles4 tiles;
+  for (uint32_t i = 0; i < 4; ++i) {
+    const T* at = from + (i % 2 * 8 + tile_column(lane)) * stride + i / 2 * 8 + tile_row(lane);
+    tiles.at[i] = pack_elements(at[0], at[stride]);
+  }
+  return tiles;
+}
+
+struct TileProduct {
+  TileSums sums;
+  Tiles4 a;
+  uint32_t b[2];
+};
+template <typename T>
+void run_tile_product(void* const* given) {
+  float a[16][16];
+  float b[8][16];
+  for (uint32_t lane = 0; lane < 32; ++lane) {
+    const auto& mine = *static_cast<const TileProduct*>(given[lane]);
+    for (uint32_t i = 0; i < 8; ++i) {
+      a[i / 2 % 2 * 8 + tile_row(lane)][i / 4 * 8 + tile_column(lane) + i % 2] =
+          tile_element<T>(mine.a.at[i / 2], i % 2);
+    }
+    for (uint32_t i = 0; i < 4; ++i) {
+      b[tile_row(lane)][i / 2 * 8 + tile_column(lane) + i % 2] =
+          tile_element<T>(mine.b[i / 2], i % 2);
+    }
+  }
+  for (uint32_t lane = 0; lane < 32; ++lane) {
+    auto& mine = *static_cast<TileProduct*>(given[lane]);
+    for (uint32_t i = 0; i < 4; ++i) {
+      const float* row = a[i / 2 * 8 + tile_row(lane)];
+      const float* column = b[tile_column(lane) + i % 2];
+      for (uint32_t k = 0; k < 16; ++k) mine.sums.at[i] += row[k] * column[k];
+    }
+  }
+}
+template <typename T>
+MC_FUNCTION TileSums multiply_tiles(TileSums sums, Tiles4 a, uint32_t b_left, uint32_t b_right) {
+  TileProduct product{sums, a, {b_left, b_right}};
+  metal_candle::gpu_sim::run_as_warp(&product, run_tile_product<T>);
+  return product.sums;
+}
+
+MC_FUNCTION float tile_row_sum(float x) {
+  x += lane_shuffle_xor(x, 1);
+  return x + lane_shuffle_xor(x, 2);
+}
+MC_FUNCTION float tile_row_max(float x) {
+  x = fmaxf(x, lane_shuffle_xor(x, 1));
+  return fmaxf(x, lane_shuffle_xor(x, 2));
+}
+
+template <int kBytes>
+MC_FUNCTION void copy_async(void* to, const void* from, bool valid) {
+  metal_candle::gpu_sim::start_copy(to, valid ? from : nullptr, kBytes);
+}
+MC_FUNCTION void copy_commit() { metal_candle::gpu_sim::commit_copies(); }
+template <int kCommits>
+MC_FUNCTION void copy_wait() {
+  metal_candle::gpu_sim::wait_for_copies(kCommits);
+}

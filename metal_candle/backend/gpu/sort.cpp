@@ -19,6 +19,7 @@ namespace metal_candle::backend::gpu {
 namespace {
 
 constexpr std::uint32_t kMaxBlock = 2048;  // Items of 16 bytes that a group's memory holds.
+constexpr std::uint32_t kMaxBlockThreads = 512;
 constexpr std::uint32_t kMergeThreads = 256;
 
 // Slots of a line that has runs of `run` elements of which `keep` are kept.
@@ -65,7 +66,7 @@ void SortPlan::encode(Encoder& encoder, const void* x, void* out, void* scratch)
   const bool single = items_bytes_ == 0;
   a.merged = single ? nullptr : buffers[0];
   a.merged_slots = slots_of(a.n, a.run, a.keep);
-  const std::uint32_t threads = std::clamp(a.run / 2, 32u, 1024u);
+  const std::uint32_t threads = std::clamp(a.run / 4, 32u, kMaxBlockThreads);
   encoder.dispatch(blocks_, {checked_count(std::int64_t{lines_} * groups_for(a.n, a.run))}, threads,
                    a);
   for (; !single && a.run < a.n; a.run *= 2) {

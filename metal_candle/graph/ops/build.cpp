@@ -113,7 +113,8 @@ Tensor materialize(std::string_view op, const Operand& operand, DType dtype, Dev
 }
 
 Tensor first_output(Operation operation, std::span<const Tensor* const> inputs) {
-  const Device device = inputs.empty() || inputs[0]->empty() ? default_device() : inputs[0]->device();
+  const Device device =
+      inputs.empty() || inputs[0]->empty() ? default_device() : inputs[0]->device();
   const Tensor tuple = make_node(std::move(operation), inputs, {}, device);
   return make_node(op::Pick{0}, {&tuple}, tuple.spec());
 }
@@ -124,12 +125,13 @@ Tensor first_output(Operation operation, std::initializer_list<const Tensor*> in
 }
 
 std::vector<Tensor> make_outputs(Operation operation, std::span<const Tensor* const> inputs) {
-  const Device device = inputs.empty() || inputs[0]->empty() ? default_device() : inputs[0]->device();
-  const Tensor tuple = make_node(operation, inputs, {}, device);
+  const Device device =
+      inputs.empty() || inputs[0]->empty() ? default_device() : inputs[0]->device();
+  const Tensor tuple = make_node(std::move(operation), inputs, {}, device);
   std::vector<const TensorSpec*> specs;
   specs.reserve(inputs.size());
   for (const Tensor* input : inputs) specs.push_back(&input->spec());
-  const OutputSpecs outputs = infer_outputs(operation, specs, {});
+  const OutputSpecs outputs = infer_outputs(tuple.node()->operation(), specs, {});
   std::vector<Tensor> picks;
   picks.reserve(static_cast<std::size_t>(outputs.count));
   for (int i = 0; i < outputs.count; ++i) {

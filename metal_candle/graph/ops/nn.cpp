@@ -57,7 +57,7 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, flo
   const Tensor floating = detail::to_floating(detail::require("layer_norm", x));
   const DType dtype = floating.dtype();
   if (weight.empty()) {
-    const Tensor result = make_node(op::LayerNorm{eps}, {&floating});
+    Tensor result = make_node(op::LayerNorm{eps}, {&floating});
     if (bias.empty()) return result;
     const Tensor shift = detail::cast_to(bias, dtype);
     const Tensor unit = full({x.shape().back()}, 1, dtype, x.device());

@@ -134,7 +134,7 @@ Tensor dropout(const Tensor& x, double rate, const Tensor& key) {
   if (!(rate >= 0 && rate < 1)) {
     throw ShapeError(fmt::format("dropout: the rate {} is not in [0, 1)", rate));
   }
-  const Tensor wide = detail::to_floating(detail::require("dropout", x));
+  Tensor wide = detail::to_floating(detail::require("dropout", x));
   if (rate == 0) return wide;
   const Tensor kept = unit(x.shape(), key, DType::kF32) >= rate;
   return where(kept, wide * (1 / (1 - rate)), 0);

@@ -92,20 +92,20 @@ Tensor all(const Tensor& x, const AxesArgument& axes, bool keepdims) {
   return reduce(ReduceKind::kAll, "all", astype(x, DType::kBool), axes, keepdims);
 }
 
-Tensor mean(const Tensor& x, const AxesArgument& argument, bool keepdims) {
-  const Axes axes = argument.normalized("mean", detail::require("mean", x).rank());
+Tensor mean(const Tensor& x, const AxesArgument& axes, bool keepdims) {
+  const Axes reduced = axes.normalized("mean", detail::require("mean", x).rank());
   // The sum of a long f16 axis would overflow before it is divided.
   const Tensor wide = astype(x, DType::kF32);
-  return astype(wide_mean(wide, axes, keepdims, reduced_count(x, axes)), result_dtype(x));
+  return astype(wide_mean(wide, reduced, keepdims, reduced_count(x, reduced)), result_dtype(x));
 }
 
-Tensor variance(const Tensor& x, const AxesArgument& argument, bool keepdims, int ddof) {
-  const Axes axes = argument.normalized("variance", detail::require("variance", x).rank());
+Tensor variance(const Tensor& x, const AxesArgument& axes, bool keepdims, int ddof) {
+  const Axes reduced = axes.normalized("variance", detail::require("variance", x).rank());
   const Tensor wide = astype(x, DType::kF32);
-  const std::int64_t count = reduced_count(x, axes);
-  const Tensor centred = wide - wide_mean(wide, axes, true, count);
+  const std::int64_t count = reduced_count(x, reduced);
+  const Tensor centred = wide - wide_mean(wide, reduced, true, count);
   const std::int64_t freedom = std::max<std::int64_t>(count - ddof, 0);
-  return astype(wide_mean(square(centred), axes, keepdims, freedom), result_dtype(x));
+  return astype(wide_mean(square(centred), reduced, keepdims, freedom), result_dtype(x));
 }
 
 Tensor std_dev(const Tensor& x, const AxesArgument& axes, bool keepdims, int ddof) {
@@ -113,19 +113,19 @@ Tensor std_dev(const Tensor& x, const AxesArgument& axes, bool keepdims, int ddo
   return astype(sqrt(variance(astype(x, DType::kF32), axes, keepdims, ddof)), dtype);
 }
 
-Tensor logsumexp(const Tensor& x, const AxesArgument& argument, bool keepdims) {
-  const Axes axes = argument.normalized("logsumexp", detail::require("logsumexp", x).rank());
+Tensor logsumexp(const Tensor& x, const AxesArgument& axes, bool keepdims) {
+  const Axes reduced = axes.normalized("logsumexp", detail::require("logsumexp", x).rank());
   Tensor result = detail::to_floating(x);
-  if (axes.empty()) return result;
-  if (axes.rank() == 1) {
-    return make_node(op::LogSumExp{static_cast<int>(axes[0]), keepdims}, {&result});
+  if (reduced.empty()) return result;
+  if (reduced.rank() == 1) {
+    return make_node(op::LogSumExp{static_cast<int>(reduced[0]), keepdims}, {&result});
   }
   // Several axes are moved to the end and made one.
   Axes order;
   Shape kept;
   Shape kept_dims = x.shape();
   for (int i = 0; i < x.rank(); ++i) {
-    if (std::find(axes.begin(), axes.end(), i) != axes.end()) {
+    if (std::find(reduced.begin(), reduced.end(), i) != reduced.end()) {
       kept_dims[i] = 1;
       continue;
     }
@@ -133,8 +133,8 @@ Tensor logsumexp(const Tensor& x, const AxesArgument& argument, bool keepdims) {
     kept.push_back(x.shape()[i]);
   }
   const int last = kept.rank();
-  for (const std::int64_t axis : axes) order.push_back(axis);
-  kept.push_back(reduced_count(x, axes));
+  for (const std::int64_t axis : reduced) order.push_back(axis);
+  kept.push_back(reduced_count(x, reduced));
   result = reshape(transpose(result, order), kept);
   result = make_node(op::LogSumExp{last, false}, {&result});
   return keepdims ? reshape(result, kept_dims) : result;

@@ -200,7 +200,9 @@ Sequence::Sequence(Kind sequence_kind, std::vector<Value> values)
 Dict::Dict(std::vector<std::pair<Value, Value>> items) {
   const bool is_small = items.size() <= kSmallDict;
   items_.reserve(items.size());
-  for (auto& [key, value] : items) {
+  for (std::pair<Value, Value>& item : items) {
+    Value& key = item.first;
+    Value& value = item.second;
     const auto name = key_of(key);
     if (!name) throw Failure(fmt::format("{} cannot be the key of a dict", key.described()));
     depth_ = std::max(depth_, value.depth() + 1);

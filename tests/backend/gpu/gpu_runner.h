@@ -30,13 +30,13 @@ inline std::vector<HostTensor> run_gpu_kernel(const Operation& operation,
   std::vector<TensorLayout> layouts;
   std::vector<void*> addresses;
   for (std::size_t i = 0; i < hosts.size(); ++i) {
-    const backend::InputLayout wanted = backend.input_layout(operation, static_cast<int>(i));
-    Placement allowed = placement;
-    if (placement != Placement::kContiguous && wanted != backend::InputLayout::kAny) {
-      allowed = wanted == backend::InputLayout::kDenseRows ? Placement::kDenseRows
-                                                           : Placement::kContiguous;
+    const backend::InputLayout layout = backend.input_layout(operation, static_cast<int>(i));
+    Placement where = Placement::kContiguous;
+    if (placement != Placement::kContiguous) {
+      if (layout == backend::InputLayout::kAny) where = placement;
+      if (layout == backend::InputLayout::kDenseRows) where = Placement::kScatteredRows;
     }
-    inputs.push_back(place(*hosts[i], allowed, random));
+    inputs.push_back(place(*hosts[i], where, random));
   }
   for (PlacedTensor& input : inputs) {
     layouts.push_back(input.layout);

@@ -75,8 +75,8 @@ TEST_P(GpuNormTest, RowsThatDoNotFitInRegisters) {
 
 TEST_P(GpuNormTest, DenseRowsAnywhere) {
   for (const Shape& shape : {Shape{3, 5, 33}, Shape{2, 3, 4, 64}, Shape{3, 1000}, Shape{7}}) {
-    check_forward(shape, GetParam(), Placement::kDenseRows);
-    check_backward(shape, GetParam(), Placement::kDenseRows);
+    check_forward(shape, GetParam(), Placement::kScatteredRows);
+    check_backward(shape, GetParam(), Placement::kScatteredRows);
   }
 }
 

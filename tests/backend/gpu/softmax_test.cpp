@@ -88,8 +88,8 @@ TEST_P(GpuSoftmaxTest, DenseRowsAnywhere) {
   for (const Shape& shape : {Shape{3, 5, 33}, Shape{2, 3, 4, 64}, Shape{3, 1000}, Shape{7}}) {
     for (int axis = 0; axis < shape.rank(); ++axis) {
       SCOPED_TRACE(to_string(shape) + std::to_string(axis));
-      check_forward(random_operand(shape, GetParam(), 11, 2), axis, Placement::kDenseRows);
-      check_backward(shape, GetParam(), axis, Placement::kDenseRows);
+      check_forward(random_operand(shape, GetParam(), 11, 2), axis, Placement::kScatteredRows);
+      check_backward(shape, GetParam(), axis, Placement::kScatteredRows);
     }
   }
 }

@@ -26,6 +26,61 @@ struct IntegerProductArguments {
   int64_t a_row_stride, a_column_stride, b_row_stride, b_column_stride;
 };
 
+// ---- attention.h
+// Elements from one batch, head and row of a tensor [batch, heads, rows, width] to the next.
+struct HeadStrides {
+  int64_t batch, head, row;
+};
+
+// What attention and its gradient read.
+struct AttentionProblem {
+  const MC_GLOBAL void* q;           // [batch, heads, queries, width]
+  const MC_GLOBAL void* k;           // [batch, key_heads, keys, width]
+  const MC_GLOBAL void* v;           // [batch, key_heads, keys, value_width]
+  const MC_GLOBAL void* mask;        // [batch, heads, queries, keys], or null
+  const MC_GLOBAL void* key_length;  // i32 [batch], or null
+  HeadStrides q_strides, k_strides, v_strides, mask_strides;
+  int64_t mask_key_stride, key_length_stride;
+  int32_t batch, heads, key_heads, queries, keys, width, value_width;
+  int32_t causal, window;
+  int32_t mask_type;  // AttentionMask
+  float scale;
+};
+
+enum AttentionMask { kMaskBool, kMaskF32, kMaskF16, kMaskBF16 };
+
+struct AttentionArguments {
+  AttentionProblem problem;
+  MC_GLOBAL void* out;        // [batch, heads, queries, value_width], or null
+  MC_GLOBAL void* logsumexp;  // f32 [batch, heads, queries], or null
+  MC_GLOBAL void* parts;      // f32 [batch, heads, queries, splits, value_width + 2]
+  int32_t splits;             // Parts into which the keys that a group sees are divided.
+  int32_t split_unit;         // Whose lengths are multiples of this.
+  int32_t tile_rows;          // Rows of a group.
+};
+
+struct AttentionGradientArguments {
+  AttentionProblem problem;
+  const MC_GLOBAL void* out;        // [batch, heads, queries, value_width]
+  const MC_GLOBAL void* dout;       // The same.
+  const MC_GLOBAL void* logsumexp;  // f32 [batch, heads, queries], dense
+  HeadStrides out_strides, dout_strides;
+  MC_GLOBAL void* statistics;  // RowStatistics [batch, heads, queries]
+  MC_GLOBAL void* dq;          // [batch, heads, queries, width], or null
+  MC_GLOBAL void* dk;          // [batch, key_heads, keys, width], or null
+  MC_GLOBAL void* dv;          // [batch, key_heads, keys, value_width], or null
+  MC_GLOBAL void* dk_parts;    // f32 [splits, batch, key_heads, keys, width]
+  MC_GLOBAL void* dv_parts;    // f32 [splits, batch, key_heads, keys, value_width]
+  int32_t splits;  // Parts into which the query heads of a key head are divided for dk and dv.
+};
+
+struct SumPartsArguments {
+  const MC_GLOBAL void* parts;  // f32 [count, elements]
+  MC_GLOBAL void* out;          // [elements]
+  int64_t elements;
+  int32_t count;
+};
+
 // ---- linear_cross_entropy.h
 struct LossRowsArguments {
   const MC_GLOBAL void* logits;   // f32 [rows, columns], rows `stride` apart, a multiple of 8
@@ -50,6 +105,50 @@ struct LoraRowsArguments {
   int64_t a_row_stride, a_column_stride, b_row_stride, b_column_stride;
   float scale;
   uint32_t rank;  // At most 64.
+};
+
+// ---- copy.h
+struct CopyArguments {
+  const MC_GLOBAL void* in;
+  MC_GLOBAL void* out;
+  const MC_GLOBAL void* starts;  // i32 or i64 [num_starts]
+  uint64_t value;                // Bits of an element, for fill.
+  int64_t packets, tail;         // Whole packets; elements after them, with one axis.
+  int64_t sizes[8], in_strides[8], out_strides[8];  // Of packets, in elements.
+  int64_t largest_starts[8], start_strides[8];
+  uint32_t magics[8], shifts[8];  // To divide by sizes, unless positions are wide.
+  uint32_t rank, wide;
+  uint32_t num_starts, wide_starts, starts_in_output;
+};
+
+struct TransposeArguments {
+  const MC_GLOBAL void* in;
+  MC_GLOBAL void* out;
+  int64_t rows, columns;  // Dense in the input; dense in the output.
+  int64_t in_row_stride, in_column_stride, out_row_stride;
+  int64_t in_strides[8], out_strides[8];  // The other axes.
+  uint32_t sizes[8];
+  uint32_t rank, row_tiles, column_tiles;
+  uint32_t divisible;  // Lengths and strides by the elements that a thread moves at a time.
+};
+
+// ---- random.h
+struct RandomArguments {
+  const MC_GLOBAL void* key;  // u32 [2]
+  MC_GLOBAL void* out;        // u32 [count]
+  int64_t key_stride;
+  int64_t count;
+};
+
+// ---- index.h
+struct IndexArguments {
+  const MC_GLOBAL void* x;        // [outer, length, inner]
+  const MC_GLOBAL void* indices;  // [count], or [outer, count, inner]
+  const MC_GLOBAL void* updates;  // [outer, count, inner]
+  MC_GLOBAL void* out;
+  MC_GLOBAL void* links;  // u32 [count]
+  int64_t outer, length, inner, count;
+  uint32_t wide_indices;  // i64, not i32.
 };
 
 // ---- rows.h

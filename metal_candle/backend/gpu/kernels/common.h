@@ -12,6 +12,37 @@ struct alignas(sizeof(T) * N) Packet {
   T values[N];
 };
 
+// A packet at an address that may be any element's, unless kAligned says that it is a packet's.
+template <int N, bool kAligned, typename T>
+MC_FUNCTION Packet<T, N> load_packet(const MC_GLOBAL T* from) {
+  Packet<T, N> packet;
+  if (kAligned) {
+    packet = *reinterpret_cast<const MC_GLOBAL Packet<T, N>*>(from);
+  } else {
+    MC_UNROLL
+    for (int i = 0; i < N; ++i) packet.values[i] = from[i];
+  }
+  return packet;
+}
+template <bool kAligned, typename T, int N>
+MC_FUNCTION void store_packet(MC_GLOBAL T* to, Packet<T, N> packet) {
+  if (kAligned) {
+    *reinterpret_cast<MC_GLOBAL Packet<T, N>*>(to) = packet;
+  } else {
+    MC_UNROLL
+    for (int i = 0; i < N; ++i) to[i] = packet.values[i];
+  }
+}
+// `bytes` is a power of two.
+MC_FUNCTION bool is_aligned(const MC_GLOBAL void* address, uint32_t bytes) {
+  return (reinterpret_cast<uint64_t>(address) & (bytes - 1)) == 0;
+}
+
+// n / d for n < 2^31, by what Divider(d) of divider.h says of d.
+MC_FUNCTION uint32_t divide(uint32_t n, uint32_t magic, uint32_t shift) {
+  return (uint32_t((uint64_t(n) * magic) >> 32) + n) >> shift;
+}
+
 template <typename T, int width>
 MC_FUNCTION Packet<T, width> load_packet(const MC_GLOBAL T* address) {
   return *reinterpret_cast<const MC_GLOBAL Packet<T, width>*>(address);

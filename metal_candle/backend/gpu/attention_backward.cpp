@@ -1,0 +1,191 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// The gradient of attention. A kernel sums each row's dout * out; then one goes over blocks of
+// queries for dq, and one over blocks of keys for dk and dv, both computing scores again, so that
+// each sum is made in one order. Where there are fewer blocks of keys than multiprocessors, the query
+// heads of a key head are divided, and their parts summed in order.
+//
+// Inputs: q, k, v, output and doutput kDenseRows, logsumexp kContiguous, mask and key_length kAny.
+// Nothing may be overwritten.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "metal_candle/backend/batch.h"
+#include "metal_candle/backend/gpu/attention.h"
+
+namespace metal_candle::backend::gpu {
+namespace {
+
+constexpr std::uint32_t kThreads = 128;
+constexpr std::uint32_t kStatisticsRows = 32;  // Of a group of twice kThreads.
+constexpr std::uint32_t kSumThreads = 256;
+
+// attention_gradient.h, by width: rows of a group.
+struct RowKernel {
+  std::int64_t width, rows;
+};
+constexpr RowKernel kRowKernels[] = {{64, 4}, {128, 4}, {256, 4}, {512, 2}};
+// attention_gradient_tiles.h: rows of a group, and streamed rows of a load, in how many buffers.
+struct TileKernel {
+  std::int64_t width, rows, stream, stages;
+
+  [[nodiscard]] std::int64_t group_bytes(bool has_mask) const {
+    const std::int64_t columns = std::min<std::int64_t>(stream, 32);
+    return 4 * (width + 8) * (rows + stages * stream) + 8 * stages * stream +
+           (has_mask ? 4 * rows * columns : 0);
+  }
+};
+constexpr TileKernel kTileKernels[] = {{64, 128, 64, 2}, {128, 64, 32, 2}, {256, 64, 16, 1}};
+
+struct BackwardPlan {
+  AttentionPlan attention;
+  HeadStrides out_strides{}, dout_strides{};
+  bool needed[3] = {};
+  std::int64_t rows = 0;  // Of a group.
+  std::uint32_t group_bytes = 0;
+  std::int64_t splits = 1;
+  const Function* statistics = nullptr;
+  // Null where nothing is left for them to do.
+  const Function* dq = nullptr;
+  const Function* keys[2] = {};  // dk and dv, together or one each.
+  const Function* sum = nullptr;
+
+  [[nodiscard]] std::int64_t key_groups() const {
+    const AttentionProblem& p = attention.problem;
+    return attention.shares() * ((p.keys + rows - 1) / rows) * splits;
+  }
+  /// Elements of dk (0) or dv (1).
+  [[nodiscard]] std::int64_t elements(int which) const {
+    const AttentionProblem& p = attention.problem;
+    return attention.shares() * p.keys * (which == 0 ? p.width : p.value_width);
+  }
+  [[nodiscard]] std::size_t statistics_bytes() const {
+    return round_up(static_cast<std::size_t>(attention.rows()) * 2 * sizeof(float), 256);
+  }
+  /// Of the parts of dk or dv.
+  [[nodiscard]] std::size_t part_bytes(int which) const {
+    if (splits == 1 || !needed[1 + which]) return 0;
+    return round_up(static_cast<std::size_t>(splits * elements(which)) * sizeof(float), 256);
+  }
+  [[nodiscard]] std::size_t scratch_bytes() const {
+    return statistics_bytes() + part_bytes(0) + part_bytes(1);
+  }
+};
+
+const TileKernel* find_tile_kernel(const AttentionPlan& plan, const DeviceLimits& limits) {
+  if (size_of(plan.dtype) != 2) return nullptr;
+  for (const TileKernel& kernel : kTileKernels) {
+    if (std::max(plan.problem.width, plan.problem.value_width) > kernel.width) continue;
+    return kernel.group_bytes(plan.mask_input >= 0) <= limits.max_group_bytes ? &kernel : nullptr;
+  }
+  return nullptr;
+}
+
+// 16-bit types have the widest of the kernels without tensor cores only.
+const RowKernel& find_row_kernel(const AttentionPlan& plan) {
+  if (plan.dtype != DType::kF32) return std::end(kRowKernels)[-1];
+  return *std::find_if(std::begin(kRowKernels), std::end(kRowKernels), [&](const auto& kernel) {
+    return std::max(plan.problem.width, plan.problem.value_width) <= kernel.width;
+  });
+}
+
+void choose_kernels(BackwardPlan& plan, GpuDevice& device) {
+  const std::string_view type = name(plan.attention.dtype);
+  const auto function = [&](std::string_view what, std::string_view kind, std::int64_t width) {
+    return &device.function(fmt::format("attention_{}_{}_{}_{}", what, kind, width, type));
+  };
+  plan.statistics = &device.function(fmt::format("attention_statistics_{}", type));
+  const bool keys_needed = plan.needed[1] || plan.needed[2];
+  const TileKernel* tiles = find_tile_kernel(plan.attention, device.limits());
+  if (tiles == nullptr) {
+    const RowKernel& kernel = find_row_kernel(plan.attention);
+    plan.rows = kernel.rows;
+    if (plan.needed[0]) plan.dq = function("dq", "rows", kernel.width);
+    if (keys_needed) plan.keys[0] = function("dkv", "rows", kernel.width);
+    return;
+  }
+  plan.rows = tiles->rows;
+  plan.group_bytes = static_cast<std::uint32_t>(tiles->group_bytes(plan.attention.mask_input >= 0));
+  if (plan.needed[0]) plan.dq = function("dq", "tiles", tiles->width);
+  if (!keys_needed) return;
+  if (tiles->width < 256) {
+    plan.keys[0] = function("dkv", "tiles", tiles->width);
+  } else {
+    if (plan.needed[1]) plan.keys[0] = function("dk", "tiles", tiles->width);
+    if (plan.needed[2]) plan.keys[1] = function("dv", "tiles", tiles->width);
+  }
+  const std::int64_t heads = plan.attention.problem.heads / plan.attention.problem.key_heads;
+  const std::int64_t groups = std::max<std::int64_t>(plan.key_groups(), 1);
+  const std::int64_t wanted = device.limits().multiprocessors;
+  plan.splits = std::min(heads, (wanted + groups - 1) / groups);
+  if (plan.splits > 1) plan.sum = &device.function(fmt::format("attention_sum_parts_{}", type));
+}
+
+void encode_backward(const BackwardPlan& plan, const KernelArguments& run, Encoder& encoder) {
+  const AttentionPlan& attention = plan.attention;
+  AttentionGradientArguments arguments{};
+  arguments.problem = attention.with(run.inputs);
+  arguments.out = run.inputs[3];
+  arguments.logsumexp = run.inputs[4];
+  arguments.dout = run.inputs[5];
+  arguments.out_strides = plan.out_strides;
+  arguments.dout_strides = plan.dout_strides;
+  auto* scratch = static_cast<std::byte*>(run.scratch);
+  arguments.statistics = scratch;
+  arguments.dk_parts = scratch + plan.statistics_bytes();
+  arguments.dv_parts = scratch + plan.statistics_bytes() + plan.part_bytes(0);
+  arguments.dq = run.outputs[0];
+  arguments.dk = run.outputs[1];
+  arguments.dv = run.outputs[2];
+  arguments.splits = static_cast<std::int32_t>(plan.splits);
+  encoder.dispatch(*plan.statistics, {groups_for(attention.rows(), kStatisticsRows)}, 2 * kThreads,
+                   arguments);
+  if (plan.dq != nullptr) {
+    encoder.dispatch(*plan.dq, {static_cast<std::uint32_t>(attention.row_groups(plan.rows))},
+                     kThreads, arguments, plan.group_bytes);
+  }
+  for (const Function* keys : plan.keys) {
+    if (keys == nullptr) continue;
+    encoder.dispatch(*keys, {static_cast<std::uint32_t>(plan.key_groups())}, kThreads, arguments,
+                     plan.group_bytes);
+  }
+  for (int which = 0; which < 2 && plan.splits > 1; ++which) {
+    if (!plan.needed[1 + which]) continue;
+    const std::int64_t elements = plan.elements(which);
+    const SumPartsArguments sum{which == 0 ? arguments.dk_parts : arguments.dv_parts,
+                                run.outputs[static_cast<std::size_t>(1 + which)], elements,
+                                arguments.splits};
+    encoder.dispatch(*plan.sum, {groups_for(elements, kSumThreads)}, kSumThreads, sum);
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<Kernel> make_attention_backward(const KernelRequest& request, GpuDevice& device) {
+  const auto& operation = std::get<op::AttentionBackward>(request.operation);
+  BackwardPlan plan{AttentionPlan(operation.forward, request.inputs, 6)};
+  plan.out_strides = head_strides(request.inputs[3].strides);
+  plan.dout_strides = head_strides(request.inputs[5].strides);
+  std::copy_n(request.needed.begin(), 3, plan.needed);
+  if (plan.attention.empty()) {
+    std::size_t bytes[3];
+    for (std::size_t i = 0; i < 3; ++i) {
+      bytes[i] = TensorSpec{request.outputs[i].shape, request.outputs[i].dtype}.bytes();
+    }
+    return make_gpu_kernel([bytes = std::to_array(bytes), plan](const KernelArguments& run,
+                                                                Encoder& encoder) {
+      for (std::size_t i = 0; i < 3; ++i) {
+        if (plan.needed[i]) encoder.zero(run.outputs[i], bytes[i]);
+      }
+    });
+  }
+  choose_kernels(plan, device);
+  const std::size_t scratch = plan.scratch_bytes();
+  return make_gpu_kernel(
+      [plan](const KernelArguments& run, Encoder& encoder) { encode_backward(plan, run, encoder); },
+      scratch);
+}
+
+}  // namespace metal_candle::backend::gpu

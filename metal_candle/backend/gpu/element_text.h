@@ -1,0 +1,93 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// Elementwise operations on one element, as text of the dialect (dialect.h).
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "metal_candle/graph/operation.h"
+
+namespace metal_candle::backend::gpu {
+
+/// The struct of arguments of a generated kernel: its text and what the host fills it with, side by
+/// side. Fields lie as every compiler puts them.
+class ArgumentStruct {
+ public:
+  template <typename T>
+  void add(std::string_view type, std::string_view name, T value) {
+    bytes_.resize((bytes_.size() + sizeof(T) - 1) / sizeof(T) * sizeof(T));
+    const auto* from = reinterpret_cast<const std::byte*>(&value);
+    bytes_.insert(bytes_.end(), from, from + sizeof(T));
+    text_.append("  ").append(type).append(" ").append(name).append(";\n");
+  }
+  /// The definition of `struct Arguments`.
+  [[nodiscard]] std::string text() const { return "struct Arguments {\n" + text_ + "};\n"; }
+  /// Its value. Begins with a pointer, so it is padded to a multiple of 8.
+  [[nodiscard]] std::vector<std::byte> bytes() const {
+    std::vector<std::byte> padded = bytes_;
+    padded.resize((bytes_.size() + 7) / 8 * 8);
+    return padded;
+  }
+
+ private:
+  std::string text_;
+  std::vector<std::byte> bytes_;
+};
+
+/// What an element of dtype is in memory: "bfloat", "uint8_t"...
+[[nodiscard]] std::string_view stored_type(DType dtype);
+/// What it is computed as: "float" for every floating dtype, "bool"...
+[[nodiscard]] std::string_view value_type(DType dtype);
+/// The value of an element in memory, and back, rounding.
+[[nodiscard]] std::string load_text(DType dtype, std::string_view element);
+[[nodiscard]] std::string store_text(DType dtype, std::string_view value);
+
+/// Writes the function
+///   MC_FUNCTION VALUE element(MC_CONSTANT Arguments& a, INDEX i, VALUE v0, VALUE v1, ...)
+/// which gives the element of an operation at row-major position i from those of its inputs. Values
+/// of f16 and bf16 are rounded after each instruction, as if it had been an operation by itself.
+/// Scalar attributes become arguments, so that programs that differ in them share a kernel.
+class ElementText {
+ public:
+  /// Throws DTypeError when a dtype does not have an operation.
+  ElementText(const Operation& operation, std::span<const DType> inputs, DType output,
+              ArgumentStruct& arguments);
+  /// With the helpers that it calls. `index` is the type of i.
+  [[nodiscard]] std::string function(std::string_view index) const;
+  [[nodiscard]] int instructions() const { return instructions_; }
+
+ private:
+  struct Value {
+    std::string name;
+    DType dtype;
+  };
+
+  void add(const Operation& operation, std::span<const std::int32_t> arguments, DType dtype,
+           bool rounded);
+  std::string expression(const Operation& operation, std::span<const Value> in, DType dtype);
+  std::string unary(UnaryKind kind, const Value& x);
+  std::string binary(BinaryKind kind, const Value& x, const Value& y);
+  std::string cast(const Value& x, DType to);
+  std::string full(const Scalar& value, DType dtype);
+  std::string arange(const op::Arange& range, DType dtype);
+  /// `pattern` with {0}, {1} for operands, {T} and {W} for the integer type and its unsigned one.
+  std::string apply(std::string_view pattern, const Operation& operation, const Value& x,
+                    const Value* y, bool gives_bool);
+
+  ArgumentStruct& arguments_;
+  std::vector<Value> values_;
+  std::size_t num_inputs_;
+  DType output_;
+  std::string statements_;
+  std::set<std::string_view> helpers_;
+  int instructions_ = 0;
+  int constants_ = 0;
+};
+
+}  // namespace metal_candle::backend::gpu

@@ -1,0 +1,330 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// See elementwise_source.h.
+#include "metal_candle/backend/gpu/elementwise_source.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "metal_candle/backend/gpu/divider.h"
+#include "metal_candle/backend/gpu/element_text.h"
+#include "metal_candle/backend/strided.h"
+
+namespace metal_candle::backend::gpu {
+namespace {
+
+constexpr std::int64_t kPacketBytes = 16;
+// What a thread loads before it computes: with all threads of a multiprocessor at it, enough to
+// cover the memory's latency.
+constexpr std::int64_t kBytesInFlight = 64;
+constexpr int kMostInFlight = 4;
+// Longer programs would fill the registers with several packets at once.
+constexpr int kLongProgram = 12;
+
+bool fits_32_bits(const Shape& shape, const Strides& strides) {
+  std::int64_t reach = 0;
+  for (int axis = 0; axis < shape.rank(); ++axis) {
+    reach += std::max<std::int64_t>(shape[axis] - 1, 0) * std::abs(strides[axis]);
+  }
+  return reach < (std::int64_t{1} << 31);
+}
+
+PacketAccess access_of(const Strides& strides, int packet) {
+  const auto is_zero = [](std::int64_t s) { return s == 0; };
+  if (std::all_of(strides.begin(), strides.end(), is_zero)) return PacketAccess::kScalar;
+  if (packet == 1) return PacketAccess::kGather;
+  if (strides.back() == 0) return PacketAccess::kRepeat;
+  const bool dense =
+      strides.back() == 1 && std::all_of(strides.begin(), strides.end() - 1,
+                                         [&](std::int64_t s) { return s % packet == 0; });
+  return dense ? PacketAccess::kDense : PacketAccess::kGather;
+}
+
+}  // namespace
+
+ElementwiseLoop::ElementwiseLoop(std::span<const TensorLayout> inputs, const TensorLayout& out)
+    : shape(out.shape), output(out.dtype) {
+  std::vector<Strides> strides;
+  std::size_t widest = size_of(out.dtype);
+  for (const TensorLayout& input : inputs) {
+    strides.push_back(broadcast_strides(input, out.shape));
+    widest = std::max(widest, size_of(input.dtype));
+  }
+  collapse_axes(shape, strides);
+  count = num_elements(shape);
+  packet = static_cast<int>(kPacketBytes / static_cast<std::int64_t>(widest));
+  if (shape.rank() > 1) packet = std::gcd(packet, static_cast<int>(shape.back() & 15));
+  packets = count / packet;
+
+  wide = count >= (std::int64_t{1} << 31);
+  for (std::size_t k = 0; k < inputs.size(); ++k) {
+    operands.push_back({inputs[k].dtype, strides[k], access_of(strides[k], packet)});
+    wide = wide || !fits_32_bits(shape, strides[k]);
+  }
+}
+
+namespace {
+
+int packets_in_flight(const ElementwiseLoop& loop, int instructions) {
+  std::int64_t bytes = 0;
+  for (const ElementwiseLoop::Operand& operand : loop.operands) {
+    if (operand.access == PacketAccess::kDense || operand.access == PacketAccess::kGather) {
+      bytes += loop.packet * static_cast<std::int64_t>(size_of(operand.dtype));
+    }
+  }
+  const std::int64_t most = instructions > kLongProgram || bytes == 0 ? 2 : kMostInFlight;
+  return static_cast<int>(
+      std::clamp<std::int64_t>(kBytesInFlight / std::max<std::int64_t>(bytes, 1), 1, most));
+}
+
+std::uint64_t fnv1a(std::string_view text) {
+  std::uint64_t hash = 0xcbf29ce484222325u;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+  return hash;
+}
+
+/// What the kernel does, in a word or a few.
+std::string short_name(const Operation& operation) {
+  if (const auto* o = std::get_if<op::Unary>(&operation)) return std::string(name(o->kind));
+  if (const auto* o = std::get_if<op::Binary>(&operation)) return std::string(name(o->kind));
+  const auto* fused = std::get_if<op::Elementwise>(&operation);
+  if (fused == nullptr) return std::string(name(operation));
+  constexpr int kMostNames = 4;
+  std::string names;
+  int count = 0;
+  for (const ElementwiseInstruction& instruction : fused->program->instructions) {
+    if (std::holds_alternative<op::Full>(instruction.operation)) continue;
+    if (++count <= kMostNames) names += (count > 1 ? "_" : "") + short_name(instruction.operation);
+  }
+  if (count > kMostNames) names += fmt::format("_and_{}", count - kMostNames);
+  return names.empty() ? "full" : names;
+}
+
+/// Writes the loop around element().
+class LoopText {
+ public:
+  LoopText(const Operation& operation, const ElementwiseLoop& loop)
+      : loop_(loop), last_(loop.shape.rank() - 1) {
+    add_addresses();
+    add_shape();
+    std::vector<DType> dtypes;
+    for (const ElementwiseLoop::Operand& operand : loop.operands) dtypes.push_back(operand.dtype);
+    const ElementText element(operation, dtypes, loop.output, arguments_);
+    in_flight_ = packets_in_flight(loop, element.instructions());
+    text_ = arguments_.text() + element.function(index_) + run() + body();
+  }
+
+  ElementwiseSource finish(const Operation& operation) const {
+    const std::string_view layout = loop_.shape.rank() == 1 ? "flat"
+                                    : loop_.packet > 1      ? "rows"
+                                                            : "strided";
+    ElementwiseSource source;
+    source.name = fmt::format("{}_{}_{}_{:016x}", short_name(operation),
+                              ::metal_candle::name(loop_.output), layout, fnv1a(text_));
+    source.text = fmt::format("{}MC_KERNEL({}, Arguments, {}, 0, body);\n", text_, source.name,
+                              kElementwiseThreads);
+    source.arguments = arguments_.bytes();
+    source.in_flight = in_flight_;
+    return source;
+  }
+
+ private:
+  // The unsigned type of positions, and the signed one of offsets.
+  void add_index(const std::string& field, std::int64_t value) {
+    if (loop_.wide) return arguments_.add(index_, field, static_cast<std::uint64_t>(value));
+    arguments_.add(index_, field, static_cast<std::uint32_t>(value));
+  }
+  void add_offset(const std::string& field, std::int64_t value) {
+    if (loop_.wide) return arguments_.add(offset_, field, value);
+    arguments_.add(offset_, field, static_cast<std::int32_t>(value));
+  }
+
+  void add_addresses() {
+    arguments_.add("MC_GLOBAL void*", "out", std::uint64_t{0});
+    for (std::size_t k = 0; k < loop_.operands.size(); ++k) {
+      arguments_.add("const MC_GLOBAL void*", fmt::format("in{}", k), std::uint64_t{0});
+    }
+  }
+
+  void add_shape() {
+    add_index("packets", loop_.packets);
+    if (last_ == 0) add_index("count", loop_.count);
+    for (int axis = last_; axis > 0; --axis) {
+      const std::int64_t size =
+          axis == last_ ? loop_.shape[axis] / loop_.packet : loop_.shape[axis];
+      add_index(fmt::format("size{}", axis), size);
+      if (loop_.wide) continue;
+      const Divider divider(static_cast<std::uint32_t>(std::max<std::int64_t>(size, 1)));
+      arguments_.add("uint32_t", fmt::format("magic{}", axis), divider.magic);
+      arguments_.add("uint32_t", fmt::format("shift{}", axis), divider.shift);
+    }
+    for (std::size_t k = 0; k < loop_.operands.size(); ++k) {
+      for (int axis = 0; axis <= last_; ++axis) {
+        if (has_stride_field(k, axis)) add_offset(stride(k, axis), loop_.operands[k].strides[axis]);
+      }
+    }
+  }
+
+  [[nodiscard]] bool has_stride_field(std::size_t k, int axis) const {
+    const std::int64_t s = loop_.operands[k].strides[axis];
+    return s != 0 && s != 1;
+  }
+  static std::string stride(std::size_t k, int axis) { return fmt::format("stride{}_{}", k, axis); }
+
+  [[nodiscard]] bool is(std::size_t k, PacketAccess access) const {
+    return loop_.operands[k].access == access;
+  }
+  /// One element a packet.
+  [[nodiscard]] bool is_single(std::size_t k) const {
+    return is(k, PacketAccess::kRepeat) || (is(k, PacketAccess::kGather) && loop_.packet == 1);
+  }
+
+  /// Where operand k's elements of the packet begin, from i0, i1...
+  [[nodiscard]] std::string offset(std::size_t k) const {
+    std::string text;
+    for (int axis = 0; axis <= last_; ++axis) {
+      if (loop_.operands[k].strides[axis] == 0) continue;
+      if (!text.empty()) text += " + ";
+      text += fmt::format("i{}", axis);
+      if (axis == last_ && loop_.packet > 1) text += fmt::format(" * {}", loop_.packet);
+      if (has_stride_field(k, axis)) text += " * a." + stride(k, axis);
+    }
+    return text;
+  }
+
+  /// i0, i1... of packet p.
+  [[nodiscard]] std::string coordinates() const {
+    std::string text;
+    std::string rest = "p";
+    for (int axis = last_; axis > 0; --axis) {
+      const std::string quotient =
+          loop_.wide ? fmt::format("{} / a.size{}", rest, axis)
+                     : fmt::format("divide({}, a.magic{}, a.shift{})", rest, axis, axis);
+      text += fmt::format("    const {} q{} = {};\n", index_, axis, quotient);
+      text +=
+          fmt::format("    const {0} i{1} = {0}({2} - q{1} * a.size{1});\n", offset_, axis, rest);
+      rest = fmt::format("q{}", axis);
+    }
+    return text + fmt::format("    const {0} i0 = {0}({1});\n", offset_, rest);
+  }
+
+  [[nodiscard]] std::string load(std::size_t k) const {
+    const int n = loop_.packet;
+    const std::string at = offset(k);
+    if (is_single(k)) return fmt::format("    p{0}[u] = in{0}[{1}];\n", k, at);
+    if (is(k, PacketAccess::kDense)) {
+      return fmt::format("    p{0}[u] = load_packet<{1}, kAligned>(in{0} + ({2}));\n", k, n, at);
+    }
+    return fmt::format(
+        "    MC_UNROLL\n    for (int e = 0; e < {1}; ++e) p{0}[u].values[e] = in{0}[{2} + e{3}];\n",
+        k, n, at, has_stride_field(k, last_) ? " * a." + stride(k, last_) : "");
+  }
+
+  /// Packets first, first + thread.size, ...
+  [[nodiscard]] std::string run() const {
+    const int n = loop_.packet;
+    std::string loads, values;
+    std::string text = fmt::format(
+        "template <bool kAligned>\nMC_FUNCTION void run(MC_CONSTANT Arguments& a, {} first, Thread "
+        "thread) {{\n",
+        index_);
+    text += fmt::format("  MC_GLOBAL {0}* out = static_cast<MC_GLOBAL {0}*>(a.out);\n",
+                        stored_type(loop_.output));
+    for (std::size_t k = 0; k < loop_.operands.size(); ++k) {
+      const DType dtype = loop_.operands[k].dtype;
+      const std::string_view type = stored_type(dtype);
+      text += fmt::format(
+          "  const MC_GLOBAL {1}* in{0} = static_cast<const MC_GLOBAL {1}*>(a.in{0});\n", k, type);
+      if (is(k, PacketAccess::kScalar)) {
+        text += fmt::format("  const {} s{} = {};\n", value_type(dtype), k,
+                            load_text(dtype, fmt::format("in{}[0]", k)));
+        values += fmt::format(", s{}", k);
+        continue;
+      }
+      text += is_single(k) ? fmt::format("  {} p{}[{}];\n", type, k, in_flight_)
+                           : fmt::format("  Packet<{}, {}> p{}[{}];\n", type, n, k, in_flight_);
+      loads += load(k);
+      values +=
+          ", " + load_text(dtype, fmt::format("p{}[u]{}", k, is_single(k) ? "" : ".values[e]"));
+    }
+    const std::string loop =
+        fmt::format("  MC_UNROLL\n  for (int u = 0; u < {}; ++u) {{\n", in_flight_);
+    if (!loads.empty()) {
+      // Those beyond the last are read again and not stored.
+      text += loop;
+      text += fmt::format("    const {} next = first + u * thread.size;\n", index_);
+      text += fmt::format("    const {} p = next < a.packets ? next : a.packets - 1;\n", index_);
+      text += coordinates() + loads + "  }\n";
+    }
+    text += loop + fmt::format("    const {} p = first + u * thread.size;\n", index_);
+    const auto element = [&](std::string_view position) {
+      return store_text(loop_.output, fmt::format("element(a, {}{})", position, values));
+    };
+    if (n == 1) {
+      text += fmt::format("    if (p < a.packets) out[p] = {};\n", element("p"));
+    } else {
+      text += fmt::format("    Packet<{}, {}> y;\n", stored_type(loop_.output), n);
+      text += fmt::format("    MC_UNROLL\n    for (int e = 0; e < {0}; ++e) y.values[e] = {1};\n",
+                          n, element(fmt::format("p * {} + e", n)));
+      text += fmt::format("    if (p < a.packets) store_packet<kAligned>(out + p * {}, y);\n", n);
+    }
+    return text + "  }\n}\n";
+  }
+
+  /// run(), and the elements after the last whole packet.
+  [[nodiscard]] std::string body() const {
+    const int n = loop_.packet;
+    std::string text =
+        "MC_FUNCTION void body(MC_CONSTANT Arguments& a, MC_GROUP char*, Thread thread) {\n";
+    text +=
+        fmt::format("  const {0} first = {0}(thread.group) * (thread.size * {1}) + thread.index;\n",
+                    index_, in_flight_);
+    if (n == 1) return text + "  if (first < a.packets) run<true>(a, first, thread);\n}\n";
+    std::string aligned =
+        fmt::format("is_aligned(a.out, {})", n * static_cast<int>(size_of(loop_.output)));
+    for (std::size_t k = 0; k < loop_.operands.size(); ++k) {
+      if (!is(k, PacketAccess::kDense)) continue;
+      aligned += fmt::format(" && is_aligned(a.in{}, {})", k,
+                             n * static_cast<int>(size_of(loop_.operands[k].dtype)));
+    }
+    text += fmt::format(
+        "  if (first < a.packets) {{\n    if ({}) {{\n      run<true>(a, first, thread);\n"
+        "    }} else {{\n      run<false>(a, first, thread);\n    }}\n  }}\n",
+        aligned);
+    if (last_ > 0) return text + "}\n";
+    std::string values;
+    for (std::size_t k = 0; k < loop_.operands.size(); ++k) {
+      const DType dtype = loop_.operands[k].dtype;
+      const std::string at = is(k, PacketAccess::kScalar) ? "0"
+                             : has_stride_field(k, 0)
+                                 ? fmt::format("{}(i) * a.{}", offset_, stride(k, 0))
+                                 : "i";
+      values += ", " + load_text(dtype, fmt::format("static_cast<const MC_GLOBAL {}*>(a.in{})[{}]",
+                                                    stored_type(dtype), k, at));
+    }
+    text += fmt::format("  const {} i = a.packets * {} + thread.index;\n", index_, n);
+    text += "  if (thread.group + 1 == thread.groups && i < a.count) {\n";
+    text += fmt::format("    static_cast<MC_GLOBAL {}*>(a.out)[i] = {};\n  }}\n}}\n",
+                        stored_type(loop_.output),
+                        store_text(loop_.output, fmt::format("element(a, i{})", values)));
+    return text;
+  }
+
+  const ElementwiseLoop& loop_;
+  const int last_;  // Axis.
+  const std::string_view index_ = loop_.wide ? "uint64_t" : "uint32_t";
+  const std::string_view offset_ = loop_.wide ? "int64_t" : "int32_t";
+  int in_flight_ = 1;
+  ArgumentStruct arguments_;
+  std::string text_;
+};
+
+}  // namespace
+
+ElementwiseSource write_elementwise(const Operation& operation, const ElementwiseLoop& loop) {
+  return LoopText(operation, loop).finish(operation);
+}
+
+}  // namespace metal_candle::backend::gpu

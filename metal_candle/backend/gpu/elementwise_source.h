@@ -1,0 +1,58 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// Kernels of elementwise operations, written as text of the dialect (dialect.h) for an operation
+// and a class of layouts. Which axes there are, and along which of them an operand does not move or
+// moves by 1, is part of the text; sizes, other strides and scalar attributes are arguments. So the
+// layers of a model share a few kernels.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "metal_candle/backend/backend.h"
+#include "metal_candle/backend/gpu/gpu_device.h"
+
+namespace metal_candle::backend::gpu {
+
+/// How a thread comes by the elements of an operand that belong to a packet of the output.
+enum class PacketAccess : std::uint8_t {
+  kScalar,  // One element, for the whole output.
+  kRepeat,  // One element, for the packet.
+  kDense,   // One load.
+  kGather,  // A load an element.
+};
+
+/// How the output is cut into packets, of up to 16 bytes, along the last of the collapsed axes.
+struct ElementwiseLoop {
+  ElementwiseLoop(std::span<const TensorLayout> inputs, const TensorLayout& output);
+
+  struct Operand {
+    DType dtype;
+    Strides strides;
+    PacketAccess access;
+  };
+  Shape shape;  // On axes merged as far as all operands allow.
+  std::vector<Operand> operands;
+  DType output;
+  std::int64_t count;    // Elements.
+  std::int64_t packets;  // Whole ones. With one axis, up to packet - 1 elements come after them.
+  int packet = 1;        // Elements. Divides the last axis if there are several.
+  bool wide = false;     // Positions need 64 bits.
+};
+
+struct ElementwiseSource {
+  std::string name;  // What it does, and a hash of the text.
+  std::string text;
+  /// For the kernel's struct; the addresses of the output and the inputs, which come first, are 0.
+  std::vector<std::byte> arguments;
+  int in_flight = 1;  // Packets that a thread takes.
+};
+inline constexpr int kElementwiseThreads = 256;  // At most; a multiple of 32.
+
+/// Throws DTypeError when a dtype does not have an operation.
+[[nodiscard]] ElementwiseSource write_elementwise(const Operation& operation,
+                                                  const ElementwiseLoop& loop);
+
+}  // namespace metal_candle::backend::gpu

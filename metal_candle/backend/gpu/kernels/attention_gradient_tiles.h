@@ -1,0 +1,346 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// The gradient of attention on tensor cores (attention_gradient.h says what is held and what is
+// streamed). In the dialect of dialect.h.
+//
+// A warp holds rows of scores, of queries or of keys, so probabilities and their slopes are the
+// operands of the last products where they are, and only streamed rows are in group memory besides
+// what is held.
+#pragma once
+
+#include "metal_candle/backend/gpu/kernels/attention_blocks.h"
+#include "metal_candle/backend/gpu/kernels/attention_gradient.h"
+
+// Writes a block's sums, times `factor`, as rows of `width`: to `parts` in f32 if that is not null.
+template <typename T, int kWidth, int kTiles>
+MC_FUNCTION void write_gradient_block(MC_THREAD const TileSums (&sums)[kTiles][kWidth / 8],
+                                      float factor, MC_GLOBAL void* to, MC_GLOBAL void* parts,
+                                      int64_t first_row, int32_t rows, int32_t width,
+                                      Thread thread) {
+  MC_UNROLL
+  for (int t = 0; t < kTiles; ++t) {
+    MC_UNROLL
+    for (int h = 0; h < 2; ++h) {
+      const int32_t row = block_row<kTiles>(thread, t) + 8 * h;
+      if (row >= rows) continue;
+      const int64_t at = (first_row + row) * width;
+      MC_UNROLL
+      for (int n = 0; n < kWidth / 8; ++n) {
+        const int32_t column = n * 8 + int32_t(tile_column(thread.lane));
+        const float left = sums[t][n].at[2 * h] * factor;
+        const float right = sums[t][n].at[2 * h + 1] * factor;
+        if (parts == nullptr) {
+          store_pair(static_cast<MC_GLOBAL T*>(to) + at, column, width, left, right);
+          continue;
+        }
+        MC_GLOBAL float* const part = static_cast<MC_GLOBAL float*>(parts) + at;
+        if (column < width) part[column] = left;
+        if (column + 1 < width) part[column + 1] = right;
+      }
+    }
+  }
+}
+
+// A place among the streamed rows: those of one head, then of the next.
+struct StreamPlace {
+  int32_t head, row;
+
+  MC_FUNCTION void advance(int32_t rows, int32_t begin, int32_t end) {
+    row += rows;
+    if (row < end) return;
+    row = begin;
+    ++head;
+  }
+};
+
+// Streamed rows of both kinds to group memory, and their statistics if they are queries.
+template <typename T, int kStream, int kWidth, bool kHoldsQueries>
+MC_FUNCTION void load_streamed(MC_GROUP T* to, MC_GROUP RowStatistics* statistics_to,
+                               HeadRows<T> rows_1, HeadRows<T> rows_2,
+                               const MC_GLOBAL RowStatistics* statistics, StreamPlace at,
+                               int32_t end, Thread thread) {
+  if constexpr (!kHoldsQueries) {
+    if (thread.index < kStream) {
+      const int32_t row = at.row + int32_t(thread.index);
+      copy_async<8>(statistics_to + thread.index,
+                    statistics + (row < end ? at.head * rows_1.head_rows + row : 0), row < end);
+    }
+    rows_1.data += at.head * rows_1.head_stride;
+    rows_2.data += at.head * rows_2.head_stride;
+  }
+  copy_rows<T, kStream, kWidth, true>(to, rows_1, at.row, end, thread);
+  copy_rows<T, kStream, kWidth, true>(to + block_elements(kStream, kWidth), rows_2, at.row, end,
+                                      thread);
+  copy_commit();
+}
+
+// kStream: streamed rows that are loaded at once; kStages: such loads in group memory; kColumns:
+// streamed rows whose scores are in registers at once. kFirst, kSecond: whether it can compute dq or
+// dk, and dv.
+template <typename T, int kWidth, int kTiles, int kStream, int kStages, bool kHoldsQueries,
+          bool kFirst, bool kSecond>
+MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments& arguments,
+                                          MC_GROUP char* memory, Thread thread) {
+  constexpr int kRows = 64 * kTiles;
+  constexpr int kColumns = kStream < 32 ? kStream : 32;
+  constexpr int kStride = block_stride(kWidth);
+  constexpr int kSteps = kWidth / 16;
+  constexpr int kHeldElements = block_elements(kRows, kWidth);
+  constexpr int kStreamElements = block_elements(kStream, kWidth);
+  MC_CONSTANT AttentionProblem& p = arguments.problem;
+  const uint32_t lane = thread.lane;
+  const int32_t shares = p.batch * p.key_heads;
+  const int32_t heads = p.heads / p.key_heads;
+  const int32_t number = int32_t(thread.group) % shares;
+  const AttentionShare share = attention_share(p, number);
+  int32_t block = int32_t(thread.group) / shares;
+  const int32_t split = kHoldsQueries ? 0 : block % arguments.splits;
+  block = kHoldsQueries ? row_block(p, kRows, block) : block / arguments.splits;
+  const int32_t first = block * kRows;
+  const int32_t all_rows = kHoldsQueries ? share.rows : p.keys;
+  const int32_t rows = all_rows - first < kRows ? all_rows - first : kRows;
+
+  // Held, [2, kRows, kWidth]; streamed, [kStages, 2, kStream, kWidth]; the streamed rows' statistics
+  // and, if there is a mask, what it adds to each score.
+  MC_GROUP T* const held = reinterpret_cast<MC_GROUP T*>(memory);
+  MC_GROUP T* const streamed = held + 2 * kHeldElements;
+  MC_GROUP RowStatistics* const streamed_statistics =
+      reinterpret_cast<MC_GROUP RowStatistics*>(streamed + kStages * 2 * kStreamElements);
+  MC_GROUP float* const mask = reinterpret_cast<MC_GROUP float*>(
+      streamed_statistics + (kHoldsQueries ? 0 : kStages * kStream));
+  const MC_GLOBAL RowStatistics* const statistics =
+      static_cast<const MC_GLOBAL RowStatistics*>(arguments.statistics) + share.first_row;
+
+  const HeadRows<T> q = query_rows<T>(p, share, p.q, p.q_strides, p.width);
+  const HeadRows<T> dout =
+      query_rows<T>(p, share, arguments.dout, arguments.dout_strides, p.value_width);
+  const HeadRows<T> k = key_rows<T>(p, share);
+  const HeadRows<T> v = value_rows<T>(p, share);
+  const bool first_needed = kFirst && (kHoldsQueries || arguments.dk != nullptr);
+  const bool second_needed = kSecond && arguments.dv != nullptr;
+
+  // Streamed rows [begin, end) of heads [first_head, last_head), in `stages` loads.
+  int32_t begin;
+  int32_t end;
+  int32_t first_head = 0;
+  int32_t last_head = 1;
+  const QueryRange among = queries_of_rows(p, first, first + rows - 1);
+  const KeyRange all = keys_of_all(p, share.length, among);  // If queries are held.
+  if constexpr (kHoldsQueries) {
+    const KeyRange some = keys_of_some(p, share.length, among);
+    begin = some.begin;
+    end = some.end;
+    copy_rows<T, kRows, kWidth, false>(held, q, first, all_rows, thread);
+    copy_rows<T, kRows, kWidth, false>(held + kHeldElements, dout, first, all_rows, thread);
+  } else {
+    const QueryRange seeing = queries_of_keys(p, share.length, first, first + rows);
+    begin = seeing.first;
+    end = seeing.last;
+    first_head = heads * split / arguments.splits;
+    last_head = heads * (split + 1) / arguments.splits;
+    copy_rows<T, kRows, kWidth, true>(held, k, first, share.length, thread);
+    copy_rows<T, kRows, kWidth, true>(held + kHeldElements, v, first, share.length, thread);
+  }
+  copy_commit();
+  const int32_t per_head = end > begin ? (end - begin + kStream - 1) / kStream : 0;
+  const int32_t stages = (last_head - first_head) * per_head;
+
+  // What of a lane's rows of scores does not change: where the keys that its query sees end, and
+  // statistics; or its key.
+  const int32_t window = p.causal != 0 && p.window > 0 ? p.window : 0x7fffffff;
+  const int32_t first_end = p.causal != 0 ? share.length - p.queries + 1 : share.length;
+  int32_t row_end[kTiles][2];
+  RowStatistics row_statistics[kTiles][2];
+  MC_UNROLL
+  for (int t = 0; t < kTiles; ++t) {
+    MC_UNROLL
+    for (int h = 0; h < 2; ++h) {
+      const int32_t row = first + block_row<kTiles>(thread, t) + 8 * h;
+      row_end[t][h] = first_end + (p.causal != 0 ? row % p.queries : 0);
+      row_statistics[t][h] = {INFINITY, 0.0f};
+      if (kHoldsQueries && row < all_rows) row_statistics[t][h] = statistics[row];
+    }
+  }
+
+  const int32_t my_row = int32_t(thread.warp) * (16 * kTiles);
+  const float scale = p.scale * MC_LOG2_E;
+  TileSums sums_1[kTiles][kFirst ? kWidth / 8 : 1];
+  TileSums sums_2[kTiles][kSecond ? kWidth / 8 : 1];
+  clear_sums(sums_1);
+  clear_sums(sums_2);
+
+  StreamPlace place{first_head, begin};
+  StreamPlace next = place;
+  const HeadRows<T> streamed_1 = kHoldsQueries ? k : q;
+  const HeadRows<T> streamed_2 = kHoldsQueries ? v : dout;
+  if (stages > 0) {
+    load_streamed<T, kStream, kWidth, kHoldsQueries>(streamed, streamed_statistics, streamed_1,
+                                                     streamed_2, statistics, next, end, thread);
+  }
+  for (int32_t stage = 0; stage < stages; ++stage) {
+    const int32_t buffer = stage % kStages;
+    copy_wait<0>();
+    group_barrier();  // This load is there, and nobody needs the one before.
+    next.advance(kStream, begin, end);
+    if (kStages > 1 && stage + 1 < stages) {
+      load_streamed<T, kStream, kWidth, kHoldsQueries>(
+          streamed + (kStages - 1 - buffer) * (2 * kStreamElements),
+          streamed_statistics + (kStages - 1 - buffer) * kStream, streamed_1, streamed_2,
+          statistics, next, end, thread);
+    }
+
+    const MC_GROUP T* const stage_rows = streamed + buffer * (2 * kStreamElements);
+    for (int32_t from = 0; from < kStream && place.row + from < end; from += kColumns) {
+      const MC_GROUP T* const rows_1 = stage_rows + from * kStride;
+      const MC_GROUP T* const rows_2 = rows_1 + kStreamElements;
+      const int32_t start = place.row + from;  // The first streamed row.
+      if (p.mask != nullptr) {
+        group_barrier();
+        for (int32_t i = int32_t(thread.index); i < kRows * kColumns; i += kBlockThreads) {
+          const int32_t held_row = first + i / kColumns;
+          const int32_t other = start + i % kColumns;
+          mask[i] = kHoldsQueries
+                        ? masked_score(p, share, held_row, other, 0.0f)
+                        : other < p.queries
+                              ? masked_score(p, share, place.head * p.queries + other, held_row, 0.0f)
+                              : -INFINITY;
+        }
+        group_barrier();
+      }
+      TileSums p_tiles[kTiles][kColumns / 8];
+      TileSums slopes[kTiles][kColumns / 8];
+      clear_sums(p_tiles);
+      clear_sums(slopes);
+      MC_UNROLL
+      for (int s = 0; s < kSteps; ++s) {
+        Tiles4 a[kTiles];
+        MC_UNROLL
+        for (int t = 0; t < kTiles; ++t) {
+          a[t] = load_tiles(held + (my_row + t * 16) * kStride + s * 16, kStride, lane);
+        }
+        multiply_rows<T, kTiles, kColumns, kStride>(p_tiles, a, rows_1 + s * 16, lane);
+      }
+      if (first_needed) {
+        MC_UNROLL
+        for (int s = 0; s < kSteps; ++s) {
+          Tiles4 a[kTiles];
+          MC_UNROLL
+          for (int t = 0; t < kTiles; ++t) {
+            a[t] = load_tiles(held + kHeldElements + (my_row + t * 16) * kStride + s * 16, kStride,
+                              lane);
+          }
+          multiply_rows<T, kTiles, kColumns, kStride>(slopes, a, rows_2 + s * 16, lane);
+        }
+      }
+
+      bool whole = p.mask == nullptr;
+      if constexpr (kHoldsQueries) {
+        whole = whole && start >= all.begin && start + kColumns <= all.end;
+      } else {
+        const int32_t last = start + kColumns < end ? start + kColumns - 1 : end - 1;
+        const KeyRange seen = keys_of_all(p, share.length, QueryRange{start, last});
+        whole = whole && first >= seen.begin && first + kRows <= seen.end;
+      }
+      MC_UNROLL
+      for (int n = 0; n < kColumns / 8; ++n) {
+        const int32_t column = n * 8 + int32_t(tile_column(lane));
+        RowStatistics column_statistics[2];
+        if constexpr (!kHoldsQueries) {
+          const MC_GROUP RowStatistics* const mine =
+              streamed_statistics + buffer * kStream + from + column;
+          column_statistics[0] = mine[0];
+          column_statistics[1] = mine[1];
+        }
+        MC_UNROLL
+        for (int t = 0; t < kTiles; ++t) {
+          MC_UNROLL
+          for (int i = 0; i < 4; ++i) {
+            const RowStatistics known =
+                kHoldsQueries ? row_statistics[t][i / 2] : column_statistics[i % 2];
+            float exponent = fmaf(p_tiles[t][n].at[i], scale, -known.logsumexp);
+            if (!whole) {
+              const int32_t held_row = block_row<kTiles>(thread, t) + i / 2 * 8;
+              if (p.mask != nullptr) exponent += mask[held_row * kColumns + column + i % 2];
+              const int32_t other = start + column + i % 2;
+              // Keys from this one to the end of what its query sees.
+              const int32_t back =
+                  kHoldsQueries ? row_end[t][i / 2] - other
+                                : first_end + (p.causal != 0 ? other : 0) - (first + held_row);
+              if (back <= 0 || back > window) exponent = -INFINITY;
+            }
+            const float probability = fast_exp2(exponent);
+            p_tiles[t][n].at[i] = probability;
+            slopes[t][n].at[i] = probability * (slopes[t][n].at[i] - known.delta);
+          }
+        }
+      }
+      MC_UNROLL
+      for (int s = 0; s < kColumns / 16; ++s) {
+        Tiles4 a[kTiles];
+        if constexpr (kFirst) {
+          if (first_needed) {
+            MC_UNROLL
+            for (int t = 0; t < kTiles; ++t) {
+              a[t] = pack_sums<T>(slopes[t][2 * s], slopes[t][2 * s + 1]);
+            }
+            multiply_columns<T, kTiles, kWidth>(sums_1, a, rows_1 + s * 16 * kStride, lane);
+          }
+        }
+        if constexpr (kSecond) {
+          if (second_needed) {
+            MC_UNROLL
+            for (int t = 0; t < kTiles; ++t) {
+              a[t] = pack_sums<T>(p_tiles[t][2 * s], p_tiles[t][2 * s + 1]);
+            }
+            multiply_columns<T, kTiles, kWidth>(sums_2, a, rows_2 + s * 16 * kStride, lane);
+          }
+        }
+      }
+    }
+    place.advance(kStream, begin, end);
+    if (kStages == 1 && stage + 1 < stages) {
+      group_barrier();
+      load_streamed<T, kStream, kWidth, kHoldsQueries>(streamed, streamed_statistics, streamed_1,
+                                                       streamed_2, statistics, next, end, thread);
+    }
+  }
+  copy_wait<0>();
+
+  const int64_t part = int64_t{split} * shares * p.keys;
+  const int64_t key = int64_t{number} * p.keys + first;
+  const bool in_parts = !kHoldsQueries && arguments.splits > 1;
+  if constexpr (kFirst) {
+    if (first_needed) {
+      write_gradient_block<T, kWidth, kTiles>(
+          sums_1, p.scale, kHoldsQueries ? arguments.dq : arguments.dk,
+          in_parts ? arguments.dk_parts : nullptr,
+          kHoldsQueries ? share.first_row + first : in_parts ? part + key : key, rows, p.width,
+          thread);
+    }
+  }
+  if constexpr (kSecond) {
+    if (second_needed) {
+      write_gradient_block<T, kWidth, kTiles>(
+          sums_2, 1.0f, arguments.dv, in_parts ? arguments.dv_parts : nullptr,
+          in_parts ? part + key : key, rows, p.value_width, thread);
+    }
+  }
+}
+
+// Widths up to 64, 128 and 256. Of the last, dk and dv together would not fit in registers.
+#define MC_GRADIENT_TILES(T, type, name, width, tiles, stream, stages, queries, one, two)     \
+  MC_KERNEL_DYNAMIC(attention_##name##_tiles_##width##_##type, AttentionGradientArguments,    \
+                    kBlockThreads,                                                            \
+                    attention_gradient_tiles<T, width, tiles, stream, stages, queries, one, two>);
+#define MC_GRADIENT_TILES_OF(T, type)                                           \
+  MC_GRADIENT_TILES(T, type, dq, 64, 2, 64, 2, true, true, false)               \
+  MC_GRADIENT_TILES(T, type, dkv, 64, 2, 64, 2, false, true, true)              \
+  MC_GRADIENT_TILES(T, type, dq, 128, 1, 32, 2, true, true, false)              \
+  MC_GRADIENT_TILES(T, type, dkv, 128, 1, 32, 2, false, true, true)             \
+  MC_GRADIENT_TILES(T, type, dq, 256, 1, 16, 1, true, true, false)              \
+  MC_GRADIENT_TILES(T, type, dk, 256, 1, 16, 1, false, true, false)             \
+  MC_GRADIENT_TILES(T, type, dv, 256, 1, 16, 1, false, false, true)
+MC_GRADIENT_TILES_OF(half, f16)
+MC_GRADIENT_TILES_OF(bfloat, bf16)
+#undef MC_GRADIENT_TILES
+#undef MC_GRADIENT_TILES_OF

@@ -1,0 +1,278 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// Generated elementwise kernels against the double-precision interpreter: every kind, every dtype,
+// every way an operand may lie, and programs against their operations one by one.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <set>
+
+#include "metal_candle/backend/gpu/elementwise_source.h"
+#include "metal_candle/core/error.h"
+#include "tests/backend/elementwise_cases.h"
+#include "tests/backend/gpu/gpu_placement.h"
+#include "tests/backend/gpu/gpu_runner.h"
+
+namespace metal_candle::testing {
+namespace {
+
+struct Case {
+  Operation operation;
+  std::vector<HostTensor> inputs;
+  TensorSpec spec;
+  Tolerance tolerance = {};
+  Placement placement = Placement::kContiguous;
+  std::uint32_t seed = 1;
+};
+
+std::vector<const HostTensor*> pointers(const std::vector<HostTensor>& hosts) {
+  std::vector<const HostTensor*> all;
+  for (const HostTensor& host : hosts) all.push_back(&host);
+  return all;
+}
+
+// Kernels compiled in one go, then run.
+void check_together(const std::vector<Case>& cases) {
+  std::set<gpu_sim::SimDevice::Source> sources;
+  for (const Case& c : cases) {
+    std::mt19937 random(c.seed);  // As run_gpu_kernel() lays them out.
+    std::vector<TensorLayout> layouts;
+    for (const HostTensor& input : c.inputs) {
+      layouts.push_back(place(input, c.placement, random).layout);
+    }
+    const backend::gpu::ElementwiseLoop loop(layouts, TensorLayout::contiguous(c.spec));
+    if (loop.count == 0) continue;
+    const auto source = backend::gpu::write_elementwise(c.operation, loop);
+    sources.emplace(source.name, source.text);
+  }
+  const std::vector<gpu_sim::SimDevice::Source> all(sources.begin(), sources.end());
+  static_cast<gpu_sim::SimDevice&>(gpu_sim::sim_backend().gpu()).compile_together(all);
+  for (const Case& c : cases) {
+    const std::vector<const HostTensor*> inputs = pointers(c.inputs);
+    const HostTensor actual =
+        run_gpu_kernel(c.operation, inputs, std::span(&c.spec, 1), {}, c.placement, c.seed)[0];
+    EXPECT_TRUE(all_close(actual, reference(c.operation, inputs, c.spec), c.tolerance))
+        << to_string(c.operation) << " to " << name(c.spec.dtype) << to_string(c.spec.shape);
+  }
+}
+
+TEST(GpuElementwiseTest, EveryUnaryKindOnEveryDType) {
+  std::mt19937 random(7);
+  std::vector<Case> cases;
+  for (int k = 0; k < kNumUnaryKinds; ++k) {
+    const auto kind = static_cast<UnaryKind>(k);
+    for (const DType dtype : kAllDTypes) {
+      if (is_float_only(kind) && !is_floating(dtype)) continue;
+      if (kind == UnaryKind::kBitwiseNot && is_floating(dtype)) continue;
+      // Arguments in and around the domain of the inverse functions.
+      const HostTensor x = random_tensor({3, 331}, dtype, random, k % 2 == 0 ? 0.7 : 4.0);
+      const TensorSpec spec{x.shape(), is_predicate(kind) ? DType::kBool : dtype};
+      cases.push_back({op::Unary{kind}, {x}, spec, elementwise_tolerance(spec.dtype)});
+    }
+  }
+  check_together(cases);
+}
+
+TEST(GpuElementwiseTest, EveryBinaryKindOnEveryDType) {
+  std::mt19937 random(8);
+  std::vector<Case> cases;
+  for (int k = 0; k < kNumBinaryKinds; ++k) {
+    const auto kind = static_cast<BinaryKind>(k);
+    for (const DType dtype : kAllDTypes) {
+      if (is_float_only(kind) && !is_floating(dtype)) continue;
+      if (is_integer_only(kind) && is_floating(dtype)) continue;
+      const HostTensor x = random_tensor({5, 213}, dtype, random);
+      const HostTensor y = random_tensor({5, 213}, dtype, random);
+      const TensorSpec spec{x.shape(), is_predicate(kind) ? DType::kBool : dtype};
+      cases.push_back({op::Binary{kind}, {x, y}, spec, elementwise_tolerance(spec.dtype)});
+    }
+  }
+  check_together(cases);
+}
+
+TEST(GpuElementwiseTest, CastsSelectsAndConstantsOfEveryDType) {
+  std::mt19937 random(9);
+  std::vector<Case> cases;
+  for (const DType from : kAllDTypes) {
+    for (const DType to : kAllDTypes) {
+      HostTensor x = random_tensor({700}, from, random, 200.0);
+      if (from == DType::kF32) {
+        const double edges[] = {2147483648.0, -2147483648.0, 4294967296.0, 1e30,   -1e30,  127.9,
+                                -128.9,       255.9,         -0.9,         9.3e18, -9.3e18};
+        std::copy(std::begin(edges), std::end(edges), x.real.begin());
+        for (double& value : x.real) value = round_to(value, from);
+      }
+      cases.push_back({op::Cast{}, {x}, {x.shape(), to}, {}});
+    }
+    const HostTensor c = random_tensor({6, 41}, DType::kBool, random);
+    const HostTensor x = random_tensor({6, 41}, from, random);
+    const HostTensor y = random_tensor({}, from, random);
+    cases.push_back({op::Select{}, {c, x, y}, x.spec, {}});
+    cases.push_back({op::Full{Scalar::from_integer(3)}, {}, {{1001}, from}, {}});
+    cases.push_back(
+        {op::Arange{Scalar::from_integer(-3), Scalar::from_integer(2)}, {}, {{60}, from}, {}});
+    if (is_floating(from)) {
+      const HostTensor gate = random_tensor({6, 41}, from, random);
+      cases.push_back({op::SwiGlu{}, {x, gate}, x.spec, elementwise_tolerance(from)});
+      cases.push_back({op::Full{Scalar::from_real(-0.3)}, {}, {{7}, from}, {}});
+      // In double, rounded once.
+      cases.push_back({op::Arange{Scalar::from_real(-1.7), Scalar::from_real(0.1)},
+                       {},
+                       {{5000}, from},
+                       {0, 1e-15}});
+    }
+  }
+  cases.push_back({op::Arange{Scalar::from_integer(std::int64_t{1} << 53), Scalar::from_integer(2)},
+                   {},
+                   {{2}, DType::kI64},
+                   {}});
+  check_together(cases);
+}
+
+TEST(GpuElementwiseTest, IntegerDivisionNeverTraps) {
+  std::vector<Case> cases;
+  const auto add = [&](auto zero) {
+    using T = decltype(zero);
+    const std::int64_t lowest = std::numeric_limits<T>::lowest();
+    const HostTensor x =
+        HostTensor::of_integers({6}, {lowest, lowest, 7, -7, 7, -7}, dtype_of<T>());
+    const HostTensor y = HostTensor::of_integers({6}, {-1, 0, 0, 2, -2, -2}, dtype_of<T>());
+    for (const BinaryKind kind : {BinaryKind::kFloorDivide, BinaryKind::kRemainder}) {
+      cases.push_back({op::Binary{kind}, {x, y}, x.spec, {}});
+    }
+  };
+  add(std::int8_t{});
+  add(std::int32_t{});
+  add(std::int64_t{});
+  check_together(cases);
+}
+
+TEST(GpuElementwiseTest, FloorDivisionIsExactNextToIntegers) {
+  std::mt19937 random(3);
+  HostTensor x({4000}, DType::kF32), y({4000}, DType::kF32);
+  for (std::int64_t i = 0; i < x.size(); ++i) {
+    // Multiples and their neighbours.
+    const auto divisor = std::uniform_real_distribution<float>(-3, 3)(random);
+    const auto multiple = divisor * static_cast<float>(random() % 5000);
+    y.r(i) = static_cast<double>(divisor);
+    x.r(i) = static_cast<double>(i % 3 == 0   ? multiple
+                                 : i % 3 == 1 ? std::nextafter(multiple, 1e9f)
+                                              : std::nextafter(multiple, -1e9f));
+  }
+  check_together({{op::Binary{BinaryKind::kFloorDivide}, {x, y}, x.spec, {}}});
+}
+
+TEST(GpuElementwiseTest, UndefinedCombinationsAreErrors) {
+  const HostTensor x({4}, DType::kF32);
+  const HostTensor n({4}, DType::kI32);
+  const HostTensor* floats[] = {&x, &x};
+  const HostTensor* integers[] = {&n, &n};
+  EXPECT_THROW(run_gpu_kernel(op::Binary{BinaryKind::kShiftLeft}, floats, std::span(&x.spec, 1)),
+               DTypeError);
+  EXPECT_THROW(run_gpu_kernel(op::Binary{BinaryKind::kDivide}, integers, std::span(&n.spec, 1)),
+               DTypeError);
+}
+
+TEST(GpuElementwiseTest, BroadcastsAndStrides) {
+  std::mt19937 random(10);
+  const std::pair<Shape, Shape> shapes[] = {{{}, {}},
+                                            {{0}, {1}},
+                                            {{1}, {5000}},
+                                            {{3, 0, 2}, {2}},
+                                            {{300}, {7, 300}},
+                                            {{7, 1}, {7, 300}},
+                                            {{9, 1}, {1, 304}},
+                                            {{2, 1, 5}, {3, 1}},
+                                            {{40, 1}, {40, 3}},
+                                            {{4, 3, 2, 8}, {3, 1, 8}},
+                                            {{2, 3, 4, 5}, {}},
+                                            {{70, 64}, {70, 64}},
+                                            {{1, 1, 9}, {6, 1, 1}}};
+  std::vector<Case> cases;
+  for (const auto& [a, b] : shapes) {
+    for (const DType dtype : {DType::kU8, DType::kBF16, DType::kI64}) {
+      for (const Placement placement : {Placement::kContiguous, Placement::kScattered}) {
+        const HostTensor x = random_tensor(a, dtype, random);
+        const HostTensor y = random_tensor(b, dtype, random);
+        const TensorSpec spec{broadcast_shapes("test", a, b), dtype};
+        cases.push_back({op::Binary{BinaryKind::kSubtract},
+                         {x, y},
+                         spec,
+                         {},
+                         placement,
+                         static_cast<std::uint32_t>(random())});
+      }
+    }
+  }
+  check_together(cases);
+}
+
+TEST(GpuElementwiseTest, AtAnyAddressAndOverAnOperand) {
+  std::mt19937 random(12);
+  for (const std::int64_t n : {1, 7, 1003}) {
+    const HostTensor x = random_tensor({n}, DType::kBF16, random);
+    const HostTensor y = random_tensor({n}, DType::kBF16, random);
+    const HostTensor* inputs[] = {&x, &y};
+    const Operation operation = op::Binary{BinaryKind::kSubtract};
+    const HostTensor expected = reference(operation, inputs, x.spec);
+    for (const std::size_t shift : {0u, 1u, 4u}) {
+      for (const int in_place : {-1, 0, 1}) {
+        EXPECT_TRUE(all_close(run_gpu_kernel_at(operation, inputs, x.spec, {shift, in_place}),
+                              expected, {}))
+            << n << " elements, shifted by " << shift;
+      }
+    }
+    const HostTensor f = random_tensor({n}, DType::kF32, random);
+    const HostTensor* one[] = {&f};
+    const TensorSpec cast{{n}, DType::kI32};
+    EXPECT_TRUE(all_close(run_gpu_kernel_at(op::Cast{}, one, cast, {0, 0}),
+                          reference(op::Cast{}, one, cast), {}));
+  }
+}
+
+TEST(GpuElementwiseTest, LargeTransposedOperandsAreCopiedFirst) {
+  std::mt19937 random(13);
+  HostTensor x({136, 128}, DType::kBF16), y({136, 128}, DType::kBF16);
+  for (double& value : x.real) value = static_cast<double>(random() % 200);
+  for (double& value : y.real) value = static_cast<double>(random() % 200);
+  const HostTensor* inputs[] = {&x, &y};
+  for (std::uint32_t seed = 0; seed < 6; ++seed) {  // Some of these put the columns first.
+    expect_gpu_matches(op::Binary{BinaryKind::kSubtract}, inputs, {}, Tolerance{},
+                       Placement::kScattered, seed);
+  }
+}
+
+// Positions of 64 bits, with operands that lie further apart than 32 bits reach.
+TEST(GpuElementwiseTest, WidePositions) {
+  const TensorLayout far{{4, 6}, {std::int64_t{1} << 40, 1}, DType::kF32};
+  const TensorLayout near = TensorLayout::contiguous({{4, 6}, DType::kF32});
+  const TensorLayout inputs[] = {far, near};
+  const backend::gpu::ElementwiseLoop loop(inputs, near);
+  EXPECT_TRUE(loop.wide);
+  const auto source = backend::gpu::write_elementwise(op::Binary{BinaryKind::kAdd}, loop);
+  EXPECT_NE(source.text.find("int64_t stride0_0"), std::string::npos);
+  gpu_sim::sim_backend().gpu().compile(source.name, source.text);
+}
+
+TEST(GpuElementwiseProgramTest, GivesWhatItsOperationsGiveOneByOne) {
+  std::vector<Case> cases;
+  for (std::uint32_t seed = 0; seed < 60; ++seed) {
+    std::mt19937 random(seed);
+    std::vector<HostTensor> hosts;
+    std::vector<DType> dtypes;
+    const Shape shapes[] = {{5, 60}, {60}, {5, 1}, {}};
+    for (const Shape& shape : shapes) {
+      dtypes.push_back(kAllDTypes[random() % std::size(kAllDTypes)]);
+      hosts.push_back(random_tensor(shape, dtypes.back(), random));
+    }
+    const auto program = std::make_shared<const ElementwiseProgram>(
+        random_program(dtypes, 1 + static_cast<int>(random() % 14), random));
+    cases.push_back(
+        {op::Elementwise{program}, hosts, {{5, 60}, program->instructions.back().dtype}, {}});
+  }
+  check_together(cases);
+}
+
+}  // namespace
+}  // namespace metal_candle::testing
