@@ -44,8 +44,8 @@ TEST_P(GpuRopeTest, AgreesWithTheReference) {
     check(Shape{2, 3, 5, 24}, 16, GetParam(), per_batch);
     check(Shape{2, 17, 9, 64}, 64, GetParam(), per_batch);
     check(Shape{3, 2, 7, 10}, 6, GetParam(), per_batch);
-    check(Shape{2, 3, 5, 24}, 16, GetParam(), per_batch, Placement::kDenseRows);
-    check(Shape{2, 2, 2, 3, 8}, 8, GetParam(), per_batch, Placement::kDenseRows);
+    check(Shape{2, 3, 5, 24}, 16, GetParam(), per_batch, Placement::kScatteredRows);
+    check(Shape{2, 2, 2, 3, 8}, 8, GetParam(), per_batch, Placement::kScatteredRows);
     check(Shape{0, 2, 3, 8}, 8, GetParam(), per_batch);
   }
   check(Shape{5, 8}, 8, GetParam(), false);
