@@ -23,7 +23,7 @@ struct KernelArguments {
 class GpuKernel : public Kernel {
  public:
   /// Encodes the functions that compute the operation. The sequence of functions and grids is the
-  /// same every time; only addresses differ.
+  /// same every time, as long as addresses are aligned alike; only addresses differ.
   virtual void encode(const KernelArguments& arguments, Encoder& encoder) const = 0;
 };
 

@@ -58,12 +58,14 @@ struct BackwardForm {
   const Function* function;
   std::uint32_t threads;
 };
-BackwardForm backward_form(const AxisPlan& axis, bool aligned, GpuDevice& device) {
+BackwardForm backward_form(const AxisPlan& axis, bool aligned, bool wants_dweight,
+                           GpuDevice& device) {
   const std::string_view suffix = aligned ? "" : "_unaligned";
   for (const std::uint32_t each : {8u, 16u}) {
     const std::uint32_t threads = std::max((groups_for(axis.n, each) + 31) / 32 * 32, 32u);
     if (threads > (each == 8 ? kMaxBackwardThreads / 2 : kMaxBackwardThreads)) continue;
-    return {&device.function(fmt::format("norm_backward_{}_{}{}", name(axis.dtype), each, suffix)),
+    return {&device.function(fmt::format("norm_backward_{}{}_{}{}", wants_dweight ? "dweight_" : "",
+                                         name(axis.dtype), each, suffix)),
             threads};
   }
   return {&device.function(fmt::format("norm_backward_long_rows_{}", name(axis.dtype))),
@@ -76,8 +78,9 @@ std::unique_ptr<Kernel> make_backward(const KernelRequest& request, bool layer, 
   const bool wants_dweight = has_weight && request.needed[1];
   std::array operands{request.inputs[0], request.inputs.back(), request.outputs[0]};
   const AxisPlan axis = plan_last_axis(operands);
-  const BackwardForm unaligned = backward_form(axis, false, device);
-  const BackwardForm aligned = axis.packets ? backward_form(axis, true, device) : unaligned;
+  const BackwardForm unaligned = backward_form(axis, false, wants_dweight, device);
+  const BackwardForm aligned =
+      axis.packets ? backward_form(axis, true, wants_dweight, device) : unaligned;
   const auto rows = static_cast<std::uint32_t>(checked_count(axis.outer));
   // A group's share of dweight is kept until the end, so that few groups take many rows each.
   const std::uint32_t resident =

@@ -147,7 +147,39 @@ RowChunks plan_chunks(const AxisPlan& axis, const DeviceLimits& limits) {
   chunks.chunk = (groups_for(axis.n, std::max<std::int64_t>(count, 1)) + 15) / 16 * 16;
   chunks.count = groups_for(axis.n, std::max(chunks.chunk, 1u));
   chunks.groups = checked_count(axis.outer * chunks.count);
+  // Four packets a thread.
+  const std::uint32_t threads = groups_for(chunks.chunk, 4 * packet_width(axis.dtype));
+  chunks.threads = std::clamp((threads + 31) / 32 * 32, 32u, 512u);
   return chunks;
+}
+
+PacketFunction::PacketFunction(GpuDevice& device, const std::string& name, bool packets)
+    : aligned_(packets ? &device.function(name) : nullptr),
+      unaligned_(&device.function(name + "_unaligned")) {}
+
+const Function& PacketFunction::choose(std::initializer_list<const void*> addresses) const {
+  return aligned_ != nullptr && std::all_of(addresses.begin(), addresses.end(), is_aligned)
+             ? *aligned_
+             : *unaligned_;
+}
+
+ChunkSums::ChunkSums(GpuDevice& device, const AxisPlan& axis)
+    : axis_(axis),
+      chunks_(plan_chunks(axis, device.limits())),
+      function_(device, fmt::format("softmax_chunk_sums_{}", name(axis.dtype)), axis.packets) {}
+
+void ChunkSums::encode(Encoder& encoder, const void* x, void* partials) const {
+  const SoftmaxArguments arguments{.x = x,
+                                   .out = nullptr,
+                                   .partials = static_cast<float*>(partials),
+                                   .map = axis_.maps[0],
+                                   .rows = checked_count(axis_.outer),
+                                   .n = checked_count(axis_.n),
+                                   .team_shift = 0,
+                                   .mode = SoftmaxMode::kLogSumExp,
+                                   .chunk = chunks_.chunk,
+                                   .chunks = chunks_.count};
+  encoder.dispatch(function_.choose({x}), {chunks_.groups}, chunks_.threads, arguments);
 }
 
 }  // namespace metal_candle::backend::gpu

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "metal_candle/backend/batch.h"
@@ -86,13 +87,40 @@ struct RowLaunches {
                                     const AxisPlan& axis, std::span<const std::uint32_t> elements,
                                     std::uint32_t max_threads);
 
-/// Rows that are too long for one group, cut in chunks of one group each.
+/// Rows cut in chunks of one group each.
 struct RowChunks {
-  std::uint32_t chunk = 0;   // Elements of a chunk, whole packets; the last of a row has fewer.
-  std::uint32_t count = 0;   // Of a row.
-  std::uint32_t groups = 0;  // Of all rows.
+  std::uint32_t chunk = 0;    // Elements of a chunk, whole packets; the last of a row has fewer.
+  std::uint32_t count = 0;    // Of a row.
+  std::uint32_t groups = 0;   // Of all rows.
+  std::uint32_t threads = 0;  // Of a group: at most 512.
 };
-inline constexpr std::uint32_t kChunkThreads = 512;
 [[nodiscard]] RowChunks plan_chunks(const AxisPlan& axis, const DeviceLimits& limits);
+
+/// A function in two forms, of which addresses decide at each run.
+class PacketFunction {
+ public:
+  /// `name` and `name`_unaligned; the second always if rows never are aligned.
+  PacketFunction(GpuDevice& device, const std::string& name, bool packets);
+  [[nodiscard]] const Function& choose(std::initializer_list<const void*> addresses) const;
+
+ private:
+  const Function* aligned_;
+  const Function* unaligned_;
+};
+
+/// The sums of exponentials of chunks (kernels/shifted_sum.h).
+class ChunkSums {
+ public:
+  ChunkSums(GpuDevice& device, const AxisPlan& axis);
+  [[nodiscard]] const RowChunks& chunks() const { return chunks_; }
+  /// Bytes of the partial sums, [rows][chunks] of two floats.
+  [[nodiscard]] std::size_t bytes() const { return chunks_.groups * 2 * sizeof(float); }
+  void encode(Encoder& encoder, const void* x, void* partials) const;
+
+ private:
+  AxisPlan axis_;
+  RowChunks chunks_;
+  PacketFunction function_;
+};
 
 }  // namespace metal_candle::backend::gpu

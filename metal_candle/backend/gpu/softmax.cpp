@@ -43,23 +43,19 @@ std::unique_ptr<Kernel> make_columns(const AxisPlan& axis, SoftmaxMode mode, Gpu
 
 std::unique_ptr<Kernel> make_rows(const AxisPlan& axis, SoftmaxMode mode, GpuDevice& device) {
   const RowLaunches launches = plan_rows(device, "softmax_rows", axis, kElements, kMaxThreads);
-  const RowChunks chunks = plan_chunks(axis, device.limits());
-  const auto function = [&](std::string_view form, std::string_view suffix) {
-    return &device.function(fmt::format("{}_{}{}", form, name(axis.dtype), suffix));
-  };
-  // By alignment.
-  const std::array sums{function("softmax_chunk_sums", "_unaligned"),
-                        function("softmax_chunk_sums", "")};
-  const std::array outputs{function("softmax_chunks", "_unaligned"),
-                           function("softmax_chunks", "")};
-  const Function* only_sum = function("log_sum_exp_chunks", "");
-  const std::size_t scratch =
-      launches.unaligned.function != nullptr ? 0 : chunks.groups * 2 * sizeof(float);
+  const ChunkSums sums(device, axis);
+  const PacketFunction outputs(device, fmt::format("softmax_chunks_{}", name(axis.dtype)),
+                               axis.packets);
+  const Function& log_sum_exp =
+      device.function(fmt::format("log_sum_exp_chunks_{}", name(axis.dtype)));
   return make_gpu_kernel(
-      [=](const KernelArguments& run, Encoder& encoder) {
-        const RowLaunch& launch = launches.choose({run.inputs[0], run.outputs[0]});
-        const SoftmaxArguments arguments{.x = run.inputs[0],
-                                         .out = run.outputs[0],
+      [=, &log_sum_exp](const KernelArguments& run, Encoder& encoder) {
+        const void* x = run.inputs[0];
+        void* out = run.outputs[0];
+        const RowLaunch& launch = launches.choose({x, out});
+        const RowChunks& chunks = sums.chunks();
+        const SoftmaxArguments arguments{.x = x,
+                                         .out = out,
                                          .partials = static_cast<float*>(run.scratch),
                                          .map = axis.maps[0],
                                          .rows = checked_count(axis.outer),
@@ -69,16 +65,14 @@ std::unique_ptr<Kernel> make_rows(const AxisPlan& axis, SoftmaxMode mode, GpuDev
                                          .chunk = chunks.chunk,
                                          .chunks = chunks.count};
         if (launch.function != nullptr) return launch.run(encoder, arguments);
-        const std::size_t aligned =
-            axis.packets && is_aligned(run.inputs[0]) && is_aligned(run.outputs[0]) ? 1 : 0;
-        encoder.dispatch(*sums[aligned], {chunks.groups}, kChunkThreads, arguments);
+        sums.encode(encoder, x, run.scratch);
         if (mode == SoftmaxMode::kLogSumExp) {
-          encoder.dispatch(*only_sum, {arguments.rows}, 32, arguments);
+          encoder.dispatch(log_sum_exp, {arguments.rows}, 32, arguments);
         } else {
-          encoder.dispatch(*outputs[aligned], {chunks.groups}, kChunkThreads, arguments);
+          encoder.dispatch(outputs.choose({x, out}), {chunks.groups}, chunks.threads, arguments);
         }
       },
-      scratch);
+      launches.unaligned.function != nullptr ? 0 : sums.bytes());
 }
 
 std::unique_ptr<Kernel> make_forward(const KernelRequest& request, SoftmaxMode mode, int axis,

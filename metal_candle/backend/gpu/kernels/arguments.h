@@ -253,3 +253,83 @@ struct ReducePartialsArguments {
   uint32_t tile_shift;  // A group has 1 << tile_shift outputs.
   uint32_t kind;
 };
+
+// ---- cross_entropy.h
+struct CrossEntropyArguments {
+  const MC_GLOBAL void* logits;
+  const MC_GLOBAL void* targets;    // [rows], i64 or i32
+  const MC_GLOBAL float* partials;  // As of SoftmaxArguments, of the forward form.
+  MC_GLOBAL float* loss;            // [rows], or null
+  MC_GLOBAL float* logsumexp;       // [rows], which the forward form writes, or null
+  const MC_GLOBAL float* dloss;     // [rows], of the backward form
+  MC_GLOBAL void* dlogits;          // [rows][n]
+  RowMap map;                       // Of logits.
+  int64_t ignore_index;
+  uint32_t rows, n;
+  uint32_t chunk, chunks;
+  uint32_t wide_targets;  // Targets are i64.
+};
+
+// ---- rope.h
+// x [groups, heads, length, n], of which `map` numbers [groups, heads].
+struct RopeArguments {
+  const MC_GLOBAL void* x;
+  const MC_GLOBAL int32_t* offsets;    // Of a group each, or one.
+  const MC_GLOBAL float* frequencies;  // [dims / 2]
+  MC_GLOBAL void* out;
+  RowMap map;
+  int64_t position_stride;
+  uint32_t groups, heads, length, n, dims;
+  uint32_t heads_at_once;  // That a thread turns by one angle.
+  uint32_t offset_per_group, interleaved, inverse;
+  float scale;
+};
+
+// ---- arg_reduce.h
+struct ArgReduceArguments {
+  const MC_GLOBAL void* x;
+  MC_GLOBAL int32_t* out;  // [outer][columns]
+  RowMap map;              // Of groups of columns.
+  int64_t stride;          // Along a column.
+  int64_t columns;
+  uint32_t n;
+  uint32_t tile_shift;
+  uint32_t is_max;
+};
+
+// ---- cumulative.h
+struct CumulativeArguments {
+  const MC_GLOBAL void* x;
+  MC_GLOBAL void* out;
+  RowMap x_map, out_map;
+  int64_t x_stride, out_stride;
+  int64_t columns, lines;
+  uint32_t n;
+  uint32_t kind;  // ReduceKind
+  uint32_t reverse;
+};
+
+// ---- sort.h
+// Lines n long, `columns` of them side by side. Sorted runs of up to `run` elements, of which the
+// first `keep` are kept, become half as many.
+struct SortArguments {
+  const MC_GLOBAL void* x;
+  const MC_GLOBAL void* items;  // [lines][slots]: what to merge.
+  MC_GLOBAL void* merged;       // [lines][merged_slots]. Null: the output is written.
+  MC_GLOBAL void* out;          // Elements of x, or i32 positions.
+  RowMap x_map, out_map;
+  int64_t x_stride, out_stride;
+  int64_t columns;
+  uint32_t n, keep, run;
+  uint32_t slots, merged_slots;
+  uint32_t descending, positions;
+};
+
+// ---- top_p.h
+struct TopPArguments {
+  const MC_GLOBAL void* x;       // [rows][n]
+  const MC_GLOBAL void* sorted;  // The same, descending.
+  MC_GLOBAL void* out;           // [rows]
+  uint32_t n;
+  float p;
+};

@@ -142,7 +142,7 @@ MC_FUNCTION NormBackwardSums group_sums(NormBackwardSums sums, MC_GROUP float* m
 }
 
 // A group takes every thread.groups-th row.
-template <typename T, int width, int count>
+template <typename T, int width, int count, bool wants_dweight>
 MC_FUNCTION void norm_backward(MC_CONSTANT NormBackwardArguments& arguments, MC_GROUP char* memory,
                                Thread thread) {
   MC_GROUP float* const shared = reinterpret_cast<MC_GROUP float*>(memory);
@@ -197,7 +197,7 @@ MC_FUNCTION void norm_backward(MC_CONSTANT NormBackwardArguments& arguments, MC_
       MC_UNROLL
       for (int i = 0; i < width; ++i) {
         const float g = dy.get(p, i) * (weight != nullptr ? float(w.values[i]) : 1.0f);
-        dweight[p * width + i] += values.dweight(x.get(p, i), dy.get(p, i));
+        if (wants_dweight) dweight[p * width + i] += values.dweight(x.get(p, i), dy.get(p, i));
         dx.values[i] = T(values.dx(x.get(p, i), g));
       }
       if (arguments.dx != nullptr) {
@@ -205,7 +205,7 @@ MC_FUNCTION void norm_backward(MC_CONSTANT NormBackwardArguments& arguments, MC_
       }
     }
   }
-  if (arguments.dweight_parts == nullptr) return;
+  if (!wants_dweight) return;
   MC_GLOBAL float* const parts = arguments.dweight_parts + int64_t(thread.group) * n;
   MC_UNROLL
   for (int p = 0; p < count; ++p) {
@@ -264,17 +264,18 @@ MC_FUNCTION void norm_backward_long_rows(MC_CONSTANT NormBackwardArguments& argu
   }
 }
 
-#define MC_NORM_KERNELS(type, T, width)                                           \
-  MC_KERNEL(norm_long_rows_##type, NormArguments, 1024, 256, norm_long_rows<T>);  \
-  MC_KERNEL(norm_backward_##type##_8, NormBackwardArguments, 512, 896,            \
-            norm_backward<T, width, 8 / width>);                                  \
-  MC_KERNEL(norm_backward_##type##_16, NormBackwardArguments, 512, 896,           \
-            norm_backward<T, width, 16 / width>);                                 \
-  MC_KERNEL(norm_backward_##type##_8_unaligned, NormBackwardArguments, 512, 896,  \
-            norm_backward<T, 1, 8>);                                              \
-  MC_KERNEL(norm_backward_##type##_16_unaligned, NormBackwardArguments, 512, 896, \
-            norm_backward<T, 1, 16>);                                             \
-  MC_KERNEL(norm_backward_long_rows_##type, NormBackwardArguments, 1024, 896,     \
+#define MC_NORM_BACKWARD_KERNELS(name, T, width, elements)                 \
+  MC_KERNEL(norm_backward_##name, NormBackwardArguments, 512, 896,         \
+            norm_backward<T, width, elements / width, false>);             \
+  MC_KERNEL(norm_backward_dweight_##name, NormBackwardArguments, 512, 896, \
+            norm_backward<T, width, elements / width, true>);
+#define MC_NORM_KERNELS(type, T, width)                                          \
+  MC_KERNEL(norm_long_rows_##type, NormArguments, 1024, 256, norm_long_rows<T>); \
+  MC_NORM_BACKWARD_KERNELS(type##_8, T, width, 8)                                \
+  MC_NORM_BACKWARD_KERNELS(type##_16, T, width, 16)                              \
+  MC_NORM_BACKWARD_KERNELS(type##_8_unaligned, T, 1, 8)                          \
+  MC_NORM_BACKWARD_KERNELS(type##_16_unaligned, T, 1, 16)                        \
+  MC_KERNEL(norm_backward_long_rows_##type, NormBackwardArguments, 1024, 896,    \
             norm_backward_long_rows<T>);
 MC_NORM_KERNELS(f32, float, 4)
 MC_NORM_KERNELS(f16, half, 8)

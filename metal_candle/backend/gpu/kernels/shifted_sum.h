@@ -84,3 +84,13 @@ MC_FUNCTION ShiftedSum group_combine(ShiftedSum s, MC_GROUP char* memory, Thread
   if (thread.lane < thread.size / 32) s = shared[thread.lane];
   return lane_combine(s);
 }
+
+// The sum of a row's chunks, for all lanes.
+MC_FUNCTION ShiftedSum sum_of_chunks(const MC_GLOBAL float* partials, uint32_t row, uint32_t chunks,
+                                     Thread thread) {
+  const MC_GLOBAL ShiftedSum* const of_row =
+      reinterpret_cast<const MC_GLOBAL ShiftedSum*>(partials) + int64_t(row) * chunks;
+  ShiftedSum sum = empty_shifted_sum();
+  for (uint32_t i = thread.lane; i < chunks; i += 32) sum = combine(sum, of_row[i]);
+  return lane_combine(sum);
+}

@@ -98,16 +98,6 @@ MC_FUNCTION void softmax_chunk_sums(MC_CONSTANT SoftmaxArguments& arguments, MC_
   }
 }
 
-// The sum of a row's chunks, for all lanes.
-MC_FUNCTION ShiftedSum sum_of_chunks(const MC_GLOBAL float* partials, uint32_t row, uint32_t chunks,
-                                     Thread thread) {
-  const MC_GLOBAL ShiftedSum* const of_row =
-      reinterpret_cast<const MC_GLOBAL ShiftedSum*>(partials) + int64_t(row) * chunks;
-  ShiftedSum sum = empty_shifted_sum();
-  for (uint32_t i = thread.lane; i < chunks; i += 32) sum = combine(sum, of_row[i]);
-  return lane_combine(sum);
-}
-
 // The output of one chunk of one row.
 template <typename T, int width>
 MC_FUNCTION void softmax_chunks(MC_CONSTANT SoftmaxArguments& arguments, MC_GROUP char*,
