@@ -5,10 +5,10 @@
 
 #include <cmath>
 #include <limits>
-#include <random>
 #include <utility>
 
 #include "tests/backend/gpu/gpu_runner.h"
+#include "tests/backend/gpu/random_operand.h"
 
 namespace metal_candle::testing {
 namespace {
@@ -24,14 +24,6 @@ struct Case {
   std::vector<std::int64_t> key_length;  // None, one, or one a batch.
 };
 
-HostTensor random_tensor(const Shape& shape, DType dtype, std::uint32_t seed) {
-  HostTensor host(shape, dtype);
-  std::mt19937 engine(seed);
-  std::normal_distribution<double> normal;
-  for (std::int64_t i = 0; i < host.size(); ++i) host.r(i) = round_to(normal(engine), dtype);
-  return host;
-}
-
 struct Problem {
   op::Attention operation;
   std::vector<HostTensor> operands;  // q, k, v.
@@ -43,17 +35,17 @@ Problem make_problem(const Case& c, DType dtype) {
              c.mask != Mask::kNone, !c.key_length.empty()},
             {},
             {}};
-  p.operands.push_back(random_tensor({c.batch, c.heads, c.queries, c.width}, dtype, 1));
-  p.operands.push_back(random_tensor({c.batch, c.key_heads, c.keys, c.width}, dtype, 2));
-  p.operands.push_back(random_tensor({c.batch, c.key_heads, c.keys, c.value_width}, dtype, 3));
+  p.operands.push_back(random_operand({c.batch, c.heads, c.queries, c.width}, dtype, 1));
+  p.operands.push_back(random_operand({c.batch, c.key_heads, c.keys, c.width}, dtype, 2));
+  p.operands.push_back(random_operand({c.batch, c.key_heads, c.keys, c.value_width}, dtype, 3));
   if (c.mask == Mask::kBool) {
     HostTensor mask(Shape{c.batch, 1, c.queries, c.keys}, DType::kBool);
     for (std::int64_t i = 0; i < mask.size(); ++i) mask.n(i) = (i * 7 + i / 5) % 3 != 0;
     p.optional.push_back(mask);
   } else if (c.mask == Mask::kFloat) {
-    p.optional.push_back(random_tensor({c.heads, c.queries, c.keys}, dtype, 4));
+    p.optional.push_back(random_operand({c.heads, c.queries, c.keys}, dtype, 4));
   } else if (c.mask == Mask::kRow) {
-    HostTensor mask = random_tensor({c.keys}, DType::kF32, 5);
+    HostTensor mask = random_operand({c.keys}, DType::kF32, 5);
     if (mask.size() > 0) mask.r(0) = -std::numeric_limits<double>::infinity();
     p.optional.push_back(mask);
   }
@@ -126,7 +118,7 @@ void check_backward(const Case& c, DType dtype, Placement placement = Placement:
       tensor.r(i) = round_to(tensor.r(i), tensor.dtype());
     }
   }
-  rest.push_back(random_tensor(out.shape, dtype, 9));
+  rest.push_back(random_operand(out.shape, dtype, 9));
   const std::vector<const HostTensor*> inputs = pointers({&p.operands, &rest, &p.optional});
   std::vector<TensorSpec> specs;
   for (const HostTensor& operand : p.operands) specs.push_back(operand.spec);
