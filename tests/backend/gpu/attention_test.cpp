@@ -137,14 +137,16 @@ void check_backward(const Case& c, DType dtype, Placement placement = Placement:
   }
 }
 
-// Few rows and many, one tile and several, whole tiles and parts of them.
-std::vector<Case> cases() {
+// Few rows and many, one tile and several, whole tiles and parts of them. f16 and bf16 differ in
+// conversions only, so that fewer do for f16.
+std::vector<Case> cases(DType dtype) {
   std::vector<Case> result;
   for (const Mask mask : {Mask::kNone, Mask::kBool, Mask::kFloat, Mask::kRow}) {
     for (const bool causal : {false, true}) {
+      if (dtype == DType::kF16 && !causal) continue;
       result.push_back({2, 4, 2, 9, 13, 16, 24, causal, 0, mask, {}});
       result.push_back({2, 2, 2, 5, 40, 7, 3, causal, causal ? 6 : 0, mask, {}});
-      result.push_back({2, 4, 1, 3, 70, 64, 64, causal, 0, mask, {17, 70}});
+      result.push_back({2, 2, 1, 3, 70, 64, 64, causal, 0, mask, {17, 70}});
       result.push_back({1, 2, 1, 20, 90, 32, 8, causal, causal ? 12 : 0, mask, {77}});
     }
   }
@@ -171,7 +173,7 @@ std::vector<Case> decoding_cases() {
 class GpuAttentionTest : public ::testing::TestWithParam<DType> {};
 
 TEST_P(GpuAttentionTest, AgreesWithTheReference) {
-  for (const Case& c : cases()) check_forward(c, GetParam());
+  for (const Case& c : cases(GetParam())) check_forward(c, GetParam());
 }
 
 // Where there is work enough, groups have more rows.
@@ -211,7 +213,7 @@ TEST_P(GpuAttentionTest, ZeroSizes) {
 }
 
 TEST_P(GpuAttentionTest, Gradients) {
-  for (const Case& c : cases()) check_backward(c, GetParam());
+  for (const Case& c : cases(GetParam())) check_backward(c, GetParam());
 }
 
 TEST_P(GpuAttentionTest, GradientsOfRowsThatLieAnywhere) {
@@ -248,6 +250,21 @@ TEST(GpuAttention, DoesNotReadBeyondTheKeyLength) {
           run_gpu_kernel(p.operation, pointers({&p.operands, &p.optional}), specs);
       for (std::int64_t i = 0; i < forward[0].size(); ++i) {
         EXPECT_TRUE(std::isfinite(forward[0].r(i)));
+      }
+      const std::vector<HostTensor> rest{forward[0], forward[1],
+                                         random_operand(specs[0].shape, dtype, 3)};
+      const TensorSpec keys{{1, 1, 200, 16}, dtype};
+      const auto gradients = run_gpu_kernel(op::AttentionBackward{p.operation},
+                                            pointers({&p.operands, &rest, &p.optional}),
+                                            std::vector<TensorSpec>{specs[0], keys, keys});
+      for (const HostTensor& gradient : gradients) {
+        for (std::int64_t i = 0; i < gradient.size(); ++i) {
+          EXPECT_TRUE(std::isfinite(gradient.r(i)));
+        }
+      }
+      for (std::int64_t i = 70 * 16; i < 200 * 16; ++i) {
+        EXPECT_EQ(gradients[1].r(i), 0);
+        EXPECT_EQ(gradients[2].r(i), 0);
       }
     }
   }
