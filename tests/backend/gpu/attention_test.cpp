@@ -95,9 +95,8 @@ void expect_same(const HostTensor& actual, const HostTensor& expected, const std
 void check_forward(const Case& c, DType dtype, Placement placement = Placement::kContiguous) {
   const Problem p = make_problem(c, dtype);
   const std::vector<const HostTensor*> inputs = pointers({&p.operands, &p.optional});
-  const std::vector<TensorSpec> specs{
-      {{c.batch, c.heads, c.queries, c.value_width}, dtype},
-      {{c.batch, c.heads, c.queries}, DType::kF32}};
+  const std::vector<TensorSpec> specs{{{c.batch, c.heads, c.queries, c.value_width}, dtype},
+                                      {{c.batch, c.heads, c.queries}, DType::kF32}};
   const std::vector<HostTensor> expected = interpret_operation(p.operation, inputs, specs[0]);
   const std::vector<HostTensor> actual = run_gpu_kernel(p.operation, inputs, specs, {}, placement);
   EXPECT_TRUE(all_close(actual[0], expected[0], tolerance_of(dtype))) << describe(c, dtype);
@@ -131,8 +130,7 @@ void check_backward(const Case& c, DType dtype, Placement placement = Placement:
         << "gradient " << i << ' ' << describe(c, dtype);
   }
   for (std::size_t i = 0; subsets && i < 3; ++i) {
-    const auto only = run_gpu_kernel(operation, inputs, specs,
-                                     {i == 0, i == 1, i == 2}, placement);
+    const auto only = run_gpu_kernel(operation, inputs, specs, {i == 0, i == 1, i == 2}, placement);
     expect_same(only[i], actual[i], "gradient " + std::to_string(i) + " alone");
   }
 }
@@ -232,7 +230,9 @@ TEST_P(GpuAttentionTest, EachGradientAlone) {
 
 INSTANTIATE_TEST_SUITE_P(DTypes, GpuAttentionTest,
                          ::testing::Values(DType::kF32, DType::kF16, DType::kBF16),
-                         [](const auto& param_info) { return std::string(name(param_info.param)); });
+                         [](const auto& param_info) {
+                           return std::string(name(param_info.param));
+                         });
 
 // A cache is longer than what has been written to it.
 TEST(GpuAttention, DoesNotReadBeyondTheKeyLength) {
@@ -246,8 +246,7 @@ TEST(GpuAttention, DoesNotReadBeyondTheKeyLength) {
       }
       const std::vector<TensorSpec> specs{{{1, 2, queries, 16}, dtype},
                                           {{1, 2, queries}, DType::kF32}};
-      const auto forward =
-          run_gpu_kernel(p.operation, pointers({&p.operands, &p.optional}), specs);
+      const auto forward = run_gpu_kernel(p.operation, pointers({&p.operands, &p.optional}), specs);
       for (std::int64_t i = 0; i < forward[0].size(); ++i) {
         EXPECT_TRUE(std::isfinite(forward[0].r(i)));
       }

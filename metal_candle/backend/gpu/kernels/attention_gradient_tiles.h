@@ -98,7 +98,8 @@ MC_FUNCTION void scores_to_slopes(MC_THREAD TileSums (&scores)[kTiles][kColumns 
     const int32_t column = n * 8 + int32_t(tile_column(thread.lane));
     Packet<RowStatistics, 2> pair;
     if constexpr (!kHoldsQueries) {
-      pair = *reinterpret_cast<const MC_GROUP Packet<RowStatistics, 2>*>(column_statistics + column);
+      pair =
+          *reinterpret_cast<const MC_GROUP Packet<RowStatistics, 2>*>(column_statistics + column);
     }
     MC_UNROLL
     for (int t = 0; t < kTiles; ++t) {
@@ -125,8 +126,8 @@ MC_FUNCTION void scores_to_slopes(MC_THREAD TileSums (&scores)[kTiles][kColumns 
 }
 
 // kStream: streamed rows that are loaded at once; kStages: such loads in group memory; kColumns:
-// streamed rows whose scores are in registers at once. kFirst, kSecond: whether it can compute dq or
-// dk, and dv.
+// streamed rows whose scores are in registers at once. kFirst, kSecond: whether it can compute dq
+// or dk, and dv.
 template <typename T, int kWidth, int kTiles, int kStream, int kStages, bool kHoldsQueries,
           bool kFirst, bool kSecond>
 MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments& arguments,
@@ -150,8 +151,8 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
   const int32_t all_rows = kHoldsQueries ? share.rows : p.keys;
   const int32_t rows = all_rows - first < kRows ? all_rows - first : kRows;
 
-  // Held, [2, kRows, kWidth]; streamed, [kStages, 2, kStream, kWidth]; the streamed rows' statistics
-  // and, if there is a mask, what it adds to each score.
+  // Held, [2, kRows, kWidth]; streamed, [kStages, 2, kStream, kWidth]; the streamed rows'
+  // statistics and, if there is a mask, what it adds to each score.
   MC_GROUP T* const held = reinterpret_cast<MC_GROUP T*>(memory);
   MC_GROUP T* const streamed = held + 2 * kHeldElements;
   MC_GROUP RowStatistics* const streamed_statistics =
@@ -250,11 +251,10 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
         for (int32_t i = int32_t(thread.index); i < kRows * kColumns; i += kBlockThreads) {
           const int32_t held_row = first + i / kColumns;
           const int32_t other = start + i % kColumns;
-          mask[i] = kHoldsQueries
-                        ? masked_score(p, share, held_row, other, 0.0f)
-                        : other < p.queries
-                              ? masked_score(p, share, place.head * p.queries + other, held_row, 0.0f)
-                              : -INFINITY;
+          mask[i] = kHoldsQueries ? masked_score(p, share, held_row, other, 0.0f)
+                    : other < p.queries
+                        ? masked_score(p, share, place.head * p.queries + other, held_row, 0.0f)
+                        : -INFINITY;
         }
         group_barrier();
       }
@@ -338,11 +338,13 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
   const bool in_parts = !kHoldsQueries && arguments.splits > 1;
   if constexpr (kFirst) {
     if (first_needed) {
-      write_gradient_block<T, kWidth, kTiles>(
-          sums_1, p.scale, kHoldsQueries ? arguments.dq : arguments.dk,
-          in_parts ? arguments.dk_parts : nullptr,
-          kHoldsQueries ? share.first_row + first : in_parts ? part + key : key, rows, p.width,
-          thread);
+      write_gradient_block<T, kWidth, kTiles>(sums_1, p.scale,
+                                              kHoldsQueries ? arguments.dq : arguments.dk,
+                                              in_parts ? arguments.dk_parts : nullptr,
+                                              kHoldsQueries ? share.first_row + first
+                                              : in_parts    ? part + key
+                                                            : key,
+                                              rows, p.width, thread);
     }
   }
   if constexpr (kSecond) {
@@ -355,17 +357,17 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
 }
 
 // Widths up to 64, 128 and 256. Of the last, dk and dv together would not fit in registers.
-#define MC_GRADIENT_TILES(T, type, name, width, tiles, stream, stages, queries, one, two)     \
-  MC_KERNEL_DYNAMIC(attention_##name##_tiles_##width##_##type, AttentionGradientArguments,    \
-                    kBlockThreads,                                                            \
+#define MC_GRADIENT_TILES(T, type, name, width, tiles, stream, stages, queries, one, two)  \
+  MC_KERNEL_DYNAMIC(attention_##name##_tiles_##width##_##type, AttentionGradientArguments, \
+                    kBlockThreads,                                                         \
                     attention_gradient_tiles<T, width, tiles, stream, stages, queries, one, two>);
-#define MC_GRADIENT_TILES_OF(T, type)                                           \
-  MC_GRADIENT_TILES(T, type, dq, 64, 2, 64, 2, true, true, false)               \
-  MC_GRADIENT_TILES(T, type, dkv, 64, 2, 64, 2, false, true, true)              \
-  MC_GRADIENT_TILES(T, type, dq, 128, 1, 32, 2, true, true, false)              \
-  MC_GRADIENT_TILES(T, type, dkv, 128, 1, 32, 2, false, true, true)             \
-  MC_GRADIENT_TILES(T, type, dq, 256, 1, 16, 1, true, true, false)              \
-  MC_GRADIENT_TILES(T, type, dk, 256, 1, 16, 1, false, true, false)             \
+#define MC_GRADIENT_TILES_OF(T, type)                               \
+  MC_GRADIENT_TILES(T, type, dq, 64, 2, 64, 2, true, true, false)   \
+  MC_GRADIENT_TILES(T, type, dkv, 64, 2, 64, 2, false, true, true)  \
+  MC_GRADIENT_TILES(T, type, dq, 128, 1, 32, 2, true, true, false)  \
+  MC_GRADIENT_TILES(T, type, dkv, 128, 1, 32, 2, false, true, true) \
+  MC_GRADIENT_TILES(T, type, dq, 256, 1, 16, 1, true, true, false)  \
+  MC_GRADIENT_TILES(T, type, dk, 256, 1, 16, 1, false, true, false) \
   MC_GRADIENT_TILES(T, type, dv, 256, 1, 16, 1, false, false, true)
 MC_GRADIENT_TILES_OF(half, f16)
 MC_GRADIENT_TILES_OF(bfloat, bf16)
