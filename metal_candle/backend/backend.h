@@ -195,6 +195,8 @@ class Backend {
   /// num_queues().
   virtual CommandQueue& queue(int index) = 0;
   [[nodiscard]] virtual int num_queues() const = 0;
+  /// Of everything that a plan places in a buffer, in bytes: a power of two.
+  [[nodiscard]] virtual std::size_t alignment() const { return 64; }
   /// Steps that are worth committing together.
   [[nodiscard]] virtual std::size_t steps_per_command_buffer() const = 0;
   [[nodiscard]] virtual QueueStatistics queue_statistics() const = 0;

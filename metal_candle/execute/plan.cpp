@@ -20,10 +20,6 @@ namespace {
 
 using backend::InputLayout;
 
-constexpr std::size_t kAlignment = 64;
-
-std::size_t align(std::size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
-
 bool satisfies(const TensorLayout& layout, InputLayout required) {
   const int rank = layout.shape.rank();
   switch (required) {
@@ -97,6 +93,11 @@ class Planner {
 
   [[nodiscard]] std::int32_t current_step() const {
     return static_cast<std::int32_t>(steps_.size());
+  }
+
+  [[nodiscard]] std::size_t align(std::size_t bytes) const {
+    const std::size_t unit = backend_.alignment();
+    return (bytes + unit - 1) / unit * unit;
   }
 
   std::int32_t new_block(std::size_t bytes) {
@@ -321,7 +322,7 @@ class Planner {
       const std::size_t bytes = graph_.node(id).spec.bytes();
       // A small view must not keep a large block alive, nor a broadcast scalar pose as a whole
       // tensor.
-      if (block.bytes > 2 * bytes + kAlignment || has_zero_stride(where->layout)) {
+      if (block.bytes > 2 * bytes + backend_.alignment() || has_zero_stride(where->layout)) {
         contiguous_copy(id);
         where = &*copies_[static_cast<std::size_t>(id)];
       }

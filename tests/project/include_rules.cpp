@@ -81,7 +81,10 @@ std::optional<std::string> check_include(std::string_view path, std::string_view
   const Layer* to = find_layer(included);
   if (to == nullptr) return says("in no known layer");
   const auto owner = backend_folder(included);
-  if (!owner.empty() && owner != backend_folder(path)) {
+  // What GPUs share is for those backends.
+  const bool shared =
+      owner == "gpu" && !backend_folder(path).empty() && backend_folder(path) != "cpu";
+  if (!owner.empty() && owner != backend_folder(path) && !shared) {
     return says("a backend's own headers are its own");
   }
   if (path == kUmbrella) return {};

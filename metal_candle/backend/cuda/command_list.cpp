@@ -26,8 +26,7 @@ void CommandList::append(Command command, const void* arguments, std::size_t byt
   arguments_.resize((arguments_.size() + bytes + kArgumentAlignment - 1) / kArgumentAlignment *
                     kArgumentAlignment);
   std::memcpy(arguments_.data() + command.arguments, arguments, bytes);
-  hash_ = mix(hash_, command.identity +
-                         static_cast<std::uint64_t>(command.kind));
+  hash_ = mix(hash_, command.identity + static_cast<std::uint64_t>(command.kind));
   hash_ = mix(hash_, (std::uint64_t{command.grid.x} << 32) + command.threads);
   hash_ = mix(hash_, (std::uint64_t{command.grid.y} << 32) + command.grid.z +
                          (std::uint64_t{command.dynamic_group_bytes} << 16));

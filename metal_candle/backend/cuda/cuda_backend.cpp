@@ -75,8 +75,8 @@ void CudaBackend::write(Buffer& buffer, std::size_t offset, std::span<const std:
 void CudaBackend::read(const Buffer& buffer, std::size_t offset, std::span<std::byte> bytes) {
   if (bytes.empty()) return;
   gpu_.enter();
-  const auto* block =
-      static_cast<const std::byte*>(static_cast<const PoolAllocator::PooledBuffer&>(buffer).block());
+  const auto* block = static_cast<const std::byte*>(
+      static_cast<const PoolAllocator::PooledBuffer&>(buffer).block());
   check(driver().cuMemcpyDtoH(bytes.data(), reinterpret_cast<CUdeviceptr>(block + offset),
                               bytes.size()),
         "cuMemcpyDtoH");

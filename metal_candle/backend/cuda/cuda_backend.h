@@ -36,6 +36,8 @@ class CudaBackend final : public gpu::GpuBackend {
 
   CommandQueue& queue(int index) override { return cuda_queue(index); }
   [[nodiscard]] int num_queues() const override { return kNumQueues; }
+  /// What cuBLASLt asks of its workspace.
+  [[nodiscard]] std::size_t alignment() const override { return 256; }
   /// All of a plan: a graph is launched as one, and the device starts on it at once.
   [[nodiscard]] std::size_t steps_per_command_buffer() const override { return 1u << 20; }
   [[nodiscard]] QueueStatistics queue_statistics() const override;

@@ -139,13 +139,13 @@ CudaDevice::CudaDevice(int index) {
   limits_.multiprocessors = value(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
   limits_.max_threads = value(CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK);
   limits_.max_group_bytes = value(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
-  limits_.architecture =
-      static_cast<int>(10 * value(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) +
-                       value(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR));
+  limits_.architecture = static_cast<int>(10 * value(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) +
+                                          value(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR));
   check(driver().cuDeviceTotalMem(&total_memory_, device_), "cuDeviceTotalMem");
   library_ = load(kernel_image());
   check(cublas_lt().cublasLtCreate(&cublas_), "cublasLtCreate");
-  static_cast<void>(nvrtc());  // Its absence is one clear error now, not one in the middle of a run.
+  static_cast<void>(
+      nvrtc());  // Its absence is one clear error now, not one in the middle of a run.
 }
 
 void CudaDevice::enter() const {

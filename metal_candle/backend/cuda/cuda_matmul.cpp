@@ -1,11 +1,15 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// See cuda_matmul.h. cuBLASLt's matrices are column-major, ours are row-major, and a row-major matrix
-// is the transpose of a column-major one in the same memory: so this computes out^T = b^T a^T.
+// See cuda_matmul.h. cuBLASLt's matrices are column-major, ours are row-major, and a row-major
+// matrix is the transpose of a column-major one in the same memory: so this computes out^T = b^T
+// a^T.
 #include "metal_candle/backend/cuda/cuda_matmul.h"
+
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cstdint>
+#include <string>
 
 #include "metal_candle/backend/cuda/cuda_device.h"
 
@@ -29,8 +33,8 @@ cudaDataType_t data_type(DType dtype) {
   }
 }
 
-// What lies in memory with rows of `rows` x `columns`, as the column-major matrix whose transpose it
-// is, or which it is.
+// What lies in memory with rows of `rows` x `columns`, as the column-major matrix whose transpose
+// it is, or which it is.
 struct Orientation {
   bool transposed;  // The operand is the transpose of the column-major matrix in memory.
   std::int64_t rows, columns, leading;
@@ -40,8 +44,8 @@ struct Orientation {
 bool orient(const gpu::MatmulDescription::Matrix& matrix, std::int64_t rows, std::int64_t columns,
             Orientation* out) {
   // Of an axis of length 1 the stride does not matter.
-  const bool row_major = (matrix.column_stride == 1 || columns == 1) &&
-                         (matrix.row_stride >= columns || rows == 1);
+  const bool row_major =
+      (matrix.column_stride == 1 || columns == 1) && (matrix.row_stride >= columns || rows == 1);
   if (row_major) {
     *out = {false, columns, rows, rows == 1 ? columns : matrix.row_stride};
     return true;
@@ -148,10 +152,9 @@ std::optional<cublasLtMatmulHeuristicResult_t> CudaMatmul::choose(CudaDevice& de
           "cublasLtMatmulPreferenceSetAttribute");
   };
   prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, kMaxWorkspace);
-  for (const auto which : {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
-                           CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-                           CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
-                           CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
+  for (const auto which :
+       {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
     prefer(which, static_cast<std::uint32_t>(alignment));
   }
   cublasLtMatmulHeuristicResult_t found{};
@@ -190,11 +193,15 @@ void CudaMatmul::run(const gpu::MatmulOperands& operands, CUstream stream) const
   };
   const bool unaligned = misaligned(operands.a) || misaligned(operands.b) ||
                          misaligned(operands.c) || misaligned(operands.out);
-  check(library.cublasLtMatmul(device_.cublas(), operation, &description_.alpha, operands.b, a_,
-                               operands.a, b_, &description_.beta, operands.c, out_, operands.out,
-                               out_, unaligned ? &unaligned_ : &aligned_, operands.scratch,
-                               scratch_bytes_, stream),
-        "cublasLtMatmul");
+  const cublasStatus_t status = library.cublasLtMatmul(
+      device_.cublas(), operation, &description_.alpha, operands.b, a_, operands.a, b_,
+      &description_.beta, operands.c, out_, operands.out, out_, unaligned ? &unaligned_ : &aligned_,
+      operands.scratch, scratch_bytes_, stream);
+  if (status == CUBLAS_STATUS_SUCCESS) return;
+  const std::string call = fmt::format(
+      "cublasLtMatmul of {} times [{}, {}] and [{}, {}], {}", description_.batch, description_.m,
+      description_.k, description_.k, description_.n, metal_candle::name(description_.operands));
+  check(status, call.c_str());
 }
 
 std::unique_ptr<gpu::Matmul> CudaDevice::make_matmul(const gpu::MatmulDescription& description) {

@@ -48,8 +48,7 @@ std::exception_ptr placed(const std::exception_ptr& error, const CudaCommandBuff
     return std::make_exception_ptr(
         OutOfMemoryError(fmt::format("{}: {}", buffer.describe(), e.what())));
   } catch (const std::exception& e) {
-    return std::make_exception_ptr(
-        DeviceError(fmt::format("{}: {}", buffer.describe(), e.what())));
+    return std::make_exception_ptr(DeviceError(fmt::format("{}: {}", buffer.describe(), e.what())));
   }
 }
 
@@ -111,8 +110,8 @@ void CudaQueue::give_back(std::vector<std::unique_ptr<CommandBuffer>> buffers) {
   }
 }
 
-// Holding stream_mutex_. Whatever the device says once, it says for ever: a failed launch spoils the
-// context.
+// Holding stream_mutex_. Whatever the device says once, it says for ever: a failed launch spoils
+// the context.
 void CudaQueue::submit(Work& work) {
   const auto& buffer = static_cast<const CudaCommandBuffer&>(*work.buffer);
   {
@@ -198,8 +197,7 @@ void CudaQueue::commit(std::unique_ptr<CommandBuffer> buffer,
     try {
       submit(work);
     } catch (...) {
-      error = placed(std::current_exception(),
-                     static_cast<const CudaCommandBuffer&>(*work.buffer));
+      error = placed(std::current_exception(), static_cast<const CudaCommandBuffer&>(*work.buffer));
     }
     if (!error) {
       std::unique_lock lock(mutex_);

@@ -98,15 +98,15 @@ class CudaQueue final : public CommandQueue {
   mutable std::mutex mutex_;  // Guards what follows; taken after stream_mutex_.
   std::condition_variable work_arrived_;
   std::condition_variable work_finished_;
-  std::deque<Work> work_;     // On the stream, in order.
-  std::uint64_t first_ = 0;   // The number of the first in work_.
+  std::deque<Work> work_;       // On the stream, in order.
+  std::uint64_t first_ = 0;     // The number of the first in work_.
   std::exception_ptr failure_;  // Of the device, which then runs nothing any more.
   std::vector<std::unique_ptr<CommandBuffer>> free_;
   QueueStatistics statistics_;
   bool stopping_ = false;
   bool watcher_sleeps_ = false;
   std::atomic<std::size_t> pending_{0};  // Changed under mutex_.
-  std::thread watcher_;  // Started by the first commit.
+  std::thread watcher_;                  // Started by the first commit.
 };
 
 }  // namespace metal_candle::backend::cuda

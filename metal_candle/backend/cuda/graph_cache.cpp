@@ -92,9 +92,9 @@ CommandGraph::CommandGraph(const CommandList& list, CUstream stream) : list_(lis
       }
       case Command::Kind::kMatmul: {
         const Captured captured(list_, command, stream);
-        check(driver().cuGraphAddChildGraphNode(&node, graph_, dependencies, count,
-                                                captured.graph()),
-              "cuGraphAddChildGraphNode");
+        check(
+            driver().cuGraphAddChildGraphNode(&node, graph_, dependencies, count, captured.graph()),
+            "cuGraphAddChildGraphNode");
         break;
       }
     }
@@ -112,8 +112,7 @@ CommandGraph::~CommandGraph() {
 bool CommandGraph::points_at(const CommandList& list) const {
   const auto ours = list_.arguments();
   const auto theirs = list.arguments();
-  return ours.size() == theirs.size() &&
-         std::memcmp(ours.data(), theirs.data(), ours.size()) == 0;
+  return ours.size() == theirs.size() && std::memcmp(ours.data(), theirs.data(), ours.size()) == 0;
 }
 
 std::size_t CommandGraph::point_at(const CommandList& list, CUstream stream) {
@@ -142,8 +141,7 @@ std::size_t CommandGraph::point_at(const CommandList& list, CUstream stream) {
       }
       case Command::Kind::kMatmul: {
         const Captured captured(list, command, stream);
-        check(driver().cuGraphExecChildGraphNodeSetParams(executable_, nodes_[i],
-                                                          captured.graph()),
+        check(driver().cuGraphExecChildGraphNodeSetParams(executable_, nodes_[i], captured.graph()),
               "cuGraphExecChildGraphNodeSetParams");
         break;
       }

@@ -23,8 +23,7 @@ void* open_first(const std::vector<std::string>& names, const char* remedy) {
       if (void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL)) return library;
     }
   }
-  throw DeviceError(
-      fmt::format("cuda: cannot open {}: {}", fmt::join(names, " or "), remedy));
+  throw DeviceError(fmt::format("cuda: cannot open {}: {}", fmt::join(names, " or "), remedy));
 }
 
 template <typename Function>

@@ -38,14 +38,15 @@
 //   half, bfloat             16-bit floats; float(x) and half(f), bfloat(f) convert, rounding to
 //                            nearest even. There is no arithmetic on them.
 //   expf, logf, erff, ...    the functions of C's <math.h> for float; fmaf; rsqrtf, erfinvf
-//   fast_exp2(float)         exp2f to two units in the last place; results that are not normal are 0
-//   as_uint(float), as_float(uint32_t)
+//   fast_exp2(float)         exp2f to two units in the last place; results that are not normal are
+//   0 as_uint(float), as_float(uint32_t)
 //                            bits
 //
 // Matrix products are of 8x8 tiles that a warp holds, two neighbouring elements of one row a lane:
 // columns tile_column(lane) and the next of row tile_row(lane).
 //   Tiles4                   four tiles of 16-bit elements, .at[i] two elements a lane
-//   TileSums                 a 16x8 block of f32: .at[0], .at[1] of its upper tile, .at[2], .at[3] of
+//   TileSums                 a 16x8 block of f32: .at[0], .at[1] of its upper tile, .at[2], .at[3]
+//   of
 //                            the lower
 //   load_tiles(MC_GROUP const T* from, stride, lane) -> Tiles4
 //                            the 16x16 block at `from`, whose rows are stride elements apart and
@@ -65,9 +66,9 @@
 //                            others see them after a barrier
 //   int8_t ... int64_t       sized integers; infinity and nan are INFINITY and NAN
 //
-// Arguments are plain structs, defined in kernels/arguments.h so that the host fills them in: fields
-// of pointers (MC_GLOBAL void*, MC_GLOBAL const void*), 32 and 64-bit integers and floats, which lie
-// alike on all compilers.
+// Arguments are plain structs, defined in kernels/arguments.h so that the host fills them in:
+// fields of pointers (MC_GLOBAL void*, MC_GLOBAL const void*), 32 and 64-bit integers and floats,
+// which lie alike on all compilers.
 #pragma once
 
 #if defined(MC_PRELUDE_HOST)

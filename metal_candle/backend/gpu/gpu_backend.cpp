@@ -82,8 +82,7 @@ bool GpuBackend::supports(const Operation& operation, std::span<const TensorSpec
   // Every kernel takes every dtype that the shape rules let through.
   const bool attention = std::holds_alternative<op::Attention>(operation) ||
                          std::holds_alternative<op::AttentionBackward>(operation);
-  if (attention &&
-      std::max(inputs[0].shape.back(), inputs[2].shape.back()) > kMaxAttentionWidth) {
+  if (attention && std::max(inputs[0].shape.back(), inputs[2].shape.back()) > kMaxAttentionWidth) {
     return false;
   }
   return family(operation) != nullptr;
@@ -98,9 +97,7 @@ InputLayout GpuBackend::input_layout(const Operation& operation, int input) cons
           [&](const op::Matmul&) { return kMatrix; },
           [&](const op::Linear&) { return input < 2 ? kMatrix : kContiguous; },
           [&](const op::Lora&) { return input == 0 ? kContiguous : kMatrix; },
-          [&](const op::LoraLinear&) {
-            return input >= 1 && input < 4 ? kMatrix : kContiguous;
-          },
+          [&](const op::LoraLinear&) { return input >= 1 && input < 4 ? kMatrix : kContiguous; },
           [&](const op::LinearCrossEntropy&) { return input == 1 ? kMatrix : kContiguous; },
           [&](const op::LinearCrossEntropyBackward&) { return input == 1 ? kMatrix : kContiguous; },
           [&](const op::Attention&) { return input < 3 ? kDenseRows : kAny; },

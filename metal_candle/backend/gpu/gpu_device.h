@@ -57,8 +57,8 @@ struct MatmulDescription {
   DType operands = DType::kF32;  // Of a and b: f32, f16 or bf16.
   DType out = DType::kF32;       // Of out, c and bias: that, or f32.
   float alpha = 1;
-  float beta = 0;                // 0: c is not read.
-  bool has_bias = false;         // bias [n].
+  float beta = 0;         // 0: c is not read.
+  bool has_bias = false;  // bias [n].
   op::Activation activation = op::Activation::kNone;
 };
 
@@ -113,10 +113,10 @@ class Encoder {
 /// What kernels are compiled and tuned for.
 struct DeviceLimits {
   std::uint32_t multiprocessors = 1;
-  std::uint32_t max_threads = 1024;        // Of a group.
-  std::uint32_t group_bytes = 48 << 10;    // Memory of a group that every device has.
+  std::uint32_t max_threads = 1024;          // Of a group.
+  std::uint32_t group_bytes = 48 << 10;      // Memory of a group that every device has.
   std::uint32_t max_group_bytes = 48 << 10;  // The most that can be asked for dynamically.
-  int architecture = 0;                    // CUDA: 90 for compute capability 9.0. Else 0.
+  int architecture = 0;                      // CUDA: 90 for compute capability 9.0. Else 0.
 };
 
 /// Where kernels come from. Thread safe.

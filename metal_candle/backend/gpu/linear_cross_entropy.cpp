@@ -27,8 +27,8 @@ constexpr std::size_t kScratchAlignment = 256;
 // Sizes and where things lie in scratch.
 struct LossPlan {
   std::int64_t rows = 0, width = 0, classes = 0;
-  std::int64_t stride = 0;  // Of a row of logits, in elements.
-  std::int64_t block = 0;   // Rows at a time.
+  std::int64_t stride = 0;    // Of a row of logits, in elements.
+  std::int64_t block = 0;     // Rows at a time.
   DType dtype = DType::kF32;  // Of x and weight.
   std::int64_t weight_row_stride = 0, weight_column_stride = 0;
   std::int64_t ignore_index = 0;
@@ -59,8 +59,8 @@ LossPlan make_plan(const KernelRequest& request, std::int64_t ignore_index, bool
   plan.wide_targets = request.inputs[2].dtype == DType::kI64;
   plan.has_derivatives = has_derivatives;
   const std::int64_t row_bytes =
-      plan.stride * static_cast<std::int64_t>(
-                        sizeof(float) + (has_derivatives ? size_of(plan.dtype) : 0));
+      plan.stride *
+      static_cast<std::int64_t>(sizeof(float) + (has_derivatives ? size_of(plan.dtype) : 0));
   const std::int64_t most = std::max<std::int64_t>(128, kMaxBlockBytes / row_bytes / 128 * 128);
   plan.block = std::clamp<std::int64_t>(plan.rows, 1, most);
   return plan;
@@ -84,9 +84,10 @@ struct BlockProducts {
 std::shared_ptr<const Matmul> require_product(GpuDevice& device, const MatmulDescription& d) {
   std::shared_ptr<const Matmul> product = device.make_matmul(d);
   if (!product) {
-    throw DeviceError(fmt::format("linear_cross_entropy: the library has no product of [{}, {}] "
-                                  "and [{}, {}] of {}",
-                                  d.m, d.k, d.k, d.n, name(d.operands)));
+    throw DeviceError(
+        fmt::format("linear_cross_entropy: the library has no product of [{}, {}] "
+                    "and [{}, {}] of {}",
+                    d.m, d.k, d.k, d.n, name(d.operands)));
   }
   return product;
 }
@@ -183,8 +184,8 @@ LossRowsArguments encode_logits(const LossPlan& plan, const BlockProducts& produ
                   .scratch = scratch.library});
   LossRowsArguments rows{};
   rows.logits = scratch.logits;
-  rows.targets = offset_data(arguments.inputs[2], row,
-                             plan.wide_targets ? DType::kI64 : DType::kI32);
+  rows.targets =
+      offset_data(arguments.inputs[2], row, plan.wide_targets ? DType::kI64 : DType::kI32);
   rows.columns = plan.classes;
   rows.stride = plan.stride;
   rows.ignore_index = plan.ignore_index;
@@ -275,8 +276,7 @@ std::unique_ptr<Kernel> make_backward(const op::LinearCrossEntropyBackward& oper
 
 }  // namespace
 
-std::unique_ptr<Kernel> make_linear_cross_entropy(const KernelRequest& request,
-                                                  GpuDevice& device) {
+std::unique_ptr<Kernel> make_linear_cross_entropy(const KernelRequest& request, GpuDevice& device) {
   if (const auto* forward = std::get_if<op::LinearCrossEntropy>(&request.operation)) {
     return make_forward(*forward, request, device);
   }

@@ -125,9 +125,9 @@ std::unique_ptr<Kernel> make_few_rows(const LoraPlan& plan, GpuDevice& device) {
                                      plan.b.column_stride,
                                      plan.scale,
                                      static_cast<std::uint32_t>(plan.rank)};
-        encoder.dispatch(function,
-                         {groups_for(plan.columns, kThreads), static_cast<std::uint32_t>(plan.rows)},
-                         kThreads, rows);
+        encoder.dispatch(
+            function, {groups_for(plan.columns, kThreads), static_cast<std::uint32_t>(plan.rows)},
+            kThreads, rows);
       },
       base ? base->scratch_bytes() : 0);
 }
@@ -142,8 +142,8 @@ std::unique_ptr<Kernel> make_many_rows(const LoraPlan& plan, GpuDevice& device) 
   const std::shared_ptr<const Matmul> up = require_product(device, d);
   const std::size_t low_bytes = round_up(
       static_cast<std::size_t>(plan.rows * plan.rank) * size_of(plan.dtype), kScratchAlignment);
-  const std::size_t library = std::max({base ? base->scratch_bytes() : 0, down->scratch_bytes(),
-                                        up->scratch_bytes()});
+  const std::size_t library =
+      std::max({base ? base->scratch_bytes() : 0, down->scratch_bytes(), up->scratch_bytes()});
   return make_gpu_kernel(
       [plan, base, down, up, low_bytes](const KernelArguments& arguments, Encoder& encoder) {
         void* const low = arguments.scratch;

@@ -78,8 +78,8 @@ BatchPlan make_plan(const KernelRequest& request) {
   p.b.batch_stride = strides[1].back();
   p.out_batch_stride = out_stride;
   for (std::int64_t i = 0; i < count; i += p.batch) {
-    plan.repeats.push_back({batch_offset(batch, strides[0], i), batch_offset(batch, strides[1], i),
-                            i * out_stride});
+    plan.repeats.push_back(
+        {batch_offset(batch, strides[0], i), batch_offset(batch, strides[1], i), i * out_stride});
   }
   return plan;
 }
@@ -94,28 +94,27 @@ std::unique_ptr<Kernel> make_zero(const KernelRequest& request) {
 std::unique_ptr<Kernel> make_integer(const KernelRequest& request, GpuDevice& device) {
   const DType dtype = request.outputs[0].dtype;
   const BatchPlan plan = make_plan(request);
-  const Function& function =
-      device.function(fmt::format("integer_product_{}", name(dtype)));
-  return make_gpu_kernel([plan, dtype, &function](const KernelArguments& arguments,
-                                                  Encoder& encoder) {
-    const MatmulDescription& p = plan.product;
-    for (const BatchPlan::Offsets& at : plan.repeats) {
-      for (std::int64_t i = 0; i < p.batch; ++i) {
-        const IntegerProductArguments one{
-            offset_data(arguments.inputs[0], at.a + i * p.a.batch_stride, dtype),
-            offset_data(arguments.inputs[1], at.b + i * p.b.batch_stride, dtype),
-            offset_data(arguments.outputs[0], at.out + i * p.out_batch_stride, dtype),
-            p.m,
-            p.n,
-            p.k,
-            p.a.row_stride,
-            p.a.column_stride,
-            p.b.row_stride,
-            p.b.column_stride};
-        encoder.dispatch(function, {groups_for(p.m * p.n, kThreads)}, kThreads, one);
-      }
-    }
-  });
+  const Function& function = device.function(fmt::format("integer_product_{}", name(dtype)));
+  return make_gpu_kernel(
+      [plan, dtype, &function](const KernelArguments& arguments, Encoder& encoder) {
+        const MatmulDescription& p = plan.product;
+        for (const BatchPlan::Offsets& at : plan.repeats) {
+          for (std::int64_t i = 0; i < p.batch; ++i) {
+            const IntegerProductArguments one{
+                offset_data(arguments.inputs[0], at.a + i * p.a.batch_stride, dtype),
+                offset_data(arguments.inputs[1], at.b + i * p.b.batch_stride, dtype),
+                offset_data(arguments.outputs[0], at.out + i * p.out_batch_stride, dtype),
+                p.m,
+                p.n,
+                p.k,
+                p.a.row_stride,
+                p.a.column_stride,
+                p.b.row_stride,
+                p.b.column_stride};
+            encoder.dispatch(function, {groups_for(p.m * p.n, kThreads)}, kThreads, one);
+          }
+        }
+      });
 }
 
 // What comes after the sums.
@@ -166,16 +165,16 @@ std::unique_ptr<Kernel> make_in_two(BatchPlan plan, const Epilogue& epilogue, DT
   std::shared_ptr<const Matmul> product;
   if (plan.product.k > 0) product = device.make_matmul(plan.product);
   if (!product && plan.product.k > 0) {
-    throw DeviceError(fmt::format("matmul: the library has no product of [{}, {}] and [{}, {}] of {}",
-                                  plan.product.m, plan.product.k, plan.product.k, plan.product.n,
-                                  name(plan.product.operands)));
+    throw DeviceError(fmt::format(
+        "matmul: the library has no product of [{}, {}] and [{}, {}] of {}", plan.product.m,
+        plan.product.k, plan.product.k, plan.product.n, name(plan.product.operands)));
   }
   const Function& finish = device.function(fmt::format("finish_product_{}", name(dtype)));
   const std::size_t sums_bytes = round_up(static_cast<std::size_t>(count) * sizeof(float), 256);
   const std::size_t scratch = sums_bytes + (product ? product->scratch_bytes() : 0);
   return make_gpu_kernel(
-      [plan = std::move(plan), epilogue, product, &finish, count,
-       sums_bytes](const KernelArguments& arguments, Encoder& encoder) {
+      [plan = std::move(plan), epilogue, product, &finish, count, sums_bytes](
+          const KernelArguments& arguments, Encoder& encoder) {
         const MatmulDescription& p = plan.product;
         void* const sums = arguments.scratch;
         if (!product) encoder.zero(sums, sums_bytes);

@@ -26,17 +26,17 @@ using uint64_t = unsigned long long;
 #define MC_CONSTANT const
 #define MC_THREAD
 #define MC_UNROLL _Pragma("unroll")
-#define MC_KERNEL(name, Arguments, max_threads, group_bytes, ...)                          \
-  extern "C" __global__ void __launch_bounds__(max_threads)                                \
-      name(const __grid_constant__ Arguments arguments) {                                  \
-    __shared__ __align__(16) char memory[(group_bytes) > 16 ? (group_bytes) : 16];         \
-    __VA_ARGS__(arguments, memory, Thread::current());                                     \
+#define MC_KERNEL(name, Arguments, max_threads, group_bytes, ...)                  \
+  extern "C" __global__ void __launch_bounds__(max_threads)                        \
+      name(const __grid_constant__ Arguments arguments) {                          \
+    __shared__ __align__(16) char memory[(group_bytes) > 16 ? (group_bytes) : 16]; \
+    __VA_ARGS__(arguments, memory, Thread::current());                             \
   }
-#define MC_KERNEL_DYNAMIC(name, Arguments, max_threads, ...)                               \
-  extern "C" __global__ void __launch_bounds__(max_threads)                                \
-      name(const __grid_constant__ Arguments arguments) {                                  \
-    extern __shared__ __align__(16) char memory[];                                         \
-    __VA_ARGS__(arguments, memory, Thread::current());                                     \
+#define MC_KERNEL_DYNAMIC(name, Arguments, max_threads, ...) \
+  extern "C" __global__ void __launch_bounds__(max_threads)  \
+      name(const __grid_constant__ Arguments arguments) {    \
+    extern __shared__ __align__(16) char memory[];           \
+    __VA_ARGS__(arguments, memory, Thread::current());       \
   }
 
 struct Thread {
@@ -139,21 +139,21 @@ MC_FUNCTION Tiles4 load_tiles_transposed(const T* from, uint32_t stride, uint32_
 
 template <typename T>
 struct TileOperations;
-#define MC_TILE_OPERATIONS(T, name)                                                            \
-  template <>                                                                                  \
-  struct TileOperations<T> {                                                                   \
-    static MC_FUNCTION TileSums multiply(TileSums c, Tiles4 a, uint32_t b0, uint32_t b1) {      \
-      asm("mma.sync.aligned.m16n8k16.row.col.f32." name "." name                               \
-          ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"               \
-          : "+f"(c.at[0]), "+f"(c.at[1]), "+f"(c.at[2]), "+f"(c.at[3])                         \
-          : "r"(a.at[0]), "r"(a.at[1]), "r"(a.at[2]), "r"(a.at[3]), "r"(b0), "r"(b1));         \
-      return c;                                                                                \
-    }                                                                                          \
-    static MC_FUNCTION uint32_t pack(float first, float second) {                              \
-      uint32_t bits;                                                                           \
-      asm("cvt.rn." name "x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(second), "f"(first));         \
-      return bits;                                                                             \
-    }                                                                                          \
+#define MC_TILE_OPERATIONS(T, name)                                                        \
+  template <>                                                                              \
+  struct TileOperations<T> {                                                               \
+    static MC_FUNCTION TileSums multiply(TileSums c, Tiles4 a, uint32_t b0, uint32_t b1) { \
+      asm("mma.sync.aligned.m16n8k16.row.col.f32." name "." name                           \
+          ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"           \
+          : "+f"(c.at[0]), "+f"(c.at[1]), "+f"(c.at[2]), "+f"(c.at[3])                     \
+          : "r"(a.at[0]), "r"(a.at[1]), "r"(a.at[2]), "r"(a.at[3]), "r"(b0), "r"(b1));     \
+      return c;                                                                            \
+    }                                                                                      \
+    static MC_FUNCTION uint32_t pack(float first, float second) {                          \
+      uint32_t bits;                                                                       \
+      asm("cvt.rn." name "x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(second), "f"(first));     \
+      return bits;                                                                         \
+    }                                                                                      \
   };
 MC_TILE_OPERATIONS(half, "f16")
 MC_TILE_OPERATIONS(bfloat, "bf16")

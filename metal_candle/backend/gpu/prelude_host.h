@@ -23,10 +23,10 @@
   MC_REGISTER_KERNEL(name, Arguments, max_threads, group_bytes, __VA_ARGS__)
 #define MC_KERNEL_DYNAMIC(name, Arguments, max_threads, ...) \
   MC_REGISTER_KERNEL(name, Arguments, max_threads, -1, __VA_ARGS__)
-#define MC_REGISTER_KERNEL(name, Arguments, max_threads, group_bytes, ...)              \
-  static const ::metal_candle::gpu_sim::Registration mc_registration_##name(            \
-      #name, sizeof(Arguments), max_threads, group_bytes,                               \
-      [](const void* mc_arguments, char* mc_memory, const Thread& mc_thread) {          \
+#define MC_REGISTER_KERNEL(name, Arguments, max_threads, group_bytes, ...)               \
+  static const ::metal_candle::gpu_sim::Registration mc_registration_##name(             \
+      #name, sizeof(Arguments), max_threads, group_bytes,                                \
+      [](const void* mc_arguments, char* mc_memory, const Thread& mc_thread) {           \
         __VA_ARGS__(*static_cast<const Arguments*>(mc_arguments), mc_memory, mc_thread); \
       })
 
