@@ -32,7 +32,7 @@ void for_each_model(Table& table, const std::string& folder, const std::string& 
 /// Adds a row of the time from the start of a process to the end of the first `what` ("token",
 /// "step") that it computes: of this program with `--first what`, and of a Python that loads the
 /// model and gets `command`.
-void start_row(Table& table, const ModelCase& c, const char* row, const std::string& what,
+void start_row(Table& table, const ModelCase& c, const char* row_name, const std::string& what,
                const std::string& command);
 
 }  // namespace metal_candle::bench

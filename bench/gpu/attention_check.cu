@@ -5,9 +5,9 @@
 //   nvcc -O2 -std=c++20 -I. -arch=native -o attention_check bench/gpu/attention_check.cu
 //   ./attention_check [check | time]
 //
-// It launches kernels as backend/gpu/attention.cpp and attention_backward.cpp do. Errors are relative
-// to the largest element of a result. FLOPs are those of the products over keys that are seen: two
-// forward, five backward, as is usual, though the gradient here computes scores twice.
+// It launches kernels as backend/gpu/attention.cpp and attention_backward.cpp do. Errors are
+// relative to the largest element of a result. FLOPs are those of the products over keys that are
+// seen: two forward, five backward, as is usual, though the gradient here computes scores twice.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -45,7 +45,8 @@ uint32_t to_bits(float x) {
 float half_to_float(uint16_t h) {
   const int exponent = h >> 10 & 31;
   const float mantissa = float(h & 1023) / 1024.0f;
-  const float x = exponent == 0 ? std::ldexp(mantissa, -14) : std::ldexp(1 + mantissa, exponent - 15);
+  const float x =
+      exponent == 0 ? std::ldexp(mantissa, -14) : std::ldexp(1 + mantissa, exponent - 15);
   return h & 0x8000 ? -x : x;
 }
 uint16_t float_to_half(float x) {  // Of numbers that are neither tiny nor huge.
@@ -234,11 +235,11 @@ void forward(const Problem& x) {
     const int padded = width <= 64 ? 64 : width <= 128 ? 128 : 256;
     const int keys = padded * rows / 64 <= 128 ? 64 : 32;
     const int bytes = 2 * (padded + 8) * (rows + 2 * keys) + (x.c.mask ? 4 * rows * keys : 0);
-    const auto kernel = padded == 64 ? large ? BY_16_BIT_TYPE(attention_tiles_64_2, x.type)
-                                             : BY_16_BIT_TYPE(attention_tiles_64_1, x.type)
-                        : padded == 128 ? large ? BY_16_BIT_TYPE(attention_tiles_128_2, x.type)
-                                                : BY_16_BIT_TYPE(attention_tiles_128_1, x.type)
-                                        : BY_16_BIT_TYPE(attention_tiles_256_1, x.type);
+    const auto kernel = padded == 64    ? large ? BY_16_BIT_TYPE(attention_tiles_64_2, x.type)
+                                                : BY_16_BIT_TYPE(attention_tiles_64_1, x.type)
+                           : padded == 128 ? large ? BY_16_BIT_TYPE(attention_tiles_128_2, x.type)
+                                                   : BY_16_BIT_TYPE(attention_tiles_128_1, x.type)
+                                           : BY_16_BIT_TYPE(attention_tiles_256_1, x.type);
     launch(kernel, blocks(rows), 128, a, bytes);
     return;
   }
@@ -273,7 +274,8 @@ void backward(const Problem& x, int which = 3) {
   a.dq = x.dq.device;
   a.dk = x.dk.device;
   a.dv = x.dv.device;
-  char* parts = static_cast<char*>(x.scratch) + round_up_to(int(x.logsumexp.values.size()) * 8, 256);
+  char* parts =
+      static_cast<char*>(x.scratch) + round_up_to(int(x.logsumexp.values.size()) * 8, 256);
   const int64_t rows = int64_t{x.shares()} * x.share_rows();
   launch(BY_TYPE(attention_statistics, x.type), (rows + 31) / 32, 256, a);
   const int width = std::max(x.c.width, x.c.value_width);
@@ -325,7 +327,8 @@ void backward(const Problem& x, int which = 3) {
   const auto sum = BY_16_BIT_TYPE(attention_sum_parts, x.type);
   const auto sum_of = [&](void* from, const Buffer& to) {
     const int64_t elements = int64_t(to.values.size());
-    launch(sum, (elements + 255) / 256, 256, SumPartsArguments{from, to.device, elements, a.splits});
+    launch(sum, (elements + 255) / 256, 256,
+           SumPartsArguments{from, to.device, elements, a.splits});
   };
   sum_of(a.dk_parts, x.dk);
   sum_of(a.dv_parts, x.dv);
@@ -457,10 +460,11 @@ void time_case(const Case& c, Type type) {
   const double all_ms = milliseconds([&] { backward(x); });
   const double dq_ms = milliseconds([&] { backward(x, 1); });
   const double dkv_ms = milliseconds([&] { backward(x, 2); });
-  std::printf("%-56s forward %8.3f ms %4.0f TFLOP/s  backward %8.3f ms %4.0f TFLOP/s"
-              "  (dq %.3f, dk dv %.3f)\n",
-              describe(c, type).c_str(), forward_ms, flops / forward_ms * 1e-9, all_ms,
-              2.5 * flops / all_ms * 1e-9, dq_ms, dkv_ms);
+  std::printf(
+      "%-56s forward %8.3f ms %4.0f TFLOP/s  backward %8.3f ms %4.0f TFLOP/s"
+      "  (dq %.3f, dk dv %.3f)\n",
+      describe(c, type).c_str(), forward_ms, flops / forward_ms * 1e-9, all_ms,
+      2.5 * flops / all_ms * 1e-9, dq_ms, dkv_ms);
 }
 
 void time_decoding(const Case& c, Type type) {
@@ -483,23 +487,17 @@ int main(int argc, char** argv) {
   bool good = true;
   if (what != "time") {
     for (const Type type : {kF32, kF16, kBF16}) {
-      for (const Case& c : {Case{1, 2, 1, 256, 256, 64, 64, true},
-                            Case{2, 4, 2, 200, 200, 64, 64, true},
-                            Case{1, 2, 2, 130, 300, 64, 64, false},
-                            Case{1, 40, 20, 512, 512, 64, 64, true},
-                            Case{1, 14, 2, 100, 100, 64, 64, true},
-                            Case{1, 2, 1, 100, 300, 64, 64, true, 40, 250},
-                            Case{1, 2, 1, 70, 90, 40, 56, true, 0, -1, true},
-                            Case{1, 4, 1, 150, 150, 128, 128, true},
-                            Case{1, 20, 20, 1024, 256, 128, 128, true},
-                            Case{1, 2, 1, 90, 150, 128, 96, false, 0, 77, true},
-                            Case{1, 2, 1, 100, 100, 256, 256, true},
-                            Case{1, 2, 1, 65, 65, 33, 35, true},
-                            Case{1, 2, 1, 20, 50, 300, 300, true},
-                            Case{1, 14, 2, 1, 4096, 64, 64, true, 0, 3000},
-                            Case{1, 14, 2, 1, 4096, 64, 64, true, 0, 1},
-                            Case{2, 8, 2, 3, 2000, 128, 128, true, 0, 1500},
-                            Case{1, 2, 2, 40, 20, 64, 64, true}}) {
+      for (const Case& c :
+           {Case{1, 2, 1, 256, 256, 64, 64, true}, Case{2, 4, 2, 200, 200, 64, 64, true},
+            Case{1, 2, 2, 130, 300, 64, 64, false}, Case{1, 40, 20, 512, 512, 64, 64, true},
+            Case{1, 14, 2, 100, 100, 64, 64, true}, Case{1, 2, 1, 100, 300, 64, 64, true, 40, 250},
+            Case{1, 2, 1, 70, 90, 40, 56, true, 0, -1, true},
+            Case{1, 4, 1, 150, 150, 128, 128, true}, Case{1, 20, 20, 1024, 256, 128, 128, true},
+            Case{1, 2, 1, 90, 150, 128, 96, false, 0, 77, true},
+            Case{1, 2, 1, 100, 100, 256, 256, true}, Case{1, 2, 1, 65, 65, 33, 35, true},
+            Case{1, 2, 1, 20, 50, 300, 300, true}, Case{1, 14, 2, 1, 4096, 64, 64, true, 0, 3000},
+            Case{1, 14, 2, 1, 4096, 64, 64, true, 0, 1},
+            Case{2, 8, 2, 3, 2000, 128, 128, true, 0, 1500}, Case{1, 2, 2, 40, 20, 64, 64, true}}) {
         good = check_case(c, type) && good;
       }
     }

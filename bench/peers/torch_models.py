@@ -74,7 +74,8 @@ def generate(prompt_length, count, compiled=False):
 
 def compiled_step():
     global step_function
-    step_function = step_function or torch.compile(model, mode="reduce-overhead", fullgraph=True)
+    if step_function is None:
+        step_function = torch.compile(model, mode="reduce-overhead", fullgraph=True)
     return step_function
 
 
@@ -117,7 +118,8 @@ class Tuner:
     def seconds_a_step(self, batch, length, at_least, compiled=False):
         forward = None
         if compiled:
-            self.compiled = self.compiled or torch.compile(model)
+            if self.compiled is None:
+                self.compiled = torch.compile(model)
             forward = self.compiled
         self.step(batch, length, forward)
         wait()

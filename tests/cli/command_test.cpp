@@ -235,13 +235,13 @@ TEST_F(Command, SchedulesAreReadAsMlxLmWritesThem) {
         "train --train --json --steps-per-report 1 --num-layers 1 --model " + kModel + " --data " +
         folder_.path() + " --config " + config + " --adapter-path " + (folder_ / adapter) + flags);
     EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
-    std::vector<double> rates;
+    std::vector<double> found;
     std::istringstream lines(folder_.read(adapter + "/metrics.jsonl"));
     for (std::string line; std::getline(lines, line);) {
       const auto json = nlohmann::json::parse(line);
-      if (json.contains("learning_rate")) rates.push_back(json["learning_rate"].get<double>());
+      if (json.contains("learning_rate")) found.push_back(json["learning_rate"].get<double>());
     }
-    return rates;
+    return found;
   };
   const auto near = [](std::vector<double> values) {
     return ::testing::Pointwise(::testing::DoubleNear(1e-9), values);

@@ -226,8 +226,8 @@ void run_grid(const HostKernel& kernel, std::uint32_t grid_x, std::uint32_t grid
   for (Fibre& fibre : group.fibres) {
     if (!fibre.stack) fibre.stack = std::make_unique<char[]>(kStackBytes);
   }
-  const std::size_t bytes = kernel.group_bytes >= 0 ? static_cast<std::size_t>(kernel.group_bytes)
-                                                    : dynamic_group_bytes;
+  const std::size_t bytes =
+      kernel.group_bytes >= 0 ? static_cast<std::size_t>(kernel.group_bytes) : dynamic_group_bytes;
   for (std::uint32_t z = 0; z < grid_z; ++z) {
     for (std::uint32_t y = 0; y < grid_y; ++y) {
       for (std::uint32_t x = 0; x < grid_x; ++x) {

@@ -134,60 +134,40 @@ void compute_block(const Product& p, const Blocks& blocks, std::int64_t row, std
   if (!is_plain(p) || dense) finish_block(p, row, column, rows, columns, c, ldc);
 }
 
-// ---- A weight that lies in rows, and is not wide ------------------------------------------------
+// ---- Few rows, and a weight that lies in rows ---------------------------------------------------
 
 // Such a weight is best read from its beginning to its end, so threads share its rows, not its
-// columns, and their sums are added up in order.
-constexpr std::int64_t kMostSplits = 8;
-// With few rows, the sums of one thread must fit in its cache, and its weights be 2 MiB of f32.
+// columns, and their sums are added up in order. The sums of one must fit in its cache.
 constexpr std::int64_t kMostSplitSums = 8192;
-constexpr std::int64_t kLeastSplitWork = std::int64_t{1} << 19;
-// With many, the least depth and parts that pay, in all sums of 4 MiB: 179 GFLOP/s of a core of
-// Zen 4 for [128, 4864] @ [4864, 896] in bf16, where blocks of 128 columns make 153.
-constexpr std::int64_t kLeastSplitDepth = 512;
-constexpr std::int64_t kLeastMatmulSplits = 4;
-constexpr std::int64_t kMostMatmulSums = std::int64_t{1} << 20;
 
 std::int64_t choose_splits(const Product& p) {
-  if (p.b.column_stride != 1 || p.n < 256 || p.rank != 0 || p.accumulate) return 1;
-  if (p.m <= kSmallGemmRows) {
-    return p.m * p.n <= kMostSplitSums ? std::min(p.n * p.k / kLeastSplitWork, kMostSplits) : 1;
-  }
-  if (p.n > 1024 || p.a.dtype == DType::kF32 || choose_method(p) != Method::kMatmul) return 1;
-  const std::int64_t splits =
-      std::min({p.k / kLeastSplitDepth, kMostMatmulSums / (p.m * p.n), kMostSplits});
-  return splits < kLeastMatmulSplits ? 1 : splits;
+  const bool suits = p.m <= kSmallGemmRows && p.b.column_stride == 1 && p.n >= 256 &&
+                     p.m * p.n <= kMostSplitSums && p.rank == 0 && !p.accumulate;
+  // At least 2 MiB of f32 each.
+  return suits ? std::min<std::int64_t>(p.n * p.k / (std::int64_t{1} << 19), 8) : 1;
 }
 
 void run_split(const Product& p, std::int64_t splits) {
   Workspace workspace;
-  const bool few = p.m <= kSmallGemmRows;
-  const std::int64_t depth = round_up((p.k + splits - 1) / splits, few ? 8 : 32);
+  const std::int64_t depth = round_up((p.k + splits - 1) / splits, 8);
   float* const sums = workspace.take<float>(splits * p.m * p.n);
   parallel_for(splits, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t s = begin; s < end; ++s) {
       const std::int64_t first = std::min(s * depth, p.k), last = std::min(first + depth, p.k);
-      const auto multiply = few ? gemm_block : onednn_matmul;
-      multiply(p.a.block(0, first), p.b.block(first, 0), p.m, p.n, last - first,
-               sums + s * p.m * p.n, p.n, false);
+      gemm_block(p.a.block(0, first), p.b.block(first, 0), p.m, p.n, last - first,
+                 sums + s * p.m * p.n, p.n, false);
     }
   });
-  constexpr std::int64_t kRows = 8, kColumns = 1024;
-  const std::int64_t across = (p.n + kColumns - 1) / kColumns;
-  parallel_for((p.m + kRows - 1) / kRows * across, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t block = begin; block < end; ++block) {
-      const std::int64_t row = block / across * kRows, column = block % across * kColumns;
-      const std::int64_t rows = std::min(kRows, p.m - row);
-      const std::int64_t columns = std::min(kColumns, p.n - column);
-      for (std::int64_t s = 1; s < splits; ++s) {
-        for (std::int64_t i = row; i < row + rows; ++i) {
-          float* const total = sums + i * p.n + column;
-          const float* const part = total + s * p.m * p.n;
-          for (std::int64_t j = 0; j < columns; ++j) total[j] += part[j];
-        }
+  constexpr std::int64_t kColumns = 1024;
+  parallel_for(p.n, kColumns, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t s = 1; s < splits; ++s) {
+      for (std::int64_t i = 0; i < p.m; ++i) {
+        float* const total = sums + i * p.n;
+        const float* const part = sums + (s * p.m + i) * p.n;
+        for (std::int64_t j = begin; j < end; ++j) total[j] += part[j];
       }
-      finish_block(p, row, column, rows, columns, sums + row * p.n + column, p.n);
     }
+    finish_block(p, 0, begin, p.m, end - begin, sums + begin, p.n);
   });
 }
 

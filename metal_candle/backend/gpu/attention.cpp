@@ -54,8 +54,8 @@ int mask_type(DType dtype) {
 }
 
 std::unique_ptr<Kernel> make_row_attention(const AttentionPlan& plan, GpuDevice& device) {
-  const auto& shape = *std::find_if(
-      std::begin(kRowKernels), std::end(kRowKernels), [&](const RowKernel& kernel) {
+  const auto& shape =
+      *std::find_if(std::begin(kRowKernels), std::end(kRowKernels), [&](const RowKernel& kernel) {
         return std::max(plan.problem.width, plan.problem.value_width) <= kernel.width;
       });
   const std::int64_t groups = plan.row_groups(shape.rows);
@@ -72,12 +72,12 @@ std::unique_ptr<Kernel> make_row_attention(const AttentionPlan& plan, GpuDevice&
       device.function(fmt::format("attention_rows_{}_{}", shape.width, name(plan.dtype)));
   const Function& join = device.function(fmt::format("attention_join_{}", name(plan.dtype)));
   const std::size_t scratch =
-      splits == 1 ? 0
-                  : static_cast<std::size_t>(plan.rows() * splits * (plan.problem.value_width + 2)) *
-                        sizeof(float);
+      splits == 1
+          ? 0
+          : static_cast<std::size_t>(plan.rows() * splits * (plan.problem.value_width + 2)) *
+                sizeof(float);
   return make_gpu_kernel(
-      [plan, base, groups, &rows, &join](const KernelArguments& run,
-                                                     Encoder& encoder) {
+      [plan, base, groups, &rows, &join](const KernelArguments& run, Encoder& encoder) {
         AttentionArguments arguments = base;
         arguments.problem = plan.with(run.inputs);
         arguments.out = run.outputs[0];
@@ -113,14 +113,14 @@ std::unique_ptr<Kernel> make_tile_attention(const AttentionPlan& plan, const Til
       fmt::format("attention_tiles_{}_{}_{}", kernel.width, kernel.tiles, name(plan.dtype)));
   const auto groups = static_cast<std::uint32_t>(plan.row_groups(kernel.rows()));
   const auto bytes = static_cast<std::uint32_t>(kernel.group_bytes(plan.mask_input >= 0));
-  return make_gpu_kernel([plan, groups, bytes, &function](const KernelArguments& run,
-                                                          Encoder& encoder) {
-    AttentionArguments arguments{};
-    arguments.problem = plan.with(run.inputs);
-    arguments.out = run.outputs[0];
-    arguments.logsumexp = run.outputs[1];
-    encoder.dispatch(function, {groups}, kTileThreads, arguments, bytes);
-  });
+  return make_gpu_kernel(
+      [plan, groups, bytes, &function](const KernelArguments& run, Encoder& encoder) {
+        AttentionArguments arguments{};
+        arguments.problem = plan.with(run.inputs);
+        arguments.out = run.outputs[0];
+        arguments.logsumexp = run.outputs[1];
+        encoder.dispatch(function, {groups}, kTileThreads, arguments, bytes);
+      });
 }
 
 }  // namespace

@@ -2,8 +2,8 @@
 //
 // The gradient of attention. A kernel sums each row's dout * out; then one goes over blocks of
 // queries for dq, and one over blocks of keys for dk and dv, both computing scores again, so that
-// each sum is made in one order. Where there are fewer blocks of keys than multiprocessors, the query
-// heads of a key head are divided, and their parts summed in order.
+// each sum is made in one order. Where there are fewer blocks of keys than multiprocessors, the
+// query heads of a key head are divided, and their parts summed in order.
 //
 // Inputs: q, k, v, output and doutput kDenseRows, logsumexp kContiguous, mask and key_length kAny.
 // Nothing may be overwritten.
@@ -174,12 +174,12 @@ std::unique_ptr<Kernel> make_attention_backward(const KernelRequest& request, Gp
     for (std::size_t i = 0; i < 3; ++i) {
       bytes[i] = TensorSpec{request.outputs[i].shape, request.outputs[i].dtype}.bytes();
     }
-    return make_gpu_kernel([bytes = std::to_array(bytes), plan](const KernelArguments& run,
-                                                                Encoder& encoder) {
-      for (std::size_t i = 0; i < 3; ++i) {
-        if (plan.needed[i]) encoder.zero(run.outputs[i], bytes[i]);
-      }
-    });
+    return make_gpu_kernel(
+        [bytes = std::to_array(bytes), plan](const KernelArguments& run, Encoder& encoder) {
+          for (std::size_t i = 0; i < 3; ++i) {
+            if (plan.needed[i]) encoder.zero(run.outputs[i], bytes[i]);
+          }
+        });
   }
   choose_kernels(plan, device);
   const std::size_t scratch = plan.scratch_bytes();

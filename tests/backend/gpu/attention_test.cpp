@@ -5,10 +5,10 @@
 
 #include <cmath>
 #include <limits>
-#include <random>
 #include <utility>
 
 #include "tests/backend/gpu/gpu_runner.h"
+#include "tests/backend/gpu/random_operand.h"
 
 namespace metal_candle::testing {
 namespace {
@@ -24,14 +24,6 @@ struct Case {
   std::vector<std::int64_t> key_length;  // None, one, or one a batch.
 };
 
-HostTensor random_tensor(const Shape& shape, DType dtype, std::uint32_t seed) {
-  HostTensor host(shape, dtype);
-  std::mt19937 engine(seed);
-  std::normal_distribution<double> normal;
-  for (std::int64_t i = 0; i < host.size(); ++i) host.r(i) = round_to(normal(engine), dtype);
-  return host;
-}
-
 struct Problem {
   op::Attention operation;
   std::vector<HostTensor> operands;  // q, k, v.
@@ -43,17 +35,17 @@ Problem make_problem(const Case& c, DType dtype) {
              c.mask != Mask::kNone, !c.key_length.empty()},
             {},
             {}};
-  p.operands.push_back(random_tensor({c.batch, c.heads, c.queries, c.width}, dtype, 1));
-  p.operands.push_back(random_tensor({c.batch, c.key_heads, c.keys, c.width}, dtype, 2));
-  p.operands.push_back(random_tensor({c.batch, c.key_heads, c.keys, c.value_width}, dtype, 3));
+  p.operands.push_back(random_operand({c.batch, c.heads, c.queries, c.width}, dtype, 1));
+  p.operands.push_back(random_operand({c.batch, c.key_heads, c.keys, c.width}, dtype, 2));
+  p.operands.push_back(random_operand({c.batch, c.key_heads, c.keys, c.value_width}, dtype, 3));
   if (c.mask == Mask::kBool) {
     HostTensor mask(Shape{c.batch, 1, c.queries, c.keys}, DType::kBool);
     for (std::int64_t i = 0; i < mask.size(); ++i) mask.n(i) = (i * 7 + i / 5) % 3 != 0;
     p.optional.push_back(mask);
   } else if (c.mask == Mask::kFloat) {
-    p.optional.push_back(random_tensor({c.heads, c.queries, c.keys}, dtype, 4));
+    p.optional.push_back(random_operand({c.heads, c.queries, c.keys}, dtype, 4));
   } else if (c.mask == Mask::kRow) {
-    HostTensor mask = random_tensor({c.keys}, DType::kF32, 5);
+    HostTensor mask = random_operand({c.keys}, DType::kF32, 5);
     if (mask.size() > 0) mask.r(0) = -std::numeric_limits<double>::infinity();
     p.optional.push_back(mask);
   }
@@ -103,9 +95,8 @@ void expect_same(const HostTensor& actual, const HostTensor& expected, const std
 void check_forward(const Case& c, DType dtype, Placement placement = Placement::kContiguous) {
   const Problem p = make_problem(c, dtype);
   const std::vector<const HostTensor*> inputs = pointers({&p.operands, &p.optional});
-  const std::vector<TensorSpec> specs{
-      {{c.batch, c.heads, c.queries, c.value_width}, dtype},
-      {{c.batch, c.heads, c.queries}, DType::kF32}};
+  const std::vector<TensorSpec> specs{{{c.batch, c.heads, c.queries, c.value_width}, dtype},
+                                      {{c.batch, c.heads, c.queries}, DType::kF32}};
   const std::vector<HostTensor> expected = interpret_operation(p.operation, inputs, specs[0]);
   const std::vector<HostTensor> actual = run_gpu_kernel(p.operation, inputs, specs, {}, placement);
   EXPECT_TRUE(all_close(actual[0], expected[0], tolerance_of(dtype))) << describe(c, dtype);
@@ -126,7 +117,7 @@ void check_backward(const Case& c, DType dtype, Placement placement = Placement:
       tensor.r(i) = round_to(tensor.r(i), tensor.dtype());
     }
   }
-  rest.push_back(random_tensor(out.shape, dtype, 9));
+  rest.push_back(random_operand(out.shape, dtype, 9));
   const std::vector<const HostTensor*> inputs = pointers({&p.operands, &rest, &p.optional});
   std::vector<TensorSpec> specs;
   for (const HostTensor& operand : p.operands) specs.push_back(operand.spec);
@@ -139,20 +130,21 @@ void check_backward(const Case& c, DType dtype, Placement placement = Placement:
         << "gradient " << i << ' ' << describe(c, dtype);
   }
   for (std::size_t i = 0; subsets && i < 3; ++i) {
-    const auto only = run_gpu_kernel(operation, inputs, specs,
-                                     {i == 0, i == 1, i == 2}, placement);
+    const auto only = run_gpu_kernel(operation, inputs, specs, {i == 0, i == 1, i == 2}, placement);
     expect_same(only[i], actual[i], "gradient " + std::to_string(i) + " alone");
   }
 }
 
-// Few rows and many, one tile and several, whole tiles and parts of them.
-std::vector<Case> cases() {
+// Few rows and many, one tile and several, whole tiles and parts of them. f16 and bf16 differ in
+// conversions only, so that fewer do for f16.
+std::vector<Case> cases(DType dtype) {
   std::vector<Case> result;
   for (const Mask mask : {Mask::kNone, Mask::kBool, Mask::kFloat, Mask::kRow}) {
     for (const bool causal : {false, true}) {
+      if (dtype == DType::kF16 && !causal) continue;
       result.push_back({2, 4, 2, 9, 13, 16, 24, causal, 0, mask, {}});
       result.push_back({2, 2, 2, 5, 40, 7, 3, causal, causal ? 6 : 0, mask, {}});
-      result.push_back({2, 4, 1, 3, 70, 64, 64, causal, 0, mask, {17, 70}});
+      result.push_back({2, 2, 1, 3, 70, 64, 64, causal, 0, mask, {17, 70}});
       result.push_back({1, 2, 1, 20, 90, 32, 8, causal, causal ? 12 : 0, mask, {77}});
     }
   }
@@ -179,7 +171,7 @@ std::vector<Case> decoding_cases() {
 class GpuAttentionTest : public ::testing::TestWithParam<DType> {};
 
 TEST_P(GpuAttentionTest, AgreesWithTheReference) {
-  for (const Case& c : cases()) check_forward(c, GetParam());
+  for (const Case& c : cases(GetParam())) check_forward(c, GetParam());
 }
 
 // Where there is work enough, groups have more rows.
@@ -219,7 +211,7 @@ TEST_P(GpuAttentionTest, ZeroSizes) {
 }
 
 TEST_P(GpuAttentionTest, Gradients) {
-  for (const Case& c : cases()) check_backward(c, GetParam());
+  for (const Case& c : cases(GetParam())) check_backward(c, GetParam());
 }
 
 TEST_P(GpuAttentionTest, GradientsOfRowsThatLieAnywhere) {
@@ -238,7 +230,9 @@ TEST_P(GpuAttentionTest, EachGradientAlone) {
 
 INSTANTIATE_TEST_SUITE_P(DTypes, GpuAttentionTest,
                          ::testing::Values(DType::kF32, DType::kF16, DType::kBF16),
-                         [](const auto& param_info) { return std::string(name(param_info.param)); });
+                         [](const auto& param_info) {
+                           return std::string(name(param_info.param));
+                         });
 
 // A cache is longer than what has been written to it.
 TEST(GpuAttention, DoesNotReadBeyondTheKeyLength) {
@@ -252,10 +246,24 @@ TEST(GpuAttention, DoesNotReadBeyondTheKeyLength) {
       }
       const std::vector<TensorSpec> specs{{{1, 2, queries, 16}, dtype},
                                           {{1, 2, queries}, DType::kF32}};
-      const auto forward =
-          run_gpu_kernel(p.operation, pointers({&p.operands, &p.optional}), specs);
+      const auto forward = run_gpu_kernel(p.operation, pointers({&p.operands, &p.optional}), specs);
       for (std::int64_t i = 0; i < forward[0].size(); ++i) {
         EXPECT_TRUE(std::isfinite(forward[0].r(i)));
+      }
+      const std::vector<HostTensor> rest{forward[0], forward[1],
+                                         random_operand(specs[0].shape, dtype, 3)};
+      const TensorSpec keys{{1, 1, 200, 16}, dtype};
+      const auto gradients = run_gpu_kernel(op::AttentionBackward{p.operation},
+                                            pointers({&p.operands, &rest, &p.optional}),
+                                            std::vector<TensorSpec>{specs[0], keys, keys});
+      for (const HostTensor& gradient : gradients) {
+        for (std::int64_t i = 0; i < gradient.size(); ++i) {
+          EXPECT_TRUE(std::isfinite(gradient.r(i)));
+        }
+      }
+      for (std::int64_t i = 70 * 16; i < 200 * 16; ++i) {
+        EXPECT_EQ(gradients[1].r(i), 0);
+        EXPECT_EQ(gradients[2].r(i), 0);
       }
     }
   }

@@ -43,8 +43,8 @@ MC_FUNCTION void copy_rows(MC_GROUP T* to, HeadRows<T> from, int32_t first, int3
   }
 }
 
-// sums += the 16-row block `a` times each 8 rows of kColumns rows at `b`, transposed: step `step` of
-// the width.
+// sums += the 16-row block `a` times each 8 rows of kColumns rows at `b`, transposed: step `step`
+// of the width.
 template <typename T, int kTiles, int kColumns, int kStride>
 MC_FUNCTION void multiply_rows(MC_THREAD TileSums (&sums)[kTiles][kColumns / 8],
                                MC_THREAD const Tiles4 (&a)[kTiles], const MC_GROUP T* b,

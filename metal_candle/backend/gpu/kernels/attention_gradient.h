@@ -4,8 +4,9 @@
 // In the dialect of dialect.h.
 //
 // Scores are computed again from logsumexp. A group holds some queries, goes through the keys that
-// they see and sums dq; or it holds some keys, goes through the queries that see them, of all heads,
-// and sums dk and dv. So each sum is made by one group in one order, and results are always the same.
+// they see and sums dq; or it holds some keys, goes through the queries that see them, of all
+// heads, and sums dk and dv. So each sum is made by one group in one order, and results are always
+// the same.
 //
 //   held      streamed   sums
 //   q, dout   k, v       dq = scale * ds @ k
@@ -16,8 +17,9 @@
 
 // What the gradient needs to know of a row of scores.
 struct alignas(8) RowStatistics {
-  float logsumexp;  // In powers of 2; infinity if the row sees nothing, so that probabilities are 0.
-  float delta;      // The sum of out * dout.
+  float
+      logsumexp;  // In powers of 2; infinity if the row sees nothing, so that probabilities are 0.
+  float delta;    // The sum of out * dout.
 };
 
 constexpr int kStatisticsThreads = 256;
@@ -38,8 +40,7 @@ MC_FUNCTION void attention_statistics(MC_CONSTANT AttentionGradientArguments& ar
     const HeadRows<T> dout = head_rows<T>(arguments.dout, arguments.dout_strides, head / p.heads,
                                           head % p.heads, p.queries, p.value_width);
     for (int32_t column = int32_t(thread.lane) % 8 * 8; column < p.value_width; column += 64) {
-      const Chunk a =
-          load_chunk(out.data + query * out.stride, column, p.value_width, out.aligned);
+      const Chunk a = load_chunk(out.data + query * out.stride, column, p.value_width, out.aligned);
       const Chunk b =
           load_chunk(dout.data + query * dout.stride, column, p.value_width, dout.aligned);
       MC_UNROLL
@@ -214,8 +215,7 @@ MC_FUNCTION void attention_gradient_rows(MC_CONSTANT AttentionGradientArguments&
       const int32_t at = start + b * kTeams + team;
       const bool exists = at < count;
       const int32_t row =
-          exists ? (kHoldsQueries ? begin + at
-                                  : at / per_head * p.queries + begin + at % per_head)
+          exists ? (kHoldsQueries ? begin + at : at / per_head * p.queries + begin + at % per_head)
                  : 0;
       const MC_GLOBAL T* const row_1 = streamed_1.row(row);
       const MC_GLOBAL T* const row_2 = streamed_2.row(row);
@@ -250,8 +250,7 @@ MC_FUNCTION void attention_gradient_rows(MC_CONSTANT AttentionGradientArguments&
         }
         const float offset = added[r * kStep + b * kTeams + team];
         const float probability =
-            offset == -INFINITY ? 0.0f
-                                : fast_exp2(fmaf(score, p.scale * MC_LOG2_E, offset));
+            offset == -INFINITY ? 0.0f : fast_exp2(fmaf(score, p.scale * MC_LOG2_E, offset));
         const float row_delta = kHoldsQueries ? statistics[first + r].delta : delta[b];
         const float slope = probability * (product - row_delta);
         MC_UNROLL
@@ -288,12 +287,11 @@ MC_FUNCTION void attention_gradient_rows(MC_CONSTANT AttentionGradientArguments&
 }
 
 // Widths up to 64, 128, 256 and 512. 16-bit types have tensor cores up to 256.
-#define MC_GRADIENT_ROWS(T, type, width, lanes, chunks, rows)                                    \
-  MC_KERNEL(attention_dq_rows_##width##_##type, AttentionGradientArguments, kGradientRowThreads, \
-            (24 * (rows) * (width)), attention_gradient_rows<T, lanes, chunks, rows, true>);     \
-  MC_KERNEL(attention_dkv_rows_##width##_##type, AttentionGradientArguments,                     \
-            kGradientRowThreads, (24 * (rows) * (width)),                                        \
-            attention_gradient_rows<T, lanes, chunks, rows, false>);
+#define MC_GRADIENT_ROWS(T, type, width, lanes, chunks, rows)                                     \
+  MC_KERNEL(attention_dq_rows_##width##_##type, AttentionGradientArguments, kGradientRowThreads,  \
+            (24 * (rows) * (width)), attention_gradient_rows<T, lanes, chunks, rows, true>);      \
+  MC_KERNEL(attention_dkv_rows_##width##_##type, AttentionGradientArguments, kGradientRowThreads, \
+            (24 * (rows) * (width)), attention_gradient_rows<T, lanes, chunks, rows, false>);
 MC_GRADIENT_ROWS(float, f32, 64, 8, 1, 4)
 MC_GRADIENT_ROWS(float, f32, 128, 16, 1, 4)
 MC_GRADIENT_ROWS(float, f32, 256, 32, 1, 4)
@@ -302,7 +300,7 @@ MC_GRADIENT_ROWS(half, f16, 512, 32, 2, 2)
 MC_GRADIENT_ROWS(bfloat, bf16, 512, 32, 2, 2)
 #undef MC_GRADIENT_ROWS
 
-#define MC_GRADIENT_STATISTICS(T, type)                                            \
+#define MC_GRADIENT_STATISTICS(T, type)                                                     \
   MC_KERNEL(attention_statistics_##type, AttentionGradientArguments, kStatisticsThreads, 0, \
             attention_statistics<T>);
 MC_GRADIENT_STATISTICS(float, f32)

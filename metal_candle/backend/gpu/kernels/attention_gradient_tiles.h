@@ -74,9 +74,60 @@ MC_FUNCTION void load_streamed(MC_GROUP T* to, MC_GROUP RowStatistics* statistic
   copy_commit();
 }
 
+// What keeps queries from seeing keys, as a lane needs it.
+template <int kTiles>
+struct BlockView {
+  int32_t row_end[kTiles][2];  // If queries are held: where what they see ends.
+  int32_t query_end;           // If keys are held: the same of query 0, and what is added
+  int32_t query_step;          // for the next one.
+  int32_t first_key;           // If keys are held.
+  int32_t window;
+  const MC_GROUP float* mask;  // Added to each score; or null.
+};
+
+// Makes products q . k probabilities, and products dout . v slopes of the scores.
+template <int kTiles, int kColumns, bool kHoldsQueries, bool kWhole>
+MC_FUNCTION void scores_to_slopes(MC_THREAD TileSums (&scores)[kTiles][kColumns / 8],
+                                  MC_THREAD TileSums (&slopes)[kTiles][kColumns / 8], float scale,
+                                  MC_THREAD const RowStatistics (&row_statistics)[kTiles][2],
+                                  const MC_GROUP RowStatistics* column_statistics,
+                                  MC_THREAD const BlockView<kTiles>& view, int32_t start,
+                                  Thread thread) {
+  MC_UNROLL
+  for (int n = 0; n < kColumns / 8; ++n) {
+    const int32_t column = n * 8 + int32_t(tile_column(thread.lane));
+    Packet<RowStatistics, 2> pair;
+    if constexpr (!kHoldsQueries) {
+      pair =
+          *reinterpret_cast<const MC_GROUP Packet<RowStatistics, 2>*>(column_statistics + column);
+    }
+    MC_UNROLL
+    for (int t = 0; t < kTiles; ++t) {
+      MC_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        const RowStatistics known = kHoldsQueries ? row_statistics[t][i / 2] : pair.values[i % 2];
+        float exponent = fmaf(scores[t][n].at[i], scale, -known.logsumexp);
+        if constexpr (!kWhole) {
+          const int32_t row = block_row<kTiles>(thread, t) + i / 2 * 8;
+          if (view.mask != nullptr) exponent += view.mask[row * kColumns + column + i % 2];
+          const int32_t other = start + column + i % 2;
+          // Keys from this one to the end of what its query sees.
+          const int32_t back =
+              kHoldsQueries ? view.row_end[t][i / 2] - other
+                            : view.query_end + view.query_step * other - view.first_key - row;
+          if (back <= 0 || back > view.window) exponent = -INFINITY;
+        }
+        const float probability = fast_exp2(exponent);
+        scores[t][n].at[i] = probability;
+        slopes[t][n].at[i] = probability * (slopes[t][n].at[i] - known.delta);
+      }
+    }
+  }
+}
+
 // kStream: streamed rows that are loaded at once; kStages: such loads in group memory; kColumns:
-// streamed rows whose scores are in registers at once. kFirst, kSecond: whether it can compute dq or
-// dk, and dv.
+// streamed rows whose scores are in registers at once. kFirst, kSecond: whether it can compute dq
+// or dk, and dv.
 template <typename T, int kWidth, int kTiles, int kStream, int kStages, bool kHoldsQueries,
           bool kFirst, bool kSecond>
 MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments& arguments,
@@ -100,8 +151,8 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
   const int32_t all_rows = kHoldsQueries ? share.rows : p.keys;
   const int32_t rows = all_rows - first < kRows ? all_rows - first : kRows;
 
-  // Held, [2, kRows, kWidth]; streamed, [kStages, 2, kStream, kWidth]; the streamed rows' statistics
-  // and, if there is a mask, what it adds to each score.
+  // Held, [2, kRows, kWidth]; streamed, [kStages, 2, kStream, kWidth]; the streamed rows'
+  // statistics and, if there is a mask, what it adds to each score.
   MC_GROUP T* const held = reinterpret_cast<MC_GROUP T*>(memory);
   MC_GROUP T* const streamed = held + 2 * kHeldElements;
   MC_GROUP RowStatistics* const streamed_statistics =
@@ -145,18 +196,19 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
   const int32_t per_head = end > begin ? (end - begin + kStream - 1) / kStream : 0;
   const int32_t stages = (last_head - first_head) * per_head;
 
-  // What of a lane's rows of scores does not change: where the keys that its query sees end, and
-  // statistics; or its key.
-  const int32_t window = p.causal != 0 && p.window > 0 ? p.window : 0x7fffffff;
-  const int32_t first_end = p.causal != 0 ? share.length - p.queries + 1 : share.length;
-  int32_t row_end[kTiles][2];
+  BlockView<kTiles> view;
+  view.query_step = p.causal != 0 ? 1 : 0;
+  view.query_end = p.causal != 0 ? share.length - p.queries + 1 : share.length;
+  view.window = p.causal != 0 && p.window > 0 ? p.window : 0x7fffffff;
+  view.first_key = first;
+  view.mask = p.mask != nullptr ? mask : nullptr;
   RowStatistics row_statistics[kTiles][2];
   MC_UNROLL
   for (int t = 0; t < kTiles; ++t) {
     MC_UNROLL
     for (int h = 0; h < 2; ++h) {
       const int32_t row = first + block_row<kTiles>(thread, t) + 8 * h;
-      row_end[t][h] = first_end + (p.causal != 0 ? row % p.queries : 0);
+      view.row_end[t][h] = view.query_end + view.query_step * (row % p.queries);
       row_statistics[t][h] = {INFINITY, 0.0f};
       if (kHoldsQueries && row < all_rows) row_statistics[t][h] = statistics[row];
     }
@@ -199,17 +251,16 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
         for (int32_t i = int32_t(thread.index); i < kRows * kColumns; i += kBlockThreads) {
           const int32_t held_row = first + i / kColumns;
           const int32_t other = start + i % kColumns;
-          mask[i] = kHoldsQueries
-                        ? masked_score(p, share, held_row, other, 0.0f)
-                        : other < p.queries
-                              ? masked_score(p, share, place.head * p.queries + other, held_row, 0.0f)
-                              : -INFINITY;
+          mask[i] = kHoldsQueries ? masked_score(p, share, held_row, other, 0.0f)
+                    : other < p.queries
+                        ? masked_score(p, share, place.head * p.queries + other, held_row, 0.0f)
+                        : -INFINITY;
         }
         group_barrier();
       }
-      TileSums p_tiles[kTiles][kColumns / 8];
+      TileSums scores[kTiles][kColumns / 8];
       TileSums slopes[kTiles][kColumns / 8];
-      clear_sums(p_tiles);
+      clear_sums(scores);
       clear_sums(slopes);
       MC_UNROLL
       for (int s = 0; s < kSteps; ++s) {
@@ -218,7 +269,7 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
         for (int t = 0; t < kTiles; ++t) {
           a[t] = load_tiles(held + (my_row + t * 16) * kStride + s * 16, kStride, lane);
         }
-        multiply_rows<T, kTiles, kColumns, kStride>(p_tiles, a, rows_1 + s * 16, lane);
+        multiply_rows<T, kTiles, kColumns, kStride>(scores, a, rows_1 + s * 16, lane);
       }
       if (first_needed) {
         MC_UNROLL
@@ -241,38 +292,14 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
         const KeyRange seen = keys_of_all(p, share.length, QueryRange{start, last});
         whole = whole && first >= seen.begin && first + kRows <= seen.end;
       }
-      MC_UNROLL
-      for (int n = 0; n < kColumns / 8; ++n) {
-        const int32_t column = n * 8 + int32_t(tile_column(lane));
-        RowStatistics column_statistics[2];
-        if constexpr (!kHoldsQueries) {
-          const MC_GROUP RowStatistics* const mine =
-              streamed_statistics + buffer * kStream + from + column;
-          column_statistics[0] = mine[0];
-          column_statistics[1] = mine[1];
-        }
-        MC_UNROLL
-        for (int t = 0; t < kTiles; ++t) {
-          MC_UNROLL
-          for (int i = 0; i < 4; ++i) {
-            const RowStatistics known =
-                kHoldsQueries ? row_statistics[t][i / 2] : column_statistics[i % 2];
-            float exponent = fmaf(p_tiles[t][n].at[i], scale, -known.logsumexp);
-            if (!whole) {
-              const int32_t held_row = block_row<kTiles>(thread, t) + i / 2 * 8;
-              if (p.mask != nullptr) exponent += mask[held_row * kColumns + column + i % 2];
-              const int32_t other = start + column + i % 2;
-              // Keys from this one to the end of what its query sees.
-              const int32_t back =
-                  kHoldsQueries ? row_end[t][i / 2] - other
-                                : first_end + (p.causal != 0 ? other : 0) - (first + held_row);
-              if (back <= 0 || back > window) exponent = -INFINITY;
-            }
-            const float probability = fast_exp2(exponent);
-            p_tiles[t][n].at[i] = probability;
-            slopes[t][n].at[i] = probability * (slopes[t][n].at[i] - known.delta);
-          }
-        }
+      const MC_GROUP RowStatistics* const column_statistics =
+          streamed_statistics + buffer * kStream + from;
+      if (whole) {
+        scores_to_slopes<kTiles, kColumns, kHoldsQueries, true>(
+            scores, slopes, scale, row_statistics, column_statistics, view, start, thread);
+      } else {
+        scores_to_slopes<kTiles, kColumns, kHoldsQueries, false>(
+            scores, slopes, scale, row_statistics, column_statistics, view, start, thread);
       }
       MC_UNROLL
       for (int s = 0; s < kColumns / 16; ++s) {
@@ -290,7 +317,7 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
           if (second_needed) {
             MC_UNROLL
             for (int t = 0; t < kTiles; ++t) {
-              a[t] = pack_sums<T>(p_tiles[t][2 * s], p_tiles[t][2 * s + 1]);
+              a[t] = pack_sums<T>(scores[t][2 * s], scores[t][2 * s + 1]);
             }
             multiply_columns<T, kTiles, kWidth>(sums_2, a, rows_2 + s * 16 * kStride, lane);
           }
@@ -311,11 +338,13 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
   const bool in_parts = !kHoldsQueries && arguments.splits > 1;
   if constexpr (kFirst) {
     if (first_needed) {
-      write_gradient_block<T, kWidth, kTiles>(
-          sums_1, p.scale, kHoldsQueries ? arguments.dq : arguments.dk,
-          in_parts ? arguments.dk_parts : nullptr,
-          kHoldsQueries ? share.first_row + first : in_parts ? part + key : key, rows, p.width,
-          thread);
+      write_gradient_block<T, kWidth, kTiles>(sums_1, p.scale,
+                                              kHoldsQueries ? arguments.dq : arguments.dk,
+                                              in_parts ? arguments.dk_parts : nullptr,
+                                              kHoldsQueries ? share.first_row + first
+                                              : in_parts    ? part + key
+                                                            : key,
+                                              rows, p.width, thread);
     }
   }
   if constexpr (kSecond) {
@@ -328,17 +357,17 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
 }
 
 // Widths up to 64, 128 and 256. Of the last, dk and dv together would not fit in registers.
-#define MC_GRADIENT_TILES(T, type, name, width, tiles, stream, stages, queries, one, two)     \
-  MC_KERNEL_DYNAMIC(attention_##name##_tiles_##width##_##type, AttentionGradientArguments,    \
-                    kBlockThreads,                                                            \
+#define MC_GRADIENT_TILES(T, type, name, width, tiles, stream, stages, queries, one, two)  \
+  MC_KERNEL_DYNAMIC(attention_##name##_tiles_##width##_##type, AttentionGradientArguments, \
+                    kBlockThreads,                                                         \
                     attention_gradient_tiles<T, width, tiles, stream, stages, queries, one, two>);
-#define MC_GRADIENT_TILES_OF(T, type)                                           \
-  MC_GRADIENT_TILES(T, type, dq, 64, 2, 64, 2, true, true, false)               \
-  MC_GRADIENT_TILES(T, type, dkv, 64, 2, 64, 2, false, true, true)              \
-  MC_GRADIENT_TILES(T, type, dq, 128, 1, 32, 2, true, true, false)              \
-  MC_GRADIENT_TILES(T, type, dkv, 128, 1, 32, 2, false, true, true)             \
-  MC_GRADIENT_TILES(T, type, dq, 256, 1, 16, 1, true, true, false)              \
-  MC_GRADIENT_TILES(T, type, dk, 256, 1, 16, 1, false, true, false)             \
+#define MC_GRADIENT_TILES_OF(T, type)                               \
+  MC_GRADIENT_TILES(T, type, dq, 64, 2, 64, 2, true, true, false)   \
+  MC_GRADIENT_TILES(T, type, dkv, 64, 2, 64, 2, false, true, true)  \
+  MC_GRADIENT_TILES(T, type, dq, 128, 1, 32, 2, true, true, false)  \
+  MC_GRADIENT_TILES(T, type, dkv, 128, 1, 32, 2, false, true, true) \
+  MC_GRADIENT_TILES(T, type, dq, 256, 1, 16, 1, true, true, false)  \
+  MC_GRADIENT_TILES(T, type, dk, 256, 1, 16, 1, false, true, false) \
   MC_GRADIENT_TILES(T, type, dv, 256, 1, 16, 1, false, false, true)
 MC_GRADIENT_TILES_OF(half, f16)
 MC_GRADIENT_TILES_OF(bfloat, bf16)

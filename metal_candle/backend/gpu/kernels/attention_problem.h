@@ -1,7 +1,7 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// What the kernels of attention and of its gradient share: who sees whom, masks, and rows in memory.
-// In the dialect of dialect.h.
+// What the kernels of attention and of its gradient share: who sees whom, masks, and rows in
+// memory. In the dialect of dialect.h.
 //
 // The query heads that share a key head are computed together: a row is (head of the share, query),
 // numbered head by head, so rows follow each other in q, in the output and in logsumexp, and in
@@ -38,8 +38,8 @@ MC_FUNCTION AttentionShare attention_share(MC_CONSTANT AttentionProblem& p, int3
   share.first_row = int64_t{number} * share.rows;
   share.length = p.keys;
   if (p.key_length != nullptr) {
-    const int32_t length = static_cast<const MC_GLOBAL int32_t*>(
-        p.key_length)[share.batch * p.key_length_stride];
+    const int32_t length =
+        static_cast<const MC_GLOBAL int32_t*>(p.key_length)[share.batch * p.key_length_stride];
     share.length = length < 0 ? 0 : length < p.keys ? length : p.keys;
   }
   return share;

@@ -1,12 +1,12 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// Attention without tensor cores: for few rows, as in decoding, and for what the tensor cores do not
-// take. In the dialect of dialect.h.
+// Attention without tensor cores: for few rows, as in decoding, and for what the tensor cores do
+// not take. In the dialect of dialect.h.
 //
-// A group has a few rows, all heads of which read the same keys, and a part of those keys. A team of
-// lanes holds one key at a time, 8 elements a lane and chunk, so that a key is one contiguous read,
-// and keeps a softmax of its own (Milakov and Gimelshein, 2018) for every row; teams and then parts
-// are joined at the end, and nothing in the loop waits for other warps.
+// A group has a few rows, all heads of which read the same keys, and a part of those keys. A team
+// of lanes holds one key at a time, 8 elements a lane and chunk, so that a key is one contiguous
+// read, and keeps a softmax of its own (Milakov and Gimelshein, 2018) for every row; teams and then
+// parts are joined at the end, and nothing in the loop waits for other warps.
 #pragma once
 
 #include "metal_candle/backend/gpu/kernels/attention_problem.h"
@@ -55,8 +55,7 @@ MC_FUNCTION void attention_rows(MC_CONSTANT AttentionArguments& arguments, MC_GR
   const int32_t tiles = (p.heads / p.key_heads * p.queries + kRows - 1) / kRows;
   const int32_t part = int32_t(thread.group % arguments.splits);
   const int32_t tile = int32_t(thread.group / arguments.splits) % tiles;
-  const AttentionShare share =
-      attention_share(p, int32_t(thread.group / arguments.splits) / tiles);
+  const AttentionShare share = attention_share(p, int32_t(thread.group / arguments.splits) / tiles);
   const int32_t first = tile * kRows;
   const int32_t rows = share.rows - first < kRows ? share.rows - first : kRows;
   KeyRange range = keys_of_tile(p, share, first, rows);
@@ -268,8 +267,7 @@ MC_FUNCTION void attention_join(MC_CONSTANT AttentionArguments& arguments, MC_GR
   const int32_t rows = p.heads / p.key_heads * p.queries;
   const AttentionShare share = attention_share(p, int32_t(thread.group) / rows);
   const int32_t first = int32_t(thread.group) % rows / arguments.tile_rows * arguments.tile_rows;
-  const int32_t tile_rows =
-      rows - first < arguments.tile_rows ? rows - first : arguments.tile_rows;
+  const int32_t tile_rows = rows - first < arguments.tile_rows ? rows - first : arguments.tile_rows;
   const int32_t parts = key_parts(arguments, keys_of_tile(p, share, first, tile_rows)).active;
   const int32_t width = p.value_width + 2;
   const MC_GLOBAL float* const from = static_cast<const MC_GLOBAL float*>(arguments.parts) +
@@ -307,16 +305,16 @@ MC_FUNCTION void attention_join(MC_CONSTANT AttentionArguments& arguments, MC_GR
 }
 
 // Widths up to 64, 128, 256 and 512. The last argument is the rows of a group.
-#define MC_ATTENTION_ROWS(T, type, width, lanes, chunks, rows)                             \
-  MC_KERNEL(attention_rows_##width##_##type, AttentionArguments, kAttentionRowThreads,     \
-            (4 * (rows) * (width) + 16 * (rows) * ((width) + 2)),                          \
+#define MC_ATTENTION_ROWS(T, type, width, lanes, chunks, rows)                         \
+  MC_KERNEL(attention_rows_##width##_##type, AttentionArguments, kAttentionRowThreads, \
+            (4 * (rows) * (width) + 16 * (rows) * ((width) + 2)),                      \
             attention_rows<T, lanes, chunks, rows>);
-#define MC_ATTENTION_ROWS_OF(T, type)                                                      \
-  MC_ATTENTION_ROWS(T, type, 64, 8, 1, 8)                                                  \
-  MC_ATTENTION_ROWS(T, type, 128, 16, 1, 8)                                                \
-  MC_ATTENTION_ROWS(T, type, 256, 32, 1, 4)                                                \
-  MC_ATTENTION_ROWS(T, type, 512, 32, 2, 2)                                                \
-  MC_KERNEL(attention_join_##type, AttentionArguments, kAttentionJoinThreads, (16 << 10),  \
+#define MC_ATTENTION_ROWS_OF(T, type)                                                     \
+  MC_ATTENTION_ROWS(T, type, 64, 8, 1, 8)                                                 \
+  MC_ATTENTION_ROWS(T, type, 128, 16, 1, 8)                                               \
+  MC_ATTENTION_ROWS(T, type, 256, 32, 1, 4)                                               \
+  MC_ATTENTION_ROWS(T, type, 512, 32, 2, 2)                                               \
+  MC_KERNEL(attention_join_##type, AttentionArguments, kAttentionJoinThreads, (16 << 10), \
             attention_join<T>);
 MC_ATTENTION_ROWS_OF(float, f32)
 MC_ATTENTION_ROWS_OF(half, f16)

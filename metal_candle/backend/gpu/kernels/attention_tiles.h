@@ -4,8 +4,8 @@
 //
 // A group has 64 or 128 rows of queries and goes through the keys that they see, a block at a time.
 // Values are on their way while scores are computed, the next keys while values are used. A warp
-// keeps its rows' scores and sums in registers, where scores become the operand of the second product
-// without moving.
+// keeps its rows' scores and sums in registers, where scores become the operand of the second
+// product without moving.
 #pragma once
 
 #include "metal_candle/backend/gpu/kernels/attention_blocks.h"
@@ -15,7 +15,8 @@ MC_FUNCTION constexpr int attention_block_keys(int width, int tiles) {
   return width * tiles <= 128 ? 64 : 32;
 }
 
-// What masks add to each score of a group, if there is a mask: f32 [kRows, kKeys] behind the blocks.
+// What masks add to each score of a group, if there is a mask: f32 [kRows, kKeys] behind the
+// blocks.
 template <int kRows, int kKeys>
 MC_FUNCTION void load_mask(MC_CONSTANT AttentionProblem& p, AttentionShare share, int32_t first_row,
                            int32_t first_key, MC_GROUP float* to, Thread thread) {
@@ -51,16 +52,16 @@ MC_FUNCTION void attention_tiles(MC_CONSTANT AttentionArguments& arguments, MC_G
       reinterpret_cast<MC_GROUP float*>(values + block_elements(kKeys, kWidth));
   const HeadRows<T> k = key_rows<T>(p, share);
   const HeadRows<T> v = value_rows<T>(p, share);
-  copy_rows<T, kRows, kWidth, false>(queries, query_rows<T>(p, share, p.q, p.q_strides, p.width), first,
-                              share.rows, thread);
+  copy_rows<T, kRows, kWidth, false>(queries, query_rows<T>(p, share, p.q, p.q_strides, p.width),
+                                     first, share.rows, thread);
   if (some.begin < some.end) {
     copy_rows<T, kKeys, kWidth, true>(keys, k, some.begin, some.end, thread);
   }
   copy_commit();
 
   const int32_t window = p.causal != 0 && p.window > 0 ? p.window : 0x7fffffff;
-  // A lane has two rows of each tile: where what they see ends, the largest score and the sum so far. Scores
-  // are powers of 2 once they are multiplied by `scale`.
+  // A lane has two rows of each tile: where what they see ends, the largest score and the sum so
+  // far. Scores are powers of 2 once they are multiplied by `scale`.
   int32_t end[kTiles][2];
   float top[kTiles][2];
   float sum[kTiles][2];
@@ -122,8 +123,8 @@ MC_FUNCTION void attention_tiles(MC_CONSTANT AttentionArguments& arguments, MC_G
 
     // A scale below 0 would turn the largest product into the least score.
     float scale = p.scale * MC_LOG2_E;
-    const bool whole = p.mask == nullptr && start >= all.begin && start + kKeys <= all.end &&
-                       scale > 0.0f;
+    const bool whole =
+        p.mask == nullptr && start >= all.begin && start + kKeys <= all.end && scale > 0.0f;
     if (!whole) {
       MC_UNROLL
       for (int t = 0; t < kTiles; ++t) {
@@ -207,14 +208,14 @@ MC_FUNCTION void attention_tiles(MC_CONSTANT AttentionArguments& arguments, MC_G
 }
 
 // Widths up to 64, 128 and 256, and rows of a group.
-#define MC_ATTENTION_TILES(T, type, width, tiles)                                         \
+#define MC_ATTENTION_TILES(T, type, width, tiles)                                                  \
   MC_KERNEL_DYNAMIC(attention_tiles_##width##_##tiles##_##type, AttentionArguments, kBlockThreads, \
                     attention_tiles<T, width, tiles>);
-#define MC_ATTENTION_TILES_OF(T, type)   \
-  MC_ATTENTION_TILES(T, type, 64, 1)     \
-  MC_ATTENTION_TILES(T, type, 64, 2)     \
-  MC_ATTENTION_TILES(T, type, 128, 1)    \
-  MC_ATTENTION_TILES(T, type, 128, 2)    \
+#define MC_ATTENTION_TILES_OF(T, type) \
+  MC_ATTENTION_TILES(T, type, 64, 1)   \
+  MC_ATTENTION_TILES(T, type, 64, 2)   \
+  MC_ATTENTION_TILES(T, type, 128, 1)  \
+  MC_ATTENTION_TILES(T, type, 128, 2)  \
   MC_ATTENTION_TILES(T, type, 256, 1)
 MC_ATTENTION_TILES_OF(half, f16)
 MC_ATTENTION_TILES_OF(bfloat, bf16)
