@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <numeric>
 #include <span>
 #include <utility>
 #include <variant>
@@ -121,6 +122,29 @@ inline std::vector<Box> padding_slabs(const op::Pad& pad, const Shape& input, co
     slab.offset += before * strides[axis];
   }
   return slabs;
+}
+
+/// Orders axes from the largest stride to the smallest and turns negative strides round, for what
+/// does not care for the order of elements. Returns the offset of the first.
+inline std::int64_t order_by_stride(Dims& sizes, Dims& strides) {
+  std::int64_t base = 0;
+  std::array<int, kMaxRank> order;
+  std::iota(order.begin(), order.end(), 0);
+  for (int i = 0; i < sizes.rank(); ++i) {
+    if (strides[i] >= 0) continue;
+    base += (sizes[i] - 1) * strides[i];
+    strides[i] = -strides[i];
+  }
+  // A stride of 0 repeats the rest.
+  const auto key = [&](int i) { return strides[i] == 0 ? INT64_MAX : strides[i]; };
+  std::stable_sort(order.begin(), order.begin() + sizes.rank(),
+                   [&](int a, int b) { return key(a) > key(b); });
+  const Dims old_sizes = sizes, old_strides = strides;
+  for (int i = 0; i < sizes.rank(); ++i) {
+    sizes[i] = old_sizes[order[static_cast<std::size_t>(i)]];
+    strides[i] = old_strides[order[static_cast<std::size_t>(i)]];
+  }
+  return base;
 }
 
 /// A position in a shape, with the offset in elements of one strided operand, that moves along in

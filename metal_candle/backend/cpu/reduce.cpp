@@ -6,8 +6,6 @@
 // Inputs: Reduce kAny, ArgReduce and Cumulative kDenseRows. Cumulative may overwrite input 0.
 #include "metal_candle/backend/cpu/reduce.h"
 
-#include <array>
-#include <numeric>
 #include <string>
 
 #include "metal_candle/backend/cpu/reduce_scalar.h"
@@ -148,29 +146,6 @@ void run_integer(const ReducePlan& plan, const KernelArguments& arguments) {
   }
 }
 
-// Orders reduced axes from the largest stride to the smallest and turns negative strides round:
-// the order of a reduction is ours to choose. Returns the offset of the first element.
-std::int64_t normalize(Dims& sizes, Dims& strides) {
-  std::int64_t base = 0;
-  std::array<int, kMaxRank> order;
-  std::iota(order.begin(), order.end(), 0);
-  for (int i = 0; i < sizes.rank(); ++i) {
-    if (strides[i] >= 0) continue;
-    base += (sizes[i] - 1) * strides[i];
-    strides[i] = -strides[i];
-  }
-  // A stride of 0 repeats the rest.
-  const auto key = [&](int i) { return strides[i] == 0 ? INT64_MAX : strides[i]; };
-  std::stable_sort(order.begin(), order.begin() + sizes.rank(),
-                   [&](int a, int b) { return key(a) > key(b); });
-  const Dims old_sizes = sizes, old_strides = strides;
-  for (int i = 0; i < sizes.rank(); ++i) {
-    sizes[i] = old_sizes[order[static_cast<std::size_t>(i)]];
-    strides[i] = old_strides[order[static_cast<std::size_t>(i)]];
-  }
-  return base;
-}
-
 void split_work(ReducePlan& plan) {
   if (plan.is_empty()) return;
   if (plan.by_columns) {
@@ -198,7 +173,7 @@ ReducePlan plan_reduce(const TensorLayout& x, const op::Reduce& op) {
   }
   ReducePlan plan{
       .kind = op.kind, .dtype = x.dtype, .kept = RowMap({}, {}), .reduced = RowMap({}, {})};
-  if (num_elements(reduced) > 0) plan.base = normalize(reduced, reduced_strides);
+  if (num_elements(reduced) > 0) plan.base = order_by_stride(reduced, reduced_strides);
   collapse_axes(kept, {&kept_strides, 1});
   collapse_axes(reduced, {&reduced_strides, 1});
   const bool dense_rows = !reduced.empty() && reduced_strides.back() == 1;

@@ -7,8 +7,6 @@
 // target that is no class gives NaN, since kernels cannot throw.
 #include <fmt/format.h>
 
-#include <array>
-
 #include "metal_candle/backend/gpu/gpu_kernel.h"
 #include "metal_candle/backend/gpu/rows.h"
 
@@ -16,14 +14,6 @@ namespace metal_candle::backend::gpu {
 namespace {
 
 constexpr std::uint32_t kFinishThreads = 128;  // A warp a row.
-
-// Over the last axis, whatever its stride if it has length 1.
-AxisPlan plan_logits(const KernelRequest& request, bool backward) {
-  std::array operands{request.inputs[0], backward ? request.outputs[0] : request.inputs[0]};
-  const int last = operands[0].shape.rank() - 1;
-  for (TensorLayout& operand : operands) operand.strides[last] = 1;
-  return plan_axis(operands, last);
-}
 
 CrossEntropyArguments common_arguments(const AxisPlan& axis, const RowChunks& chunks,
                                        DType target_dtype, std::int64_t ignore_index) {
@@ -40,7 +30,7 @@ CrossEntropyArguments common_arguments(const AxisPlan& axis, const RowChunks& ch
 
 std::unique_ptr<Kernel> make_forward(const KernelRequest& request, std::int64_t ignore_index,
                                      GpuDevice& device) {
-  const AxisPlan axis = plan_logits(request, false);
+  const AxisPlan axis = plan_rows_of({request.inputs[0]});
   const ChunkSums sums(device, axis);
   const Function& finish = device.function(fmt::format("cross_entropy_{}", name(axis.dtype)));
   const CrossEntropyArguments common =
@@ -62,7 +52,7 @@ std::unique_ptr<Kernel> make_forward(const KernelRequest& request, std::int64_t 
 
 std::unique_ptr<Kernel> make_backward(const KernelRequest& request, std::int64_t ignore_index,
                                       GpuDevice& device) {
-  const AxisPlan axis = plan_logits(request, true);
+  const AxisPlan axis = plan_rows_of({request.inputs[0], request.outputs[0]});
   const RowChunks chunks = plan_chunks(axis, device.limits());
   const PacketFunction function(device, fmt::format("cross_entropy_backward_{}", name(axis.dtype)),
                                 axis.packets);

@@ -21,17 +21,9 @@ constexpr std::uint32_t kMaxThreads = 1024;
 constexpr std::uint32_t kLongRowThreads = 1024;
 constexpr std::uint32_t kMaxBackwardThreads = 512;
 
-// Over the last axis, whatever its stride if it has length 1.
-AxisPlan plan_last_axis(std::span<TensorLayout> operands) {
-  const int last = operands[0].shape.rank() - 1;
-  for (TensorLayout& operand : operands) operand.strides[last] = 1;
-  return plan_axis(operands, last);
-}
-
 std::unique_ptr<Kernel> make_forward(const KernelRequest& request, bool layer, float eps,
                                      GpuDevice& device) {
-  std::array operands{request.inputs[0], request.outputs[0]};
-  const AxisPlan axis = plan_last_axis(operands);
+  const AxisPlan axis = plan_rows_of({request.inputs[0], request.outputs[0]});
   const RowLaunches launches = plan_rows(device, "norm_rows", axis, kElements, kMaxThreads);
   const Function& long_rows = device.function(fmt::format("norm_long_rows_{}", name(axis.dtype)));
   return make_gpu_kernel([=, &long_rows](const KernelArguments& run, Encoder& encoder) {
@@ -76,8 +68,8 @@ std::unique_ptr<Kernel> make_backward(const KernelRequest& request, bool layer, 
                                       GpuDevice& device) {
   const bool has_weight = request.inputs.size() == 3;
   const bool wants_dweight = has_weight && request.needed[1];
-  std::array operands{request.inputs[0], request.inputs.back(), request.outputs[0]};
-  const AxisPlan axis = plan_last_axis(operands);
+  const AxisPlan axis =
+      plan_rows_of({request.inputs[0], request.inputs.back(), request.outputs[0]});
   const BackwardForm unaligned = backward_form(axis, false, wants_dweight, device);
   const BackwardForm aligned =
       axis.packets ? backward_form(axis, true, wants_dweight, device) : unaligned;

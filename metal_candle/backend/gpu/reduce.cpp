@@ -10,9 +10,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <bit>
-#include <numeric>
 
 #include "metal_candle/backend/gpu/gpu_kernel.h"
 #include "metal_candle/backend/gpu/rows.h"
@@ -39,29 +37,6 @@ struct ReducePlan {
   }
 };
 
-// Orders reduced axes from the largest stride to the smallest and turns negative strides round:
-// the order of a reduction is ours to choose. Returns the offset of the first element.
-std::int64_t normalize(Dims& sizes, Dims& strides) {
-  std::int64_t base = 0;
-  std::array<int, kMaxRank> order;
-  std::iota(order.begin(), order.end(), 0);
-  for (int i = 0; i < sizes.rank(); ++i) {
-    if (strides[i] >= 0) continue;
-    base += (sizes[i] - 1) * strides[i];
-    strides[i] = -strides[i];
-  }
-  // A stride of 0 repeats the rest.
-  const auto key = [&](int i) { return strides[i] == 0 ? INT64_MAX : strides[i]; };
-  std::stable_sort(order.begin(), order.begin() + sizes.rank(),
-                   [&](int a, int b) { return key(a) > key(b); });
-  const Dims old_sizes = sizes, old_strides = strides;
-  for (int i = 0; i < sizes.rank(); ++i) {
-    sizes[i] = old_sizes[order[static_cast<std::size_t>(i)]];
-    strides[i] = old_strides[order[static_cast<std::size_t>(i)]];
-  }
-  return base;
-}
-
 ReducePlan make_plan(const TensorLayout& x, const op::Reduce& op) {
   ReducePlan plan;
   plan.kind = op.kind;
@@ -72,7 +47,8 @@ ReducePlan make_plan(const TensorLayout& x, const op::Reduce& op) {
     (is_reduced ? plan.reduced_strides : plan.kept_strides).push_back(x.strides[axis]);
   }
   plan.outputs = num_elements(plan.kept);
-  if (num_elements(plan.reduced) > 0) plan.base = normalize(plan.reduced, plan.reduced_strides);
+  if (num_elements(plan.reduced) > 0)
+    plan.base = order_by_stride(plan.reduced, plan.reduced_strides);
   collapse_axes(plan.kept, {&plan.kept_strides, 1});
   collapse_axes(plan.reduced, {&plan.reduced_strides, 1});
   return plan;

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <vector>
 
 #include "metal_candle/core/error.h"
 
@@ -114,6 +115,14 @@ AxisPlan plan_axis(std::span<const TensorLayout> operands, int axis) {
     plan.packets = plan.packets && has_packet_rows(plan.maps[i], packet_width(plan.dtype));
   }
   return plan;
+}
+
+AxisPlan plan_rows_of(std::initializer_list<TensorLayout> operands) {
+  std::vector<TensorLayout> dense(operands);
+  const int last = dense[0].shape.rank() - 1;
+  // An axis of length 1 may have any stride.
+  for (TensorLayout& operand : dense) operand.strides[last] = 1;
+  return plan_axis(dense, last);
 }
 
 ColumnGrid column_grid(const AxisPlan& axis) {

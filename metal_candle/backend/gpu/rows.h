@@ -47,6 +47,8 @@ struct AxisPlan {
   std::array<std::int64_t, 3> strides{};  // Along the axis, by operand.
 };
 [[nodiscard]] AxisPlan plan_axis(std::span<const TensorLayout> operands, int axis);
+/// Along the last axis of dense rows: always rows.
+[[nodiscard]] AxisPlan plan_rows_of(std::initializer_list<TensorLayout> operands);
 
 /// The grid of a columns kernel.
 struct ColumnGrid {
