@@ -108,7 +108,7 @@ class Tuner:
         return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
 
     def step(self, batch, length, forward=None):
-        loss = self.loss(batch, length, forward or model)
+        loss = self.loss(batch, length, model if forward is None else forward)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()

@@ -31,8 +31,9 @@ struct PlacedTensor {
 
 enum class Placement {
   kContiguous,
-  kScattered,  // Axes permuted, some reversed, with gaps between elements and rows.
+  kScattered,      // Axes permuted, some reversed, with gaps between elements and rows.
   kScatteredRows,  // The same, but elements of the last axis follow each other.
+  kColumns,        // The last two axes change places in memory.
 };
 
 inline void write_element(const HostTensor& from, std::int64_t i, void* memory, std::int64_t at) {
@@ -53,7 +54,11 @@ inline PlacedTensor place(const HostTensor& host, Placement placement, std::mt19
   const Shape& shape = host.shape();
   PlacedTensor placed{TensorLayout::contiguous(host.spec), {}, 0};
   std::int64_t size = host.size();
-  if (placement != Placement::kContiguous) {
+  if (placement == Placement::kColumns) {
+    const int rank = shape.rank();
+    placed.layout.strides[rank - 1] = shape[rank - 2];
+    placed.layout.strides[rank - 2] = 1;
+  } else if (placement != Placement::kContiguous) {
     const bool dense = placement == Placement::kScatteredRows && shape.rank() > 0;
     std::vector<int> order(shape.size());
     std::iota(order.rbegin(), order.rend(), 0);

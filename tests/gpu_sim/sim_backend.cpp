@@ -33,8 +33,8 @@ class SimCommandBuffer final : public backend::CommandBuffer {
   void encode(const backend::Kernel& kernel, std::span<const BufferRegion> inputs,
               std::span<const BufferRegion> outputs, BufferRegion scratch,
               const StepLabel& label) override {
-    Command command{static_cast<const backend::gpu::GpuKernel*>(&kernel), &label, {}, {},
-                    address(scratch)};
+    Command command{
+        static_cast<const backend::gpu::GpuKernel*>(&kernel), &label, {}, {}, address(scratch)};
     for (const BufferRegion& region : inputs) command.inputs.push_back(address(region));
     for (const BufferRegion& region : outputs) command.outputs.push_back(address(region));
     commands_.push_back(std::move(command));

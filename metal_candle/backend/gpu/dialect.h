@@ -27,6 +27,7 @@
 //                            the same with as much memory as the dispatch says
 //   MC_UNROLL                before a loop with constant bounds that has to be unrolled, so that
 //                            arrays which it indexes stay in registers
+//   MC_UNROLL_BY(count)      before a loop that is better unrolled so many times
 //   Thread                   who runs: .index of .size in its group; .group, .group_y, .group_z in
 //                            the grid of .groups, .groups_y, .groups_z; .lane and .warp
 //   group_barrier()          for all threads of a group; orders group and device memory

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -202,6 +203,65 @@ std::unique_ptr<Kernel> make_in_two(BatchPlan plan, const Epilogue& epilogue, DT
       scratch);
 }
 
+// Rows that the device's library is slow with, and our kernel quick: it reads the weight at the
+// rate of memory.
+constexpr std::int64_t kFewRows = 4;
+constexpr std::size_t kPacketBytes = 16;
+// As kernels/matmul.h has it.
+constexpr std::int64_t kFewColumns = 2;
+
+bool suits_few_rows(const BatchPlan& plan) {
+  const MatmulDescription& p = plan.product;
+  const auto width = static_cast<std::int64_t>(kPacketBytes / size_of(p.operands));
+  return plan.repeats.size() == 1 && p.batch == 1 && p.m <= kFewRows && p.k % width == 0 &&
+         p.k < INT32_MAX && p.n < INT32_MAX && p.b.row_stride == 1 && p.b.column_stride >= p.k &&
+         p.b.column_stride % width == 0 && p.a.column_stride == 1 &&
+         (p.m == 1 || p.a.row_stride == p.k);
+}
+
+bool starts_packet(const void* address) {
+  return reinterpret_cast<std::uintptr_t>(address) % kPacketBytes == 0;
+}
+
+// Falls to `general` where an operand begins in the middle of a packet.
+std::unique_ptr<Kernel> make_few_rows(const BatchPlan& plan, const Epilogue& epilogue,
+                                      std::unique_ptr<Kernel> general, GpuDevice& device) {
+  const MatmulDescription p = plan.product;
+  const Function& function = device.function(fmt::format("few_rows_{}_{}", p.m, name(p.operands)));
+  const std::shared_ptr<const Kernel> other = std::move(general);
+  return make_gpu_kernel(
+      [p, epilogue, other, &function](const KernelArguments& arguments, Encoder& encoder) {
+        if (!starts_packet(arguments.inputs[0]) || !starts_packet(arguments.inputs[1])) {
+          static_cast<const GpuKernel&>(*other).encode(arguments, encoder);
+          return;
+        }
+        FewRowsArguments rows{};
+        rows.x = arguments.inputs[0];
+        rows.weight = arguments.inputs[1];
+        rows.bias = epilogue.has_bias ? arguments.inputs[2] : nullptr;
+        rows.residual = epilogue.has_residual
+                            ? arguments.inputs[static_cast<std::size_t>(epilogue.residual_input())]
+                            : nullptr;
+        rows.out = arguments.outputs[0];
+        rows.column_stride = p.b.column_stride;
+        rows.depth = static_cast<std::uint32_t>(p.k);
+        rows.columns = static_cast<std::uint32_t>(p.n);
+        rows.scale = p.alpha;
+        rows.activation = static_cast<std::uint32_t>(epilogue.activation);
+        encoder.dispatch(function, {groups_for(p.n, kThreads / 32 * kFewColumns)}, kThreads, rows);
+      },
+      other->scratch_bytes());
+}
+
+// By the library, with a kernel of ours after it where it must be.
+std::unique_ptr<Kernel> make_general(const BatchPlan& plan, const Epilogue& epilogue, DType dtype,
+                                     std::int64_t count, GpuDevice& device) {
+  if (plan.product.k > 0) {
+    if (std::unique_ptr<Kernel> whole = make_whole(plan, epilogue, device)) return whole;
+  }
+  return make_in_two(plan, epilogue, dtype, count, device);
+}
+
 }  // namespace
 
 std::unique_ptr<Kernel> make_matmul(const KernelRequest& request, GpuDevice& device) {
@@ -218,11 +278,9 @@ std::unique_ptr<Kernel> make_matmul(const KernelRequest& request, GpuDevice& dev
     plan.product.alpha = linear->scale;
     epilogue = {linear->activation, linear->has_bias, linear->has_residual};
   }
-  if (plan.product.k == 0) {
-    return make_in_two(std::move(plan), epilogue, out.dtype, count, device);
-  }
-  if (std::unique_ptr<Kernel> whole = make_whole(plan, epilogue, device)) return whole;
-  return make_in_two(std::move(plan), epilogue, out.dtype, count, device);
+  std::unique_ptr<Kernel> general = make_general(plan, epilogue, out.dtype, count, device);
+  if (plan.product.k == 0 || !suits_few_rows(plan)) return general;
+  return make_few_rows(plan, epilogue, std::move(general), device);
 }
 
 }  // namespace metal_candle::backend::gpu

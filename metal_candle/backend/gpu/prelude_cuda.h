@@ -26,6 +26,8 @@ using uint64_t = unsigned long long;
 #define MC_CONSTANT const
 #define MC_THREAD
 #define MC_UNROLL _Pragma("unroll")
+#define MC_PRAGMA(text) _Pragma(#text)
+#define MC_UNROLL_BY(count) MC_PRAGMA(unroll count)
 #define MC_KERNEL(name, Arguments, max_threads, group_bytes, ...)                  \
   extern "C" __global__ void __launch_bounds__(max_threads)                        \
       name(const __grid_constant__ Arguments arguments) {                          \

@@ -19,6 +19,7 @@
 #define MC_CONSTANT const
 #define MC_THREAD
 #define MC_UNROLL
+#define MC_UNROLL_BY(count)
 #define MC_KERNEL(name, Arguments, max_threads, group_bytes, ...) \
   MC_REGISTER_KERNEL(name, Arguments, max_threads, group_bytes, __VA_ARGS__)
 #define MC_KERNEL_DYNAMIC(name, Arguments, max_threads, ...) \

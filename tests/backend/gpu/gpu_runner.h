@@ -33,8 +33,14 @@ inline std::vector<HostTensor> run_gpu_kernel(const Operation& operation,
     const backend::InputLayout layout = backend.input_layout(operation, static_cast<int>(i));
     Placement where = Placement::kContiguous;
     if (placement != Placement::kContiguous) {
-      if (layout == backend::InputLayout::kAny) where = placement;
-      if (layout == backend::InputLayout::kDenseRows) where = Placement::kScatteredRows;
+      if (layout == backend::InputLayout::kAny && placement != Placement::kColumns) {
+        where = placement;
+      }
+      if (layout == backend::InputLayout::kMatrix && placement == Placement::kColumns) {
+        where = placement;
+      }
+      if (layout == backend::InputLayout::kDenseRows && placement != Placement::kColumns)
+        where = Placement::kScatteredRows;
     }
     inputs.push_back(place(*hosts[i], where, random));
   }

@@ -51,7 +51,9 @@ TEST_P(GpuMatmulTest, AgreesWithTheReference) {
 INSTANTIATE_TEST_SUITE_P(DTypes, GpuMatmulTest,
                          ::testing::Values(DType::kF32, DType::kF16, DType::kBF16, DType::kI32,
                                            DType::kU8, DType::kI64),
-                         [](const auto& param_info) { return std::string(name(param_info.param)); });
+                         [](const auto& param_info) {
+                           return std::string(name(param_info.param));
+                         });
 
 TEST(GpuLinearTest, EveryEpilogueAgreesWithTheReference) {
   using enum op::Activation;
@@ -68,6 +70,29 @@ TEST(GpuLinearTest, EveryEpilogueAgreesWithTheReference) {
           if (has_residual) inputs.push_back(&residual);
           expect_gpu_matches(op::Linear{activation, has_bias, has_residual, 0.5f}, inputs, {},
                              tolerance_of(dtype));
+        }
+      }
+    }
+  }
+}
+
+// Weights as model files have them, [columns, depth], are read in columns.
+TEST(GpuLinearTest, FewRowsAgreeWithTheReferenceWhicheverWayTheWeightLies) {
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    for (const std::int64_t rows : {1, 2, 3, 4, 5}) {
+      for (const std::int64_t columns : {1, 37}) {
+        for (const std::int64_t depth : {8, 272, 7}) {
+          const HostTensor x = random_tensor({rows, depth}, dtype, 1);
+          const HostTensor w = random_tensor({depth, columns}, dtype, 2);
+          const HostTensor bias = random_tensor({columns}, dtype, 3);
+          const HostTensor residual = random_tensor({rows, columns}, dtype, 4);
+          const HostTensor* const inputs[] = {&x, &w, &bias, &residual};
+          const op::Linear linear{op::Activation::kSilu, true, true, 0.5f};
+          for (std::uint32_t seed = 1; seed <= 3; ++seed) {
+            expect_gpu_matches(linear, inputs, {}, tolerance_of(dtype), Placement::kContiguous,
+                               seed);
+            expect_gpu_matches(linear, inputs, {}, tolerance_of(dtype), Placement::kColumns, seed);
+          }
         }
       }
     }

@@ -18,6 +18,18 @@ struct FinishProductArguments {
   uint32_t activation;  // op::Activation
 };
 
+struct FewRowsArguments {
+  const MC_GLOBAL void* x;         // [rows, depth], dense
+  const MC_GLOBAL void* weight;    // [depth, columns], its columns dense and column_stride apart
+  const MC_GLOBAL void* bias;      // [columns], or null
+  const MC_GLOBAL void* residual;  // [rows, columns], or null
+  MC_GLOBAL void* out;             // [rows, columns]
+  int64_t column_stride;
+  uint32_t depth, columns;
+  float scale;
+  uint32_t activation;  // op::Activation
+};
+
 struct IntegerProductArguments {
   const MC_GLOBAL void* a;  // [rows, depth]
   const MC_GLOBAL void* b;  // [depth, columns]

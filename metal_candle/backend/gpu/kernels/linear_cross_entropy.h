@@ -1,8 +1,8 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// What comes between the products of a linear cross entropy: losses of rows of f32 logits, and their
-// derivatives by the logits, rounded to the type in which they are multiplied. A group a row. In
-// the dialect of dialect.h.
+// What comes between the products of a linear cross entropy: losses of rows of f32 logits, and
+// their derivatives by the logits, rounded to the type in which they are multiplied. A group a row.
+// In the dialect of dialect.h.
 #pragma once
 
 #include "metal_candle/backend/gpu/kernels/arguments.h"
@@ -89,8 +89,8 @@ MC_FUNCTION void loss_rows(MC_CONSTANT LossRowsArguments& arguments, MC_GROUP ch
   const int64_t row = thread.group;
   const MC_GLOBAL float* logits = logits_of(arguments, row);
   const int64_t target = target_of(arguments, row);
-  const float logsumexp = row_logsumexp(logits, arguments.columns,
-                                        reinterpret_cast<MC_GROUP float*>(memory), thread);
+  const float logsumexp =
+      row_logsumexp(logits, arguments.columns, reinterpret_cast<MC_GROUP float*>(memory), thread);
   const bool ignored = target == arguments.ignore_index;
   const bool valid = target >= 0 && target < arguments.columns;
   if (thread.index == 0) {
@@ -103,8 +103,7 @@ MC_FUNCTION void loss_rows(MC_CONSTANT LossRowsArguments& arguments, MC_GROUP ch
     }
   }
   if (arguments.gradient == nullptr) return;
-  MC_GLOBAL T* gradient =
-      static_cast<MC_GLOBAL T*>(arguments.gradient) + row * arguments.stride;
+  MC_GLOBAL T* gradient = static_cast<MC_GLOBAL T*>(arguments.gradient) + row * arguments.stride;
   if (ignored) {
     zero_gradient(gradient, arguments.columns, thread);
   } else {
@@ -121,8 +120,7 @@ MC_FUNCTION void loss_rows_backward(MC_CONSTANT LossRowsArguments& arguments, MC
                                     Thread thread) {
   const int64_t row = thread.group;
   const int64_t target = target_of(arguments, row);
-  MC_GLOBAL T* gradient =
-      static_cast<MC_GLOBAL T*>(arguments.gradient) + row * arguments.stride;
+  MC_GLOBAL T* gradient = static_cast<MC_GLOBAL T*>(arguments.gradient) + row * arguments.stride;
   if (target == arguments.ignore_index) {
     zero_gradient(gradient, arguments.columns, thread);
     return;
@@ -130,8 +128,8 @@ MC_FUNCTION void loss_rows_backward(MC_CONSTANT LossRowsArguments& arguments, MC
   const float logsumexp = static_cast<const MC_GLOBAL float*>(arguments.logsumexp)[row];
   const float factor = static_cast<const MC_GLOBAL float*>(arguments.dloss)[row];
   const bool valid = target >= 0 && target < arguments.columns;
-  write_gradient(logits_of(arguments, row), gradient, arguments.columns,
-                 valid ? logsumexp : NAN, target, factor, thread);
+  write_gradient(logits_of(arguments, row), gradient, arguments.columns, valid ? logsumexp : NAN,
+                 target, factor, thread);
 }
 MC_KERNEL(loss_rows_backward_f32, LossRowsArguments, 512, 0, loss_rows_backward<float>);
 MC_KERNEL(loss_rows_backward_f16, LossRowsArguments, 512, 0, loss_rows_backward<half>);

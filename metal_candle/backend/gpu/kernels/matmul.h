@@ -45,6 +45,81 @@ MC_KERNEL(finish_product_f32, FinishProductArguments, 256, 0, finish_product<flo
 MC_KERNEL(finish_product_f16, FinishProductArguments, 256, 0, finish_product<half>);
 MC_KERNEL(finish_product_bf16, FinishProductArguments, 256, 0, finish_product<bfloat>);
 
+// A product of a few rows with a weight whose columns are dense: what a step of decoding consists
+// of, and bound by reading the weight. A warp makes kFewColumns columns at once; 16 bytes a load.
+// Rows, columns and packets begin at multiples of 16 bytes.
+constexpr uint32_t kFewColumns = 2;
+
+template <typename T, int kRows>
+MC_FUNCTION void product_of_few_rows(MC_CONSTANT FewRowsArguments& arguments, MC_GROUP char*,
+                                     Thread thread) {
+  constexpr int kWidth = 16 / sizeof(T);
+  const uint32_t warp = thread.group * (thread.size / 32) + thread.warp;
+  const uint32_t first = warp * kFewColumns;
+  if (first >= arguments.columns) return;
+  const uint32_t packets = arguments.depth / kWidth;
+  const MC_GLOBAL Packet<T, kWidth>* x =
+      static_cast<const MC_GLOBAL Packet<T, kWidth>*>(arguments.x);
+  const MC_GLOBAL T* weight = static_cast<const MC_GLOBAL T*>(arguments.weight);
+  const MC_GLOBAL Packet<T, kWidth>* column[kFewColumns];
+  MC_UNROLL
+  for (uint32_t c = 0; c < kFewColumns; ++c) {
+    // The last warp may have a column less: it reads one twice.
+    const uint32_t at = first + c < arguments.columns ? first + c : first;
+    column[c] =
+        reinterpret_cast<const MC_GLOBAL Packet<T, kWidth>*>(weight + at * arguments.column_stride);
+  }
+  float sums[kRows][kFewColumns];
+  MC_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    MC_UNROLL
+    for (uint32_t c = 0; c < kFewColumns; ++c) sums[r][c] = 0.0f;
+  }
+  MC_UNROLL_BY(2)
+  for (uint32_t i = thread.lane; i < packets; i += 32) {
+    Packet<T, kWidth> w[kFewColumns];
+    MC_UNROLL
+    for (uint32_t c = 0; c < kFewColumns; ++c) w[c] = column[c][i];
+    MC_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const Packet<T, kWidth> row = x[r * packets + i];
+      MC_UNROLL
+      for (int j = 0; j < kWidth; ++j) {
+        MC_UNROLL
+        for (uint32_t c = 0; c < kFewColumns; ++c) {
+          sums[r][c] = fmaf(float(row.values[j]), float(w[c].values[j]), sums[r][c]);
+        }
+      }
+    }
+  }
+  const MC_GLOBAL T* bias = static_cast<const MC_GLOBAL T*>(arguments.bias);
+  const MC_GLOBAL T* residual = static_cast<const MC_GLOBAL T*>(arguments.residual);
+  MC_GLOBAL T* out = static_cast<MC_GLOBAL T*>(arguments.out);
+  MC_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    MC_UNROLL
+    for (uint32_t c = 0; c < kFewColumns; ++c) {
+      const float sum = lane_sum(sums[r][c]);
+      if (thread.lane != 0 || first + c >= arguments.columns) continue;
+      const uint64_t place = uint64_t(r) * arguments.columns + first + c;
+      float y = arguments.scale * sum;
+      if (bias != nullptr) y += float(bias[first + c]);
+      y = activate(y, arguments.activation);
+      if (residual != nullptr) y += float(residual[place]);
+      out[place] = T(y);
+    }
+  }
+}
+#define MC_FEW_ROWS(suffix, T)                                                         \
+  MC_KERNEL(few_rows_1_##suffix, FewRowsArguments, 256, 0, product_of_few_rows<T, 1>); \
+  MC_KERNEL(few_rows_2_##suffix, FewRowsArguments, 256, 0, product_of_few_rows<T, 2>); \
+  MC_KERNEL(few_rows_3_##suffix, FewRowsArguments, 256, 0, product_of_few_rows<T, 3>); \
+  MC_KERNEL(few_rows_4_##suffix, FewRowsArguments, 256, 0, product_of_few_rows<T, 4>)
+MC_FEW_ROWS(f32, float);
+MC_FEW_ROWS(f16, half);
+MC_FEW_ROWS(bf16, bfloat);
+#undef MC_FEW_ROWS
+
 // One element a thread, sums that wrap.
 template <typename T, typename Sum>
 MC_FUNCTION void integer_product(MC_CONSTANT IntegerProductArguments& arguments, MC_GROUP char*,

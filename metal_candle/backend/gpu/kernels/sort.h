@@ -115,7 +115,7 @@ MC_FUNCTION void sort_merge(MC_CONSTANT SortArguments& arguments, MC_GROUP char*
                                                       number / 2 * merged_stride + rank] = item;
 }
 
-#define MC_SORT_KERNELS(type, T)                                             \
+#define MC_SORT_KERNELS(type, T)                                            \
   MC_KERNEL(sort_blocks_##type, SortArguments, 512, 32768, sort_blocks<T>); \
   MC_KERNEL(sort_merge_##type, SortArguments, 256, 0, sort_merge<T>);
 MC_SORT_KERNELS(f32, float)
