@@ -101,7 +101,8 @@ bool FixtureCase::has(const char* attribute) const {
 
 const std::vector<FixtureCase>& fixture_cases(const std::string& family) {
   static std::mutex mutex;
-  static std::map<std::string, std::vector<FixtureCase>> families;
+  // For ever: a device may be gone before what is static.
+  static auto& families = *new std::map<std::string, std::vector<FixtureCase>>;
   const std::lock_guard lock(mutex);
   auto found = families.find(family);
   if (found == families.end()) {

@@ -8,6 +8,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "metal_candle/graph/host_contents.h"
+
 namespace metal_candle::testing {
 namespace {
 
@@ -114,24 +116,21 @@ std::int64_t wrap_to(std::int64_t value, DType dtype) {
 
 HostTensor read_evaluated(const Tensor& tensor) {
   if (!tensor.is_evaluated()) throw Error("read_evaluated: the tensor has no value yet");
-  const Value& value = tensor.node()->value();
-  if (value.storage->completion()) value.storage->completion()->wait();
-  const char* base = static_cast<const char*>(value.storage->contents()) + value.offset;
+  const HostContents contents(tensor);
   HostTensor host(tensor.spec());
-  for (std::int64_t i = 0; i < host.size(); ++i) {
-    const Dims index = unravel(i, host.shape());
-    std::int64_t offset = 0;
-    for (int axis = 0; axis < index.rank(); ++axis) offset += index[axis] * value.strides[axis];
+  std::int64_t i = 0;
+  contents.for_each([&](const std::byte* address) {
     dispatch_dtype(host.dtype(), [&](auto zero) {
       using T = decltype(zero);
-      const T element = load<T>(base + offset * static_cast<std::int64_t>(sizeof(T)));
+      const T element = load<T>(reinterpret_cast<const char*>(address));
       if constexpr (is_floating(dtype_of<T>())) {
         host.r(i) = static_cast<double>(static_cast<float>(element));
       } else {
         host.n(i) = static_cast<std::int64_t>(element);
       }
     });
-  }
+    ++i;
+  });
   return host;
 }
 

@@ -140,6 +140,7 @@ void CudaBackend::stop() {
   for (const auto& queue : queues_) {
     if (queue) queue->stop();
   }
+  gpu_.abandon_memory();
 }
 
 int count_devices();

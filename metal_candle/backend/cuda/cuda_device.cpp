@@ -171,6 +171,7 @@ void* CudaDevice::obtain(std::size_t size) {
 }
 
 void CudaDevice::give_back(void* block) {
+  if (abandoned_.load(std::memory_order_relaxed)) return;
   enter();
   driver().cuMemFree(reinterpret_cast<CUdeviceptr>(block));
 }

@@ -3,6 +3,7 @@
 // One NVIDIA GPU: its context, its limits, and the kernels compiled for it.
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -43,6 +44,9 @@ class CudaDevice final : public gpu::GpuDevice, public BlockSource {
   void* obtain(std::size_t size) override;
   void give_back(void* block) override;
 
+  /// From now on memory is not given back: the driver may be gone when static objects let go.
+  void abandon_memory() { abandoned_.store(true, std::memory_order_relaxed); }
+
   /// Makes the context current on this thread, as every call of the driver needs.
   void enter() const;
   [[nodiscard]] std::string name() const;
@@ -55,6 +59,7 @@ class CudaDevice final : public gpu::GpuDevice, public BlockSource {
   gpu::DeviceLimits limits_;
   std::size_t total_memory_ = 0;
   cublasLtHandle_t cublas_ = nullptr;
+  std::atomic<bool> abandoned_{false};
   std::mutex mutex_;
   CUlibrary library_ = nullptr;  // The kernels compiled with ours.
   // By name, or by source.
