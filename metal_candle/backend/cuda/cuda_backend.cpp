@@ -41,7 +41,10 @@ CudaBackend::CudaBackend(int index)
     : index_(static_cast<std::uint8_t>(index)),
       gpu_(index),
       allocator_(to_string(Device{DeviceType::kCuda, static_cast<std::uint8_t>(index)}), gpu_,
-                 /*host_visible=*/false, free_memory(gpu_), gpu_.total_memory()) {}
+                 /*host_visible=*/false, free_memory(gpu_), gpu_.total_memory()) {
+  check(driver().cuStreamCreate(&upload_stream_, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
+  check(driver().cuEventCreate(&uploaded_, CU_EVENT_DISABLE_TIMING), "cuEventCreate");
+}
 
 BackendDescription CudaBackend::describe() const {
   int version = 0;
@@ -67,14 +70,31 @@ BufferPtr CudaBackend::borrow(std::span<const std::byte> bytes, std::shared_ptr<
 
 void CudaBackend::write(Buffer& buffer, std::size_t offset, std::span<const std::byte> bytes) {
   if (bytes.empty()) return;
-  auto* block = static_cast<std::byte*>(static_cast<PoolAllocator::PooledBuffer&>(buffer).block());
-  cuda_queue(0).upload(block + offset, bytes);
+  gpu_.enter();
+  const auto target = reinterpret_cast<CUdeviceptr>(
+      static_cast<std::byte*>(static_cast<PoolAllocator::PooledBuffer&>(buffer).block()) + offset);
+  // Small pageable copies are staged before the call returns; large ones are better waited for.
+  constexpr std::size_t kStaged = std::size_t{64} << 10;
+  if (bytes.size() > kStaged) {
+    check(driver().cuMemcpyHtoD(target, bytes.data(), bytes.size()), "cuMemcpyHtoD");
+    return;
+  }
+  const std::lock_guard lock(upload_mutex_);
+  check(driver().cuMemcpyHtoDAsync(target, bytes.data(), bytes.size(), upload_stream_),
+        "cuMemcpyHtoDAsync");
+  check(driver().cuEventRecord(uploaded_, upload_stream_), "cuEventRecord");
   uploads_.fetch_add(1, std::memory_order_release);
 }
 
 void CudaBackend::read(const Buffer& buffer, std::size_t offset, std::span<std::byte> bytes) {
   if (bytes.empty()) return;
   gpu_.enter();
+  // What is read may have been uploaded a moment ago.
+  const std::uint64_t uploads = uploads_.load(std::memory_order_acquire);
+  if (finished_uploads_.load(std::memory_order_acquire) < uploads) {
+    check(driver().cuStreamSynchronize(upload_stream_), "cuStreamSynchronize");
+    finished_uploads_.store(uploads, std::memory_order_release);
+  }
   const auto* block = static_cast<const std::byte*>(
       static_cast<const PoolAllocator::PooledBuffer&>(buffer).block());
   check(driver().cuMemcpyDtoH(bytes.data(), reinterpret_cast<CUdeviceptr>(block + offset),
@@ -129,10 +149,11 @@ CudaQueue* CudaBackend::find_queue(const CompletionSource* source) const {
 }
 
 void CudaBackend::order_after_uploads(CudaQueue& queue) {
-  if (queue.index() == 0) return;
   const std::uint64_t now = uploads_.load(std::memory_order_acquire);
   std::atomic<std::uint64_t>& seen = seen_uploads_[static_cast<std::size_t>(queue.index())];
-  if (seen.exchange(now, std::memory_order_acq_rel) != now) queue.wait_for(cuda_queue(0));
+  if (seen.load(std::memory_order_acquire) >= now) return;
+  queue.wait_for(uploaded_);
+  seen.store(now, std::memory_order_release);
 }
 
 void CudaBackend::stop() {

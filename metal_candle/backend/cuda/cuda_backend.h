@@ -47,7 +47,7 @@ class CudaBackend final : public gpu::GpuBackend {
   [[nodiscard]] GraphStatistics graph_statistics() const;
   /// The queue that it is, or null.
   [[nodiscard]] CudaQueue* find_queue(const CompletionSource* source) const;
-  /// Makes `queue` wait for the uploads so far, which go through queue 0.
+  /// Makes `queue` wait for the uploads so far.
   void order_after_uploads(CudaQueue& queue);
   /// Called as the process exits.
   void stop();
@@ -60,8 +60,14 @@ class CudaBackend final : public gpu::GpuBackend {
   PoolAllocator allocator_;
   mutable std::mutex queues_mutex_;
   std::array<std::unique_ptr<CudaQueue>, kNumQueues> queues_;
-  std::atomic<std::uint64_t> uploads_{0};
+  // Uploads have a stream of their own, so that they neither wait for work nor hold it up.
+  std::mutex upload_mutex_;
+  CUstream upload_stream_ = nullptr;
+  CUevent uploaded_ = nullptr;
+  std::atomic<std::uint64_t> uploads_{0};  // Their number.
+  // Up to which number queues, and reads, know them to be done.
   std::array<std::atomic<std::uint64_t>, kNumQueues> seen_uploads_{};
+  std::atomic<std::uint64_t> finished_uploads_{0};
 };
 
 }  // namespace metal_candle::backend::cuda

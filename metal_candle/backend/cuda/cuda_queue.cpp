@@ -349,18 +349,10 @@ void CudaQueue::stop() {
   if (watcher_.joinable()) watcher_.join();
 }
 
-void CudaQueue::upload(void* target, std::span<const std::byte> bytes) {
+void CudaQueue::wait_for(CUevent event) {
   device_.enter();
-  // Small pageable copies are staged before the call returns; large ones are better waited for.
-  constexpr std::size_t kStaged = std::size_t{64} << 10;
-  const auto pointer = reinterpret_cast<CUdeviceptr>(target);
-  if (bytes.size() > kStaged) {
-    check(driver().cuMemcpyHtoD(pointer, bytes.data(), bytes.size()), "cuMemcpyHtoD");
-    return;
-  }
   const std::lock_guard lock(stream_mutex_);
-  check(driver().cuMemcpyHtoDAsync(pointer, bytes.data(), bytes.size(), stream_),
-        "cuMemcpyHtoDAsync");
+  check(driver().cuStreamWaitEvent(stream_, event, 0), "cuStreamWaitEvent");
 }
 
 void CudaQueue::wait_for(CudaQueue& other) {

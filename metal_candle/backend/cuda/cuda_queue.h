@@ -64,10 +64,10 @@ class CudaQueue final : public CommandQueue {
   /// Waits for what is running and ends the thread. Called as the process exits.
   void stop();
 
-  /// Copies to the device, before anything that is committed here afterwards.
-  void upload(void* target, std::span<const std::byte> bytes);
-  /// What is committed here from now on runs after what has been committed or uploaded to `other`.
+  /// What is committed here from now on runs after what has been committed to `other`...
   void wait_for(CudaQueue& other);
+  /// ...and after the event.
+  void wait_for(CUevent event);
   [[nodiscard]] QueueStatistics statistics() const;
   [[nodiscard]] GraphStatistics graph_statistics() const;
 
