@@ -73,12 +73,8 @@ void CudaBackend::write(Buffer& buffer, std::size_t offset, std::span<const std:
   gpu_.enter();
   const auto target = reinterpret_cast<CUdeviceptr>(
       static_cast<std::byte*>(static_cast<PoolAllocator::PooledBuffer&>(buffer).block()) + offset);
-  // Small pageable copies are staged before the call returns; large ones are better waited for.
-  constexpr std::size_t kStaged = std::size_t{64} << 10;
-  if (bytes.size() > kStaged) {
-    check(driver().cuMemcpyHtoD(target, bytes.data(), bytes.size()), "cuMemcpyHtoD");
-    return;
-  }
+  // Pageable memory has been read, into the driver's own, when the call returns; the device has it
+  // when the event says so.
   const std::lock_guard lock(upload_mutex_);
   check(driver().cuMemcpyHtoDAsync(target, bytes.data(), bytes.size(), upload_stream_),
         "cuMemcpyHtoDAsync");

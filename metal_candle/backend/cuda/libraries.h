@@ -30,7 +30,6 @@ namespace metal_candle::backend::cuda {
   X(cuMemGetInfo)                        \
   X(cuMemAlloc)                          \
   X(cuMemFree)                           \
-  X(cuMemcpyHtoD)                        \
   X(cuMemcpyHtoDAsync)                   \
   X(cuMemcpyDtoH)                        \
   X(cuMemsetD8Async)                     \
