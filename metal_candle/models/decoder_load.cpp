@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "metal_candle/core/error.h"
+#include "metal_candle/execute/device_info.h"
 #include "metal_candle/execute/evaluate.h"
 #include "metal_candle/graph/ops.h"
 #include "metal_candle/io/quote.h"
@@ -75,6 +76,7 @@ Tensor load_tensor(const TensorFiles& files, const std::string& name, const Shap
 }  // namespace
 
 Decoder Decoder::load(const std::string& folder, const LoadOptions& options) {
+  static_cast<void>(device_info(options.device));  // Throws if there is no such device.
   if (options.dtype && !is_floating(*options.dtype)) {
     throw DTypeError(fmt::format("{}: a model of {} is not supported, only of floating dtypes",
                                  folder, metal_candle::name(*options.dtype)));
