@@ -3,27 +3,18 @@
 // Lora and LoraLinear on the GPU in software, with few rows and with many.
 #include <gtest/gtest.h>
 
-#include <random>
-
 #include "tests/backend/gpu/gpu_runner.h"
+#include "tests/backend/gpu/random_operand.h"
 
 namespace metal_candle::testing {
 namespace {
 
-HostTensor random_tensor(const Shape& shape, DType dtype, std::uint32_t seed) {
-  HostTensor host(shape, dtype);
-  std::mt19937 engine(seed);
-  std::normal_distribution<double> normal;
-  for (std::int64_t i = 0; i < host.size(); ++i) host.r(i) = round_to(normal(engine), dtype);
-  return host;
-}
-
 void expect_lora(std::int64_t rows, std::int64_t rank, DType dtype) {
-  const HostTensor x = random_tensor({rows, 37}, dtype, 1);
-  const HostTensor w = random_tensor({37, 300}, dtype, 2);
-  const HostTensor a = random_tensor({37, rank}, dtype, 3);
-  const HostTensor b = random_tensor({rank, 300}, dtype, 4);
-  const HostTensor bias = random_tensor({300}, dtype, 5);
+  const HostTensor x = random_operand({rows, 37}, dtype, 1);
+  const HostTensor w = random_operand({37, 300}, dtype, 2);
+  const HostTensor a = random_operand({37, rank}, dtype, 3);
+  const HostTensor b = random_operand({rank, 300}, dtype, 4);
+  const HostTensor bias = random_operand({300}, dtype, 5);
   const Tolerance tolerance = dtype == DType::kF32 ? Tolerance{1e-4, 1e-4} : Tolerance{4e-2, 0.3};
   const HostTensor* const plain[] = {&x, &a, &b};
   expect_gpu_matches(op::Lora{0.5f}, plain, {}, tolerance);

@@ -4,26 +4,11 @@
 // kernels do of the rest.
 #include <gtest/gtest.h>
 
-#include <random>
-
 #include "tests/backend/gpu/gpu_runner.h"
+#include "tests/backend/gpu/random_operand.h"
 
 namespace metal_candle::testing {
 namespace {
-
-HostTensor random_tensor(const Shape& shape, DType dtype, std::uint32_t seed) {
-  HostTensor host(shape, dtype);
-  std::mt19937 engine(seed);
-  std::normal_distribution<double> normal;
-  for (std::int64_t i = 0; i < host.size(); ++i) {
-    if (host.is_real()) {
-      host.r(i) = round_to(normal(engine), dtype);
-    } else {
-      host.n(i) = wrap_to(std::lround(20 * normal(engine)), dtype);
-    }
-  }
-  return host;
-}
 
 Tolerance tolerance_of(DType dtype) {
   if (!is_floating(dtype)) return {};
@@ -42,8 +27,8 @@ TEST_P(GpuMatmulTest, AgreesWithTheReference) {
        {Shapes{{5, 7}, {7, 3}}, Shapes{{1, 33}, {33, 9}}, Shapes{{4, 1}, {1, 6}},
         Shapes{{2, 3, 4}, {4, 5}}, Shapes{{2, 3, 4}, {2, 4, 5}}, Shapes{{3, 1, 2, 4}, {2, 4, 3}},
         Shapes{{2, 1, 3, 4}, {1, 3, 4, 2}}, Shapes{{3, 0}, {0, 2}}, Shapes{{0, 3}, {3, 2}}}) {
-    const HostTensor a = random_tensor(shapes.a, dtype, 1);
-    const HostTensor b = random_tensor(shapes.b, dtype, 2);
+    const HostTensor a = random_operand(shapes.a, dtype, 1);
+    const HostTensor b = random_operand(shapes.b, dtype, 2);
     const HostTensor* const inputs[] = {&a, &b};
     expect_gpu_matches(op::Matmul{}, inputs, {}, tolerance_of(dtype));
   }
@@ -58,10 +43,10 @@ INSTANTIATE_TEST_SUITE_P(DTypes, GpuMatmulTest,
 TEST(GpuLinearTest, EveryEpilogueAgreesWithTheReference) {
   using enum op::Activation;
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
-    const HostTensor x = random_tensor({2, 5, 7}, dtype, 1);
-    const HostTensor w = random_tensor({7, 6}, dtype, 2);
-    const HostTensor bias = random_tensor({6}, dtype, 3);
-    const HostTensor residual = random_tensor({2, 5, 6}, dtype, 4);
+    const HostTensor x = random_operand({2, 5, 7}, dtype, 1);
+    const HostTensor w = random_operand({7, 6}, dtype, 2);
+    const HostTensor bias = random_operand({6}, dtype, 3);
+    const HostTensor residual = random_operand({2, 5, 6}, dtype, 4);
     for (const op::Activation activation : {kNone, kRelu, kGelu, kGeluTanh, kSilu}) {
       for (const bool has_bias : {false, true}) {
         for (const bool has_residual : {false, true}) {
@@ -82,10 +67,10 @@ TEST(GpuLinearTest, FewRowsAgreeWithTheReferenceWhicheverWayTheWeightLies) {
     for (const std::int64_t rows : {1, 2, 3, 4, 5}) {
       for (const std::int64_t columns : {1, 37}) {
         for (const std::int64_t depth : {8, 272, 7}) {
-          const HostTensor x = random_tensor({rows, depth}, dtype, 1);
-          const HostTensor w = random_tensor({depth, columns}, dtype, 2);
-          const HostTensor bias = random_tensor({columns}, dtype, 3);
-          const HostTensor residual = random_tensor({rows, columns}, dtype, 4);
+          const HostTensor x = random_operand({rows, depth}, dtype, 1);
+          const HostTensor w = random_operand({depth, columns}, dtype, 2);
+          const HostTensor bias = random_operand({columns}, dtype, 3);
+          const HostTensor residual = random_operand({rows, columns}, dtype, 4);
           const HostTensor* const inputs[] = {&x, &w, &bias, &residual};
           const op::Linear linear{op::Activation::kSilu, true, true, 0.5f};
           for (std::uint32_t seed = 1; seed <= 3; ++seed) {
