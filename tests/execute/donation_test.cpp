@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <thread>
+#include <utility>
 
 #include "metal_candle/execute/counters.h"
 #include "metal_candle/execute/evaluate.h"
@@ -14,9 +15,10 @@ namespace {
 
 constexpr std::int64_t kCount = 1 << 14;
 
-const void* address(const Tensor& tensor) {
+/// Which memory, on any device: a buffer, and how far into it.
+std::pair<const void*, std::size_t> address(const Tensor& tensor) {
   const Value& value = tensor.node()->value();
-  return static_cast<const std::byte*>(value.storage->contents()) + value.offset;
+  return {value.storage->buffer(), value.offset};
 }
 
 /// Evaluated, in memory of its own that no constant shares.
@@ -32,7 +34,7 @@ TEST(Donation, ATrainingLoopReusesTheParametersMemory) {
   Tensor p = fresh(8);
   const Tensor g = fresh(1);
   const Tensor rate(0.5f);
-  const void* memory = address(p);
+  const auto memory = address(p);
   reset_counters();
   for (int step = 0; step < 10; ++step) {
     p = p - rate * g;
@@ -49,7 +51,7 @@ TEST(Donation, QueuedAndInEveryMode) {
     const ScopedExecutionMode scope(mode);
     SCOPED_TRACE(name(mode));
     Tensor p = fresh(1);
-    const void* memory = address(p);
+    const auto memory = address(p);
     reset_counters();
     for (int step = 0; step < 40; ++step) {
       p = p + 1.0;
@@ -178,7 +180,7 @@ TEST(Donation, ConstantsOfAPlanAreNotOverwritten) {
 
 TEST(SliceUpdate, InPlaceWhenNobodyElseHoldsIt) {
   Tensor cache = fresh(0);
-  const void* memory = address(cache);
+  const auto memory = address(cache);
   const Tensor row = ones({4}).eval();
   for (std::int64_t i = 0; i < 10; ++i) {
     cache = slice_update(cache, row * static_cast<double>(i), {4 * i});

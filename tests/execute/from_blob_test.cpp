@@ -11,6 +11,7 @@
 #include "metal_candle/execute/counters.h"
 #include "metal_candle/execute/evaluate.h"
 #include "metal_candle/graph/ops.h"
+#include "tests/support/host_only.h"
 
 namespace metal_candle {
 namespace {
@@ -24,6 +25,7 @@ std::span<const std::byte> bytes_of(const Floats& values) {
 }
 
 TEST(FromBlob, ReadsTheMemoryAndKeepsItsOwner) {
+  METAL_CANDLE_HOST_ONLY("other devices copy");
   auto owner = std::make_shared<Floats>(Floats{1, 2, 3, 4, 5, 6});
   const std::weak_ptr<Floats> alive = owner;
   Tensor x = from_blob(bytes_of(*owner), {{2, 3}, DType::kF32}, owner);

@@ -13,6 +13,7 @@
 #include "metal_candle/execute/counters.h"
 #include "metal_candle/execute/evaluate.h"
 #include "metal_candle/graph/ops.h"
+#include "tests/support/host_only.h"
 
 namespace metal_candle {
 namespace {
@@ -202,6 +203,7 @@ std::vector<std::vector<float>> read(const std::vector<Tensor>& tensors) {
 class AllocationFailure : public ::testing::TestWithParam<ExecutionMode> {};
 
 TEST_P(AllocationFailure, AtEveryAllocationTheEvaluationCanBeRepeated) {
+  METAL_CANDLE_HOST_ONLY("fails the CPU's allocator");
   for (const Evaluation& evaluation : evaluations()) {
     SCOPED_TRACE(evaluation.name);
     const auto expected = read(evaluation.build());
@@ -237,6 +239,7 @@ INSTANTIATE_TEST_SUITE_P(Lazy, AllocationFailure,
                          [](const auto& test) { return std::string(name(test.param)); });
 
 TEST(AllocationFailureEager, IsThrownAtTheCallAndTheCallCanBeRepeated) {
+  METAL_CANDLE_HOST_ONLY("fails the CPU's allocator");
   const Tensor x = arange(0.0f, 4096.0f).eval();
   const ScopedExecutionMode mode(ExecutionMode::kEager);
   const auto compute = [&] { return sum(cumsum(x + 1.0, 0) * 2.0).item<float>(); };
