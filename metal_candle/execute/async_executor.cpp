@@ -203,7 +203,8 @@ void AsyncExecutor::commit(const IntrusivePtr<Run>& run, backend::CommandQueue& 
     const std::span<const CompletionPtr> waits_for =
         previous ? std::span<const CompletionPtr>(&previous, 1) : dependencies;
     queue.commit(std::move(buffer), waits_for, [run, done, is_last](std::exception_ptr error) {
-      if (is_last) run->release_memory();
+      // A buffer that failed without having run may be told before an earlier one has finished.
+      if (is_last && !error) run->release_memory();
       done->complete(std::move(error));
     });
     previous = done;
