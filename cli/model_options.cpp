@@ -14,7 +14,8 @@ void ModelOptions::add_to(CLI::App& command) {
       .add_option("--model", model,
                   "A Hugging Face model folder: config.json, tokenizer.json, *.safetensors")
       ->type_name("FOLDER");
-  command.add_option("--device", device, "Where to compute: cpu, cuda or cuda:1 ...")->capture_default_str();
+  command.add_option("--device", device, "Where to compute: cpu, cuda or cuda:1 ...")
+      ->capture_default_str();
   command
       .add_option("--dtype", dtype,
                   "What weights are cast to: auto (as they are saved), f32, bf16, f16")

@@ -395,8 +395,8 @@ Reference reference(const Problem& x) {
 
 double error_of(Buffer& actual, const std::vector<double>& expected) {
   actual.read();
-  // Elements are of the order of 1; where the result is 0, as a gradient through a softmax of one key
-  // is, there is rounding only.
+  // Elements are of the order of 1; where the result is 0, as a gradient through a softmax of one
+  // key is, there is rounding only.
   double worst = 0, largest = 1e-3;
   for (size_t i = 0; i < expected.size(); ++i) {
     if (std::isinf(expected[i])) {

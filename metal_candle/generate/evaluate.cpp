@@ -72,8 +72,8 @@ double batch_loss(const Decoder& model, std::span<const ScoredSequence* const> b
   }
   const Shape shape = {static_cast<std::int64_t>(batch.size()), static_cast<std::int64_t>(length)};
   const Device device = model.device();
-  const Tensor loss = model.summed_loss(Tensor(tokens, shape).to(device),
-                                        Tensor(targets, shape).to(device));
+  const Tensor loss =
+      model.summed_loss(Tensor(tokens, shape).to(device), Tensor(targets, shape).to(device));
   return static_cast<double>(loss.item<float>());
 }
 

@@ -138,8 +138,8 @@ bool TokenStream::prefill(const Request& request) {
     tokens.resize(static_cast<std::size_t>(padded(n)), 0);
     ForwardOptions options;
     options.cache = &cache_;
-    const Tensor hidden = model_.hidden_states(
-        Tensor(tokens, {1, padded(n)}).to(model_.device()), options);
+    const Tensor hidden =
+        model_.hidden_states(Tensor(tokens, {1, padded(n)}).to(model_.device()), options);
     // What the padding left in the cache is overwritten before anything can see it.
     cache_.length = on_device(begin + n);
     cached_.insert(cached_.end(), part.begin(), part.end());

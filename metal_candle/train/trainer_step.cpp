@@ -96,7 +96,8 @@ Trainer::Step Trainer::build_step(const TokenBatch& batch, bool update) {
                            ? inverse_count * clip_scale(norm, options_.max_grad_norm)
                            : inverse_count;
   const double rate = schedule_(progress_.updates);
-  AdamW::Updated updated = optimizer_.update(parameters_, gradients, state_, Tensor(rate).to(key_.device()), scale);
+  AdamW::Updated updated =
+      optimizer_.update(parameters_, gradients, state_, Tensor(rate).to(key_.device()), scale);
   step.outputs.insert(step.outputs.end(), {step.pending.count, norm});
   append(step.outputs, updated.parameters);
   append(step.outputs, updated.state);

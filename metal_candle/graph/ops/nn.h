@@ -40,7 +40,8 @@ struct RopeOptions {
 /// The same with an offset that is made a tensor, so plans are reused when it changes.
 [[nodiscard]] Tensor rope(const Tensor& x, std::int64_t offset, const RopeOptions& options = {});
 /// f32 [dims / 2], evaluated: base^(-2i / dims). Hold on to it rather than have rope() make it.
-[[nodiscard]] Tensor rope_frequencies(int dims, double base = 10000, Device device = default_device());
+[[nodiscard]] Tensor rope_frequencies(int dims, double base = 10000,
+                                      Device device = default_device());
 
 struct AttentionOptions {
   std::optional<float> scale = {};  // 1 / sqrt(d) if none.
