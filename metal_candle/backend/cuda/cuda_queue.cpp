@@ -295,7 +295,7 @@ template <typename Fn>
 void spin_for(std::int64_t nanoseconds, Fn done) {
   const std::int64_t start = now_ns();
   while (!done() && now_ns() - start < nanoseconds) {
-    for (int i = 0; i < 32; ++i) __builtin_ia32_pause();
+    std::this_thread::yield();
   }
 }
 
