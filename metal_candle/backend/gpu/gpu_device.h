@@ -136,4 +136,9 @@ class GpuDevice {
   virtual std::unique_ptr<Matmul> make_matmul(const MatmulDescription& description) = 0;
 };
 
+/// The library's product. Throws DeviceError, naming the operation and the shapes, if it has none.
+[[nodiscard]] std::shared_ptr<const Matmul> require_matmul(GpuDevice& device,
+                                                           const MatmulDescription& description,
+                                                           std::string_view operation);
+
 }  // namespace metal_candle::backend::gpu

@@ -14,7 +14,6 @@
 #include "metal_candle/backend/batch.h"
 #include "metal_candle/backend/gpu/gpu_kernel.h"
 #include "metal_candle/backend/gpu/kernels/arguments.h"
-#include "metal_candle/core/error.h"
 
 namespace metal_candle::backend::gpu {
 namespace {
@@ -81,17 +80,6 @@ struct BlockProducts {
   }
 };
 
-std::shared_ptr<const Matmul> require_product(GpuDevice& device, const MatmulDescription& d) {
-  std::shared_ptr<const Matmul> product = device.make_matmul(d);
-  if (!product) {
-    throw DeviceError(
-        fmt::format("linear_cross_entropy: the library has no product of [{}, {}] "
-                    "and [{}, {}] of {}",
-                    d.m, d.k, d.k, d.n, name(d.operands)));
-  }
-  return product;
-}
-
 BlockProducts make_products(const LossPlan& plan, std::int64_t rows, bool wants_dx,
                             bool wants_dweight, GpuDevice& device) {
   BlockProducts products;
@@ -104,7 +92,7 @@ BlockProducts make_products(const LossPlan& plan, std::int64_t rows, bool wants_
   d.out_row_stride = plan.stride;
   d.operands = plan.dtype;
   d.out = DType::kF32;
-  products.logits = require_product(device, d);
+  products.logits = require_matmul(device, d, "linear_cross_entropy");
   if (wants_dx) {
     d.n = plan.width;
     d.k = plan.classes;
@@ -112,7 +100,7 @@ BlockProducts make_products(const LossPlan& plan, std::int64_t rows, bool wants_
     d.b = {plan.weight_column_stride, plan.weight_row_stride, 0};
     d.out_row_stride = plan.width;
     d.out = plan.dtype;
-    products.dx = require_product(device, d);
+    products.dx = require_matmul(device, d, "linear_cross_entropy");
   }
   if (wants_dweight) {
     d.m = plan.width;
@@ -123,7 +111,7 @@ BlockProducts make_products(const LossPlan& plan, std::int64_t rows, bool wants_
     d.out_row_stride = plan.classes;
     d.out = DType::kF32;
     d.beta = 1;
-    products.dweight = require_product(device, d);
+    products.dweight = require_matmul(device, d, "linear_cross_entropy");
   }
   return products;
 }

@@ -13,7 +13,6 @@
 #include "metal_candle/backend/batch.h"
 #include "metal_candle/backend/gpu/gpu_kernel.h"
 #include "metal_candle/backend/gpu/kernels/arguments.h"
-#include "metal_candle/core/error.h"
 
 namespace metal_candle::backend::gpu {
 namespace {
@@ -65,15 +64,6 @@ LoraPlan make_plan(const KernelRequest& request) {
   return plan;
 }
 
-std::shared_ptr<const Matmul> require_product(GpuDevice& device, const MatmulDescription& d) {
-  std::shared_ptr<const Matmul> product = device.make_matmul(d);
-  if (!product) {
-    throw DeviceError(fmt::format("lora: the library has no product of [{}, {}] and [{}, {}] of {}",
-                                  d.m, d.k, d.k, d.n, name(d.operands)));
-  }
-  return product;
-}
-
 MatmulDescription product_of(const LoraPlan& plan, std::int64_t depth, std::int64_t columns,
                              const MatmulDescription::Matrix& right) {
   MatmulDescription d;
@@ -93,7 +83,7 @@ std::shared_ptr<const Matmul> make_base(const LoraPlan& plan, GpuDevice& device)
   if (!plan.has_weight) return nullptr;
   MatmulDescription d = product_of(plan, plan.depth, plan.columns, plan.weight);
   d.has_bias = plan.has_bias;
-  return require_product(device, d);
+  return require_matmul(device, d, "lora");
 }
 
 void encode_base(const LoraPlan& plan, const Matmul& base, const KernelArguments& arguments,
@@ -135,11 +125,11 @@ std::unique_ptr<Kernel> make_few_rows(const LoraPlan& plan, GpuDevice& device) {
 std::unique_ptr<Kernel> make_many_rows(const LoraPlan& plan, GpuDevice& device) {
   const std::shared_ptr<const Matmul> base = make_base(plan, device);
   const std::shared_ptr<const Matmul> down =
-      require_product(device, product_of(plan, plan.depth, plan.rank, plan.a));
+      require_matmul(device, product_of(plan, plan.depth, plan.rank, plan.a), "lora");
   MatmulDescription d = product_of(plan, plan.rank, plan.columns, plan.b);
   d.alpha = plan.scale;
   d.beta = base ? 1.0f : 0.0f;
-  const std::shared_ptr<const Matmul> up = require_product(device, d);
+  const std::shared_ptr<const Matmul> up = require_matmul(device, d, "lora");
   const std::size_t low_bytes = round_up(
       static_cast<std::size_t>(plan.rows * plan.rank) * size_of(plan.dtype), kScratchAlignment);
   const std::size_t library =

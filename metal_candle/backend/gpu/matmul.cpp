@@ -16,7 +16,6 @@
 #include "metal_candle/backend/batch.h"
 #include "metal_candle/backend/gpu/gpu_kernel.h"
 #include "metal_candle/backend/gpu/kernels/arguments.h"
-#include "metal_candle/core/error.h"
 
 namespace metal_candle::backend::gpu {
 namespace {
@@ -164,12 +163,7 @@ std::unique_ptr<Kernel> make_in_two(BatchPlan plan, const Epilogue& epilogue, DT
   plan.product.out = DType::kF32;
   // A product over nothing is 0.
   std::shared_ptr<const Matmul> product;
-  if (plan.product.k > 0) product = device.make_matmul(plan.product);
-  if (!product && plan.product.k > 0) {
-    throw DeviceError(fmt::format(
-        "matmul: the library has no product of [{}, {}] and [{}, {}] of {}", plan.product.m,
-        plan.product.k, plan.product.k, plan.product.n, name(plan.product.operands)));
-  }
+  if (plan.product.k > 0) product = require_matmul(device, plan.product, "matmul");
   const Function& finish = device.function(fmt::format("finish_product_{}", name(dtype)));
   const std::size_t sums_bytes = round_up(static_cast<std::size_t>(count) * sizeof(float), 256);
   const std::size_t scratch = sums_bytes + (product ? product->scratch_bytes() : 0);
