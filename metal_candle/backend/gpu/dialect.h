@@ -10,7 +10,8 @@
 //
 // Rules, which Metal makes: no exceptions, no recursion, no virtual functions, no function
 // pointers, no double; address spaces are written out on every pointer; memory of a group is at
-// most 32 KiB unless the device was asked; no static variables.
+// most 32 KiB unless the device was asked; no static variables; what is constant outside functions
+// is `constexpr MC_CONSTANT`; and thread, device, constant, kernel, half are no names for variables.
 //
 //   MC_FUNCTION              before every function
 //   MC_GLOBAL T*             a pointer to memory of the device
@@ -52,10 +53,12 @@
 //   load_tiles(MC_GROUP const T* from, stride, lane) -> Tiles4
 //                            the 16x16 block at `from`, whose rows are stride elements apart and
 //                            16-byte aligned: upper left, lower left, upper right, lower right
-//   load_tiles_transposed(...)
-//                            the same with each tile transposed
+//   load_right_tiles(...), load_right_tiles_transposed(...) -> Tiles4
+//                            the same for the right operand of a product, in whatever form the
+//                            compiler wants that; or with each tile transposed
 //   multiply_tiles<T>(TileSums sums, Tiles4 a, uint32_t b_left, uint32_t b_right) -> TileSums
-//                            sums + a @ b^T, of a 16x16 block and an 8x16 block of T's
+//                            sums + a @ b^T, of a 16x16 block and an 8x16 block of T's, the latter
+//                            two tiles of load_right_tiles()
 //   pack_tile<T>(float, float) -> uint32_t
 //                            two elements of a tile; so sums become operands where they are
 //   tile_row_sum(float), tile_row_max(float)

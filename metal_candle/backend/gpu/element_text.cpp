@@ -361,7 +361,7 @@ std::string_view limits_text(DType dtype) {
       return "-2147483648.0f, 2147483648.0f, int32_t(0x80000000u), 0x7fffffff";
     default:
       return "-9223372036854775808.0f, 9223372036854775808.0f, "
-             "int64_t(0x8000000000000000ull), int64_t(0x7fffffffffffffffull)";
+             "-int64_t(0x7fffffffffffffff) - 1, int64_t(0x7fffffffffffffff)";
   }
 }
 

@@ -222,13 +222,13 @@ class LoopText {
         k, n, at, has_stride_field(k, last_) ? " * a." + stride(k, last_) : "");
   }
 
-  /// Packets first, first + thread.size, ...
+  /// Packets first, first + self.size, ...
   [[nodiscard]] std::string run() const {
     const int n = loop_.packet;
     std::string loads, values;
     std::string text = fmt::format(
         "template <bool kAligned>\nMC_FUNCTION void run(MC_CONSTANT Arguments& a, {} first, Thread "
-        "thread) {{\n",
+        "self) {{\n",
         index_);
     text += fmt::format("  MC_GLOBAL {0}* out = static_cast<MC_GLOBAL {0}*>(a.out);\n",
                         stored_type(loop_.output));
@@ -254,11 +254,11 @@ class LoopText {
     if (!loads.empty()) {
       // Those beyond the last are read again and not stored.
       text += loop;
-      text += fmt::format("    const {} next = first + u * thread.size;\n", index_);
+      text += fmt::format("    const {} next = first + u * self.size;\n", index_);
       text += fmt::format("    const {} p = next < a.packets ? next : a.packets - 1;\n", index_);
       text += coordinates() + loads + "  }\n";
     }
-    text += loop + fmt::format("    const {} p = first + u * thread.size;\n", index_);
+    text += loop + fmt::format("    const {} p = first + u * self.size;\n", index_);
     const auto element = [&](std::string_view position) {
       return store_text(loop_.output, fmt::format("element(a, {}{})", position, values));
     };
@@ -277,11 +277,10 @@ class LoopText {
   [[nodiscard]] std::string body() const {
     const int n = loop_.packet;
     std::string text =
-        "MC_FUNCTION void body(MC_CONSTANT Arguments& a, MC_GROUP char*, Thread thread) {\n";
-    text +=
-        fmt::format("  const {0} first = {0}(thread.group) * (thread.size * {1}) + thread.index;\n",
-                    index_, in_flight_);
-    if (n == 1) return text + "  if (first < a.packets) run<true>(a, first, thread);\n}\n";
+        "MC_FUNCTION void body(MC_CONSTANT Arguments& a, MC_GROUP char*, Thread self) {\n";
+    text += fmt::format("  const {0} first = {0}(self.group) * (self.size * {1}) + self.index;\n",
+                        index_, in_flight_);
+    if (n == 1) return text + "  if (first < a.packets) run<true>(a, first, self);\n}\n";
     std::string aligned =
         fmt::format("is_aligned(a.out, {})", n * static_cast<int>(size_of(loop_.output)));
     for (std::size_t k = 0; k < loop_.operands.size(); ++k) {
@@ -290,8 +289,8 @@ class LoopText {
                              n * static_cast<int>(size_of(loop_.operands[k].dtype)));
     }
     text += fmt::format(
-        "  if (first < a.packets) {{\n    if ({}) {{\n      run<true>(a, first, thread);\n"
-        "    }} else {{\n      run<false>(a, first, thread);\n    }}\n  }}\n",
+        "  if (first < a.packets) {{\n    if ({}) {{\n      run<true>(a, first, self);\n"
+        "    }} else {{\n      run<false>(a, first, self);\n    }}\n  }}\n",
         aligned);
     if (last_ > 0) return text + "}\n";
     std::string values;
@@ -304,8 +303,8 @@ class LoopText {
       values += ", " + load_text(dtype, fmt::format("static_cast<const MC_GLOBAL {}*>(a.in{})[{}]",
                                                     stored_type(dtype), k, at));
     }
-    text += fmt::format("  const {} i = a.packets * {} + thread.index;\n", index_, n);
-    text += "  if (thread.group + 1 == thread.groups && i < a.count) {\n";
+    text += fmt::format("  const {} i = a.packets * {} + self.index;\n", index_, n);
+    text += "  if (self.group + 1 == self.groups && i < a.count) {\n";
     text += fmt::format("    static_cast<MC_GLOBAL {}*>(a.out)[i] = {};\n  }}\n}}\n",
                         stored_type(loop_.output),
                         store_text(loop_.output, fmt::format("element(a, i{})", values)));

@@ -130,7 +130,11 @@ MC_FUNCTION Tiles4 load_tiles(const T* from, uint32_t stride, uint32_t lane) {
   return t;
 }
 template <typename T>
-MC_FUNCTION Tiles4 load_tiles_transposed(const T* from, uint32_t stride, uint32_t lane) {
+MC_FUNCTION Tiles4 load_right_tiles(const T* from, uint32_t stride, uint32_t lane) {
+  return load_tiles(from, stride, lane);
+}
+template <typename T>
+MC_FUNCTION Tiles4 load_right_tiles_transposed(const T* from, uint32_t stride, uint32_t lane) {
   Tiles4 t;
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(t.at[0]), "=r"(t.at[1]), "=r"(t.at[2]), "=r"(t.at[3])

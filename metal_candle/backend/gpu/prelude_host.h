@@ -179,7 +179,11 @@ MC_FUNCTION Tiles4 load_tiles(const T* from, uint32_t stride, uint32_t lane) {
   return tiles;
 }
 template <typename T>
-MC_FUNCTION Tiles4 load_tiles_transposed(const T* from, uint32_t stride, uint32_t lane) {
+MC_FUNCTION Tiles4 load_right_tiles(const T* from, uint32_t stride, uint32_t lane) {
+  return load_tiles(from, stride, lane);
+}
+template <typename T>
+MC_FUNCTION Tiles4 load_right_tiles_transposed(const T* from, uint32_t stride, uint32_t lane) {
   Tiles4 tiles;
   for (uint32_t i = 0; i < 4; ++i) {
     const T* at = from + (i % 2 * 8 + tile_column(lane)) * stride + i / 2 * 8 + tile_row(lane);

@@ -20,32 +20,32 @@ struct SumArguments {
 };
 
 MC_FUNCTION void sum_groups(MC_CONSTANT SumArguments& arguments, MC_GROUP char* memory,
-                            Thread thread) {
-  const float x = arguments.x[thread.group * thread.size + thread.index];
-  const float sum = group_sum(x, reinterpret_cast<MC_GROUP float*>(memory), thread);
-  if (thread.index == 0) arguments.y[thread.group] = sum;
+                            Thread self) {
+  const float x = arguments.x[self.group * self.size + self.index];
+  const float sum = group_sum(x, reinterpret_cast<MC_GROUP float*>(memory), self);
+  if (self.index == 0) arguments.y[self.group] = sum;
 }
 MC_KERNEL(test_sum_groups, SumArguments, 128, 128, sum_groups);
 
 // Every thread reads what its neighbour wrote.
-MC_FUNCTION void rotate(MC_CONSTANT SumArguments& arguments, MC_GROUP char* memory, Thread thread) {
+MC_FUNCTION void rotate(MC_CONSTANT SumArguments& arguments, MC_GROUP char* memory, Thread self) {
   auto* shared = reinterpret_cast<MC_GROUP float*>(memory);
-  shared[thread.index] = arguments.x[thread.index];
+  shared[self.index] = arguments.x[self.index];
   group_barrier();
-  arguments.y[thread.index] = shared[(thread.index + 1) % thread.size];
+  arguments.y[self.index] = shared[(self.index + 1) % self.size];
 }
 MC_KERNEL_DYNAMIC(test_rotate, SumArguments, 1024, rotate);
 
-MC_FUNCTION void diverge(MC_CONSTANT SumArguments& arguments, MC_GROUP char*, Thread thread) {
-  if (thread.index < 32) group_barrier();
-  arguments.y[thread.index] = 0;
+MC_FUNCTION void diverge(MC_CONSTANT SumArguments& arguments, MC_GROUP char*, Thread self) {
+  if (self.index < 32) group_barrier();
+  arguments.y[self.index] = 0;
 }
 MC_KERNEL(test_diverge, SumArguments, 64, 0, diverge);
 
-MC_FUNCTION void lanes(MC_CONSTANT SumArguments& arguments, MC_GROUP char*, Thread thread) {
-  const float x = arguments.x[thread.index];
-  arguments.y[thread.index] = lane_shuffle_down(x, 1) + 100.0f * lane_shuffle_up(x, 2) +
-                              10000.0f * static_cast<float>(lane_ballot(thread.lane < 3));
+MC_FUNCTION void lanes(MC_CONSTANT SumArguments& arguments, MC_GROUP char*, Thread self) {
+  const float x = arguments.x[self.index];
+  arguments.y[self.index] = lane_shuffle_down(x, 1) + 100.0f * lane_shuffle_up(x, 2) +
+                              10000.0f * static_cast<float>(lane_ballot(self.lane < 3));
 }
 MC_KERNEL(test_lanes, SumArguments, 64, 0, lanes);
 

@@ -23,10 +23,10 @@ MC_FUNCTION Item<uint32_t> extreme_item(bfloat x, bool is_max, uint32_t position
 
 template <typename T>
 MC_FUNCTION void arg_reduce(MC_CONSTANT ArgReduceArguments& arguments, MC_GROUP char* memory,
-                            Thread thread) {
+                            Thread self) {
   typedef typename KeyOf<T>::Type Key;
   enum { in_flight = 4 };
-  const ColumnTile tile(arguments.columns, arguments.tile_shift, thread);
+  const ColumnTile tile(arguments.columns, arguments.tile_shift, self);
   const uint32_t n = tile.there ? arguments.n : 0;
   const bool is_max = arguments.is_max != 0;
   const MC_GLOBAL T* const x = static_cast<const MC_GLOBAL T*>(arguments.x) +
@@ -48,16 +48,16 @@ MC_FUNCTION void arg_reduce(MC_CONSTANT ArgReduceArguments& arguments, MC_GROUP 
     }
   }
   MC_GROUP Item<Key>* const shared = reinterpret_cast<MC_GROUP Item<Key>*>(memory);
-  shared[thread.index] = best;
-  for (uint32_t half = thread.size / 2; half >= thread.size / tile.down; half /= 2) {
+  shared[self.index] = best;
+  for (uint32_t reach = self.size / 2; reach >= self.size / tile.down; reach /= 2) {
     group_barrier();
-    if (thread.index < half && comes_before(shared[thread.index + half], shared[thread.index])) {
-      shared[thread.index] = shared[thread.index + half];
+    if (self.index < reach && comes_before(shared[self.index + reach], shared[self.index])) {
+      shared[self.index] = shared[self.index + reach];
     }
   }
   if (tile.first != 0 || !tile.there) return;
   arguments.out[tile.outer * arguments.columns + tile.column] =
-      int32_t(position_of(shared[thread.index]));
+      int32_t(position_of(shared[self.index]));
 }
 
 MC_KERNEL(arg_reduce_f32, ArgReduceArguments, 1024, 16384, arg_reduce<float>);

@@ -9,7 +9,7 @@
 
 #include "metal_candle/backend/gpu/kernels/attention_problem.h"
 
-constexpr int kBlockThreads = 128;
+constexpr MC_CONSTANT int kBlockThreads = 128;
 
 MC_FUNCTION constexpr int block_stride(int width) { return width + 8; }
 MC_FUNCTION constexpr int block_elements(int rows, int width) { return rows * block_stride(width); }
@@ -18,12 +18,12 @@ MC_FUNCTION constexpr int block_elements(int rows, int width) { return rows * bl
 // aligned. kOneHead: the rows are of one head, so that no row needs a division.
 template <typename T, int kRows, int kWidth, bool kOneHead>
 MC_FUNCTION void copy_rows(MC_GROUP T* to, HeadRows<T> from, int32_t first, int32_t end,
-                           Thread thread) {
+                           Thread self) {
   constexpr int kChunks = kWidth / 8;
   constexpr int kRowsAtOnce = kBlockThreads / kChunks;
-  const int32_t column = int32_t(thread.index) % kChunks * 8;
-  int32_t row = first + int32_t(thread.index) / kChunks;
-  MC_GROUP T* at = to + int32_t(thread.index) / kChunks * block_stride(kWidth) + column;
+  const int32_t column = int32_t(self.index) % kChunks * 8;
+  int32_t row = first + int32_t(self.index) / kChunks;
+  MC_GROUP T* at = to + int32_t(self.index) / kChunks * block_stride(kWidth) + column;
   const MC_GLOBAL T* source = from.data + row * from.stride + column;
   MC_UNROLL
   for (int i = 0; i < kRows; i += kRowsAtOnce) {
@@ -51,7 +51,7 @@ MC_FUNCTION void multiply_rows(MC_THREAD TileSums (&sums)[kTiles][kColumns / 8],
                                uint32_t lane) {
   MC_UNROLL
   for (int n = 0; n < kColumns / 16; ++n) {
-    const Tiles4 rows = load_tiles(b + n * 16 * kStride, kStride, lane);
+    const Tiles4 rows = load_right_tiles(b + n * 16 * kStride, kStride, lane);
     MC_UNROLL
     for (int t = 0; t < kTiles; ++t) {
       sums[t][2 * n] = multiply_tiles<T>(sums[t][2 * n], a[t], rows.at[0], rows.at[2]);
@@ -67,7 +67,7 @@ MC_FUNCTION void multiply_columns(MC_THREAD TileSums (&sums)[kTiles][kWidth / 8]
                                   uint32_t lane) {
   MC_UNROLL
   for (int n = 0; n < kWidth / 16; ++n) {
-    const Tiles4 columns = load_tiles_transposed(b + n * 16, block_stride(kWidth), lane);
+    const Tiles4 columns = load_right_tiles_transposed(b + n * 16, block_stride(kWidth), lane);
     MC_UNROLL
     for (int t = 0; t < kTiles; ++t) {
       sums[t][2 * n] = multiply_tiles<T>(sums[t][2 * n], a[t], columns.at[0], columns.at[1]);
@@ -95,8 +95,8 @@ MC_FUNCTION void clear_sums(MC_THREAD TileSums (&sums)[kTiles][kBlocks]) {
 
 // The row in its group of the first element of a lane's tile t; that of the lower half is 8 below.
 template <int kTiles>
-MC_FUNCTION int32_t block_row(Thread thread, int t) {
-  return int32_t(thread.warp) * (16 * kTiles) + t * 16 + int32_t(tile_row(thread.lane));
+MC_FUNCTION int32_t block_row(Thread self, int t) {
+  return int32_t(self.warp) * (16 * kTiles) + t * 16 + int32_t(tile_row(self.lane));
 }
 
 // Writes two neighbouring elements of a row of `width`.

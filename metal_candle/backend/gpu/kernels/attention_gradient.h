@@ -22,15 +22,15 @@ struct alignas(8) RowStatistics {
   float delta;    // The sum of out * dout.
 };
 
-constexpr int kStatisticsThreads = 256;
+constexpr MC_CONSTANT int kStatisticsThreads = 256;
 
 // Eight lanes a row.
 template <typename T>
 MC_FUNCTION void attention_statistics(MC_CONSTANT AttentionGradientArguments& arguments,
-                                      MC_GROUP char*, Thread thread) {
+                                      MC_GROUP char*, Thread self) {
   MC_CONSTANT AttentionProblem& p = arguments.problem;
   const int64_t rows = int64_t{p.batch} * p.heads * p.queries;
-  const int64_t row = int64_t{thread.group} * (kStatisticsThreads / 8) + thread.index / 8;
+  const int64_t row = int64_t{self.group} * (kStatisticsThreads / 8) + self.index / 8;
   const int32_t head = int32_t(row / p.queries);
   const int32_t query = int32_t(row % p.queries);
   float delta = 0.0f;
@@ -39,7 +39,7 @@ MC_FUNCTION void attention_statistics(MC_CONSTANT AttentionGradientArguments& ar
                                          head % p.heads, p.queries, p.value_width);
     const HeadRows<T> dout = head_rows<T>(arguments.dout, arguments.dout_strides, head / p.heads,
                                           head % p.heads, p.queries, p.value_width);
-    for (int32_t column = int32_t(thread.lane) % 8 * 8; column < p.value_width; column += 64) {
+    for (int32_t column = int32_t(self.lane) % 8 * 8; column < p.value_width; column += 64) {
       const Chunk a = load_chunk(out.data + query * out.stride, column, p.value_width, out.aligned);
       const Chunk b =
           load_chunk(dout.data + query * dout.stride, column, p.value_width, dout.aligned);
@@ -48,7 +48,7 @@ MC_FUNCTION void attention_statistics(MC_CONSTANT AttentionGradientArguments& ar
     }
   }
   for (uint32_t mask = 4; mask > 0; mask >>= 1) delta += lane_shuffle_xor(delta, mask);
-  if (row >= rows || thread.lane % 8 != 0) return;
+  if (row >= rows || self.lane % 8 != 0) return;
   const float logsumexp = static_cast<const MC_GLOBAL float*>(arguments.logsumexp)[row];
   static_cast<MC_GLOBAL RowStatistics*>(arguments.statistics)[row] = {
       logsumexp == -INFINITY ? INFINITY : logsumexp * MC_LOG2_E, delta};
@@ -56,9 +56,8 @@ MC_FUNCTION void attention_statistics(MC_CONSTANT AttentionGradientArguments& ar
 
 // Sums the parts of dk or of dv.
 template <typename T>
-MC_FUNCTION void sum_parts(MC_CONSTANT SumPartsArguments& arguments, MC_GROUP char*,
-                           Thread thread) {
-  const int64_t i = int64_t{thread.group} * thread.size + thread.index;
+MC_FUNCTION void sum_parts(MC_CONSTANT SumPartsArguments& arguments, MC_GROUP char*, Thread self) {
+  const int64_t i = int64_t{self.group} * self.size + self.index;
   if (i >= arguments.elements) return;
   const MC_GLOBAL float* const parts = static_cast<const MC_GLOBAL float*>(arguments.parts);
   float sum = 0.0f;
@@ -80,13 +79,13 @@ MC_FUNCTION QueryRange queries_of_keys(MC_CONSTANT AttentionProblem& p, int32_t 
 }
 
 // A group of 128 threads holds kRows queries or keys.
-constexpr int kGradientRowThreads = 128;
+constexpr MC_CONSTANT int kGradientRowThreads = 128;
 
 // Adds up what teams and warps have of the held rows' sums and writes them.
 template <typename T, int kLanes, int kChunks, int kRows>
 MC_FUNCTION void write_gradient_rows(MC_THREAD Chunk (&sums)[kRows][kChunks], float factor,
                                      MC_GROUP float* joined, MC_GLOBAL T* to, int32_t rows,
-                                     int32_t width, Thread thread) {
+                                     int32_t width, Thread self) {
   constexpr int kWidth = kLanes * kChunks * 8;
   constexpr int kWarps = kGradientRowThreads / 32;
   group_barrier();
@@ -100,15 +99,15 @@ MC_FUNCTION void write_gradient_rows(MC_THREAD Chunk (&sums)[kRows][kChunks], fl
         for (uint32_t mask = kLanes; mask < 32; mask <<= 1) {
           sums[r][c].at[i] += lane_shuffle_xor(sums[r][c].at[i], mask);
         }
-        if (thread.lane < kLanes) {
-          joined[(int32_t(thread.warp) * kRows + r) * kWidth +
-                 (c * kLanes + int32_t(thread.lane)) * 8 + i] = sums[r][c].at[i];
+        if (self.lane < kLanes) {
+          joined[(int32_t(self.warp) * kRows + r) * kWidth + (c * kLanes + int32_t(self.lane)) * 8 +
+                 i] = sums[r][c].at[i];
         }
       }
     }
   }
   group_barrier();
-  for (int32_t i = int32_t(thread.index); i < rows * width; i += kGradientRowThreads) {
+  for (int32_t i = int32_t(self.index); i < rows * width; i += kGradientRowThreads) {
     const int32_t at = i / width * kWidth + i % width;
     float sum = 0.0f;
     for (int w = 0; w < kWarps; ++w) sum += joined[w * kRows * kWidth + at];
@@ -118,7 +117,7 @@ MC_FUNCTION void write_gradient_rows(MC_THREAD Chunk (&sums)[kRows][kChunks], fl
 
 template <typename T, int kLanes, int kChunks, int kRows, bool kHoldsQueries>
 MC_FUNCTION void attention_gradient_rows(MC_CONSTANT AttentionGradientArguments& arguments,
-                                         MC_GROUP char* memory, Thread thread) {
+                                         MC_GROUP char* memory, Thread self) {
   constexpr int kWidth = kLanes * kChunks * 8;
   constexpr int kTeams = kGradientRowThreads / kLanes;
   constexpr int kBatch = 2 / kChunks;  // Streamed rows that a team takes at once.
@@ -127,9 +126,9 @@ MC_FUNCTION void attention_gradient_rows(MC_CONSTANT AttentionGradientArguments&
   const int32_t heads = p.heads / p.key_heads;
   const int32_t all_rows = kHoldsQueries ? heads * p.queries : p.keys;
   const int32_t blocks = (all_rows + kRows - 1) / kRows;
-  const int32_t number = int32_t(thread.group) / blocks;
+  const int32_t number = int32_t(self.group) / blocks;
   const AttentionShare share = attention_share(p, number);
-  const int32_t first = int32_t(thread.group) % blocks * kRows;
+  const int32_t first = int32_t(self.group) % blocks * kRows;
   const int32_t rows = all_rows - first < kRows ? all_rows - first : kRows;
 
   const HeadRows<T> q = query_rows<T>(p, share, p.q, p.q_strides, p.width);
@@ -147,7 +146,7 @@ MC_FUNCTION void attention_gradient_rows(MC_CONSTANT AttentionGradientArguments&
   MC_GROUP float* const held = reinterpret_cast<MC_GROUP float*>(memory);  // [2, kRows, kWidth]
   MC_GROUP float* const added = held + 2 * kRows * kWidth;  // By masks; then sums of warps.
   const int32_t readable = kHoldsQueries ? all_rows : share.length;
-  for (int32_t i = int32_t(thread.index) * 8; i < kRows * kWidth; i += kGradientRowThreads * 8) {
+  for (int32_t i = int32_t(self.index) * 8; i < kRows * kWidth; i += kGradientRowThreads * 8) {
     const int32_t row = first + i / kWidth;
     const bool exists = row < readable;
     const int32_t safe = exists ? row : 0;
@@ -177,8 +176,8 @@ MC_FUNCTION void attention_gradient_rows(MC_CONSTANT AttentionGradientArguments&
   const int32_t per_head = end - begin;
   const int32_t count = kHoldsQueries ? per_head : heads * per_head;
 
-  const int32_t team = int32_t(thread.index) / kLanes;
-  const int32_t column = int32_t(thread.index) % kLanes * 8;
+  const int32_t team = int32_t(self.index) / kLanes;
+  const int32_t column = int32_t(self.index) % kLanes * 8;
   Chunk sums_1[kRows][kChunks];
   Chunk sums_2[kRows][kChunks];
   MC_UNROLL
@@ -191,7 +190,7 @@ MC_FUNCTION void attention_gradient_rows(MC_CONSTANT AttentionGradientArguments&
   }
   for (int32_t start = 0; start < count; start += kStep) {
     group_barrier();
-    for (int32_t i = int32_t(thread.index); i < kRows * kStep; i += kGradientRowThreads) {
+    for (int32_t i = int32_t(self.index); i < kRows * kStep; i += kGradientRowThreads) {
       const int32_t at = start + i % kStep;
       const int32_t row = first + i / kStep;
       float value = -INFINITY;
@@ -270,19 +269,19 @@ MC_FUNCTION void attention_gradient_rows(MC_CONSTANT AttentionGradientArguments&
     write_gradient_rows<T, kLanes, kChunks, kRows>(
         sums_1, p.scale, added,
         static_cast<MC_GLOBAL T*>(arguments.dq) + (share.first_row + first) * p.width, rows,
-        p.width, thread);
+        p.width, self);
     return;
   }
   const int64_t row = int64_t{number} * p.keys + first;
   if (arguments.dk != nullptr) {
     write_gradient_rows<T, kLanes, kChunks, kRows>(
         sums_1, p.scale, added, static_cast<MC_GLOBAL T*>(arguments.dk) + row * p.width, rows,
-        p.width, thread);
+        p.width, self);
   }
   if (arguments.dv != nullptr) {
     write_gradient_rows<T, kLanes, kChunks, kRows>(
         sums_2, 1.0f, added, static_cast<MC_GLOBAL T*>(arguments.dv) + row * p.value_width, rows,
-        p.value_width, thread);
+        p.value_width, self);
   }
 }
 

@@ -15,18 +15,17 @@
 template <typename T, int kWidth, int kTiles>
 MC_FUNCTION void write_gradient_block(MC_THREAD const TileSums (&sums)[kTiles][kWidth / 8],
                                       float factor, MC_GLOBAL void* to, MC_GLOBAL void* parts,
-                                      int64_t first_row, int32_t rows, int32_t width,
-                                      Thread thread) {
+                                      int64_t first_row, int32_t rows, int32_t width, Thread self) {
   MC_UNROLL
   for (int t = 0; t < kTiles; ++t) {
     MC_UNROLL
     for (int h = 0; h < 2; ++h) {
-      const int32_t row = block_row<kTiles>(thread, t) + 8 * h;
+      const int32_t row = block_row<kTiles>(self, t) + 8 * h;
       if (row >= rows) continue;
       const int64_t at = (first_row + row) * width;
       MC_UNROLL
       for (int n = 0; n < kWidth / 8; ++n) {
-        const int32_t column = n * 8 + int32_t(tile_column(thread.lane));
+        const int32_t column = n * 8 + int32_t(tile_column(self.lane));
         const float left = sums[t][n].at[2 * h] * factor;
         const float right = sums[t][n].at[2 * h + 1] * factor;
         if (parts == nullptr) {
@@ -58,19 +57,19 @@ template <typename T, int kStream, int kWidth, bool kHoldsQueries>
 MC_FUNCTION void load_streamed(MC_GROUP T* to, MC_GROUP RowStatistics* statistics_to,
                                HeadRows<T> rows_1, HeadRows<T> rows_2,
                                const MC_GLOBAL RowStatistics* statistics, StreamPlace at,
-                               int32_t end, Thread thread) {
+                               int32_t end, Thread self) {
   if constexpr (!kHoldsQueries) {
-    if (thread.index < kStream) {
-      const int32_t row = at.row + int32_t(thread.index);
-      copy_async<8>(statistics_to + thread.index,
+    if (self.index < kStream) {
+      const int32_t row = at.row + int32_t(self.index);
+      copy_async<8>(statistics_to + self.index,
                     statistics + (row < end ? at.head * rows_1.head_rows + row : 0), row < end);
     }
     rows_1.data += at.head * rows_1.head_stride;
     rows_2.data += at.head * rows_2.head_stride;
   }
-  copy_rows<T, kStream, kWidth, true>(to, rows_1, at.row, end, thread);
+  copy_rows<T, kStream, kWidth, true>(to, rows_1, at.row, end, self);
   copy_rows<T, kStream, kWidth, true>(to + block_elements(kStream, kWidth), rows_2, at.row, end,
-                                      thread);
+                                      self);
   copy_commit();
 }
 
@@ -92,10 +91,10 @@ MC_FUNCTION void scores_to_slopes(MC_THREAD TileSums (&scores)[kTiles][kColumns 
                                   MC_THREAD const RowStatistics (&row_statistics)[kTiles][2],
                                   const MC_GROUP RowStatistics* column_statistics,
                                   MC_THREAD const BlockView<kTiles>& view, int32_t start,
-                                  Thread thread) {
+                                  Thread self) {
   MC_UNROLL
   for (int n = 0; n < kColumns / 8; ++n) {
-    const int32_t column = n * 8 + int32_t(tile_column(thread.lane));
+    const int32_t column = n * 8 + int32_t(tile_column(self.lane));
     Packet<RowStatistics, 2> pair;
     if constexpr (!kHoldsQueries) {
       pair =
@@ -108,7 +107,7 @@ MC_FUNCTION void scores_to_slopes(MC_THREAD TileSums (&scores)[kTiles][kColumns 
         const RowStatistics known = kHoldsQueries ? row_statistics[t][i / 2] : pair.values[i % 2];
         float exponent = fmaf(scores[t][n].at[i], scale, -known.logsumexp);
         if constexpr (!kWhole) {
-          const int32_t row = block_row<kTiles>(thread, t) + i / 2 * 8;
+          const int32_t row = block_row<kTiles>(self, t) + i / 2 * 8;
           if (view.mask != nullptr) exponent += view.mask[row * kColumns + column + i % 2];
           const int32_t other = start + column + i % 2;
           // Keys from this one to the end of what its query sees.
@@ -131,7 +130,7 @@ MC_FUNCTION void scores_to_slopes(MC_THREAD TileSums (&scores)[kTiles][kColumns 
 template <typename T, int kWidth, int kTiles, int kStream, int kStages, bool kHoldsQueries,
           bool kFirst, bool kSecond>
 MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments& arguments,
-                                          MC_GROUP char* memory, Thread thread) {
+                                          MC_GROUP char* memory, Thread self) {
   constexpr int kRows = 64 * kTiles;
   constexpr int kColumns = kStream < 32 ? kStream : 32;
   constexpr int kStride = block_stride(kWidth);
@@ -139,12 +138,12 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
   constexpr int kHeldElements = block_elements(kRows, kWidth);
   constexpr int kStreamElements = block_elements(kStream, kWidth);
   MC_CONSTANT AttentionProblem& p = arguments.problem;
-  const uint32_t lane = thread.lane;
+  const uint32_t lane = self.lane;
   const int32_t shares = p.batch * p.key_heads;
   const int32_t heads = p.heads / p.key_heads;
-  const int32_t number = int32_t(thread.group) % shares;
+  const int32_t number = int32_t(self.group) % shares;
   const AttentionShare share = attention_share(p, number);
-  int32_t block = int32_t(thread.group) / shares;
+  int32_t block = int32_t(self.group) / shares;
   const int32_t split = kHoldsQueries ? 0 : block % arguments.splits;
   block = kHoldsQueries ? row_block(p, kRows, block) : block / arguments.splits;
   const int32_t first = block * kRows;
@@ -181,16 +180,16 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
     const KeyRange some = keys_of_some(p, share.length, among);
     begin = some.begin;
     end = some.end;
-    copy_rows<T, kRows, kWidth, false>(held, q, first, all_rows, thread);
-    copy_rows<T, kRows, kWidth, false>(held + kHeldElements, dout, first, all_rows, thread);
+    copy_rows<T, kRows, kWidth, false>(held, q, first, all_rows, self);
+    copy_rows<T, kRows, kWidth, false>(held + kHeldElements, dout, first, all_rows, self);
   } else {
     const QueryRange seeing = queries_of_keys(p, share.length, first, first + rows);
     begin = seeing.first;
     end = seeing.last;
     first_head = heads * split / arguments.splits;
     last_head = heads * (split + 1) / arguments.splits;
-    copy_rows<T, kRows, kWidth, true>(held, k, first, share.length, thread);
-    copy_rows<T, kRows, kWidth, true>(held + kHeldElements, v, first, share.length, thread);
+    copy_rows<T, kRows, kWidth, true>(held, k, first, share.length, self);
+    copy_rows<T, kRows, kWidth, true>(held + kHeldElements, v, first, share.length, self);
   }
   copy_commit();
   const int32_t per_head = end > begin ? (end - begin + kStream - 1) / kStream : 0;
@@ -207,14 +206,14 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
   for (int t = 0; t < kTiles; ++t) {
     MC_UNROLL
     for (int h = 0; h < 2; ++h) {
-      const int32_t row = first + block_row<kTiles>(thread, t) + 8 * h;
+      const int32_t row = first + block_row<kTiles>(self, t) + 8 * h;
       view.row_end[t][h] = view.query_end + view.query_step * (row % p.queries);
       row_statistics[t][h] = {INFINITY, 0.0f};
       if (kHoldsQueries && row < all_rows) row_statistics[t][h] = statistics[row];
     }
   }
 
-  const int32_t my_row = int32_t(thread.warp) * (16 * kTiles);
+  const int32_t my_row = int32_t(self.warp) * (16 * kTiles);
   const float scale = p.scale * MC_LOG2_E;
   TileSums sums_1[kTiles][kFirst ? kWidth / 8 : 1];
   TileSums sums_2[kTiles][kSecond ? kWidth / 8 : 1];
@@ -227,7 +226,7 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
   const HeadRows<T> streamed_2 = kHoldsQueries ? v : dout;
   if (stages > 0) {
     load_streamed<T, kStream, kWidth, kHoldsQueries>(streamed, streamed_statistics, streamed_1,
-                                                     streamed_2, statistics, next, end, thread);
+                                                     streamed_2, statistics, next, end, self);
   }
   for (int32_t stage = 0; stage < stages; ++stage) {
     const int32_t buffer = stage % kStages;
@@ -238,7 +237,7 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
       load_streamed<T, kStream, kWidth, kHoldsQueries>(
           streamed + (kStages - 1 - buffer) * (2 * kStreamElements),
           streamed_statistics + (kStages - 1 - buffer) * kStream, streamed_1, streamed_2,
-          statistics, next, end, thread);
+          statistics, next, end, self);
     }
 
     const MC_GROUP T* const stage_rows = streamed + buffer * (2 * kStreamElements);
@@ -248,7 +247,7 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
       const int32_t start = place.row + from;  // The first streamed row.
       if (p.mask != nullptr) {
         group_barrier();
-        for (int32_t i = int32_t(thread.index); i < kRows * kColumns; i += kBlockThreads) {
+        for (int32_t i = int32_t(self.index); i < kRows * kColumns; i += kBlockThreads) {
           const int32_t held_row = first + i / kColumns;
           const int32_t other = start + i % kColumns;
           mask[i] = kHoldsQueries ? masked_score(p, share, held_row, other, 0.0f)
@@ -296,10 +295,10 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
           streamed_statistics + buffer * kStream + from;
       if (whole) {
         scores_to_slopes<kTiles, kColumns, kHoldsQueries, true>(
-            scores, slopes, scale, row_statistics, column_statistics, view, start, thread);
+            scores, slopes, scale, row_statistics, column_statistics, view, start, self);
       } else {
         scores_to_slopes<kTiles, kColumns, kHoldsQueries, false>(
-            scores, slopes, scale, row_statistics, column_statistics, view, start, thread);
+            scores, slopes, scale, row_statistics, column_statistics, view, start, self);
       }
       MC_UNROLL
       for (int s = 0; s < kColumns / 16; ++s) {
@@ -328,7 +327,7 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
     if (kStages == 1 && stage + 1 < stages) {
       group_barrier();
       load_streamed<T, kStream, kWidth, kHoldsQueries>(streamed, streamed_statistics, streamed_1,
-                                                       streamed_2, statistics, next, end, thread);
+                                                       streamed_2, statistics, next, end, self);
     }
   }
   copy_wait<0>();
@@ -344,14 +343,14 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
                                               kHoldsQueries ? share.first_row + first
                                               : in_parts    ? part + key
                                                             : key,
-                                              rows, p.width, thread);
+                                              rows, p.width, self);
     }
   }
   if constexpr (kSecond) {
     if (second_needed) {
       write_gradient_block<T, kWidth, kTiles>(
           sums_2, 1.0f, arguments.dv, in_parts ? arguments.dv_parts : nullptr,
-          in_parts ? part + key : key, rows, p.value_width, thread);
+          in_parts ? part + key : key, rows, p.value_width, self);
     }
   }
 }

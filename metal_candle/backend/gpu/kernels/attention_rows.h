@@ -11,7 +11,7 @@
 
 #include "metal_candle/backend/gpu/kernels/attention_problem.h"
 
-constexpr int kAttentionRowThreads = 128;
+constexpr MC_CONSTANT int kAttentionRowThreads = 128;
 
 // Parts of what the rows of a tile see. A function of the length on the device, since the host does
 // not know it: parts that are not active do nothing.
@@ -45,7 +45,7 @@ MC_FUNCTION void write_logsumexp(MC_GLOBAL void* logsumexp, int64_t row, float t
 
 template <typename T, int kLanes, int kChunks, int kRows>
 MC_FUNCTION void attention_rows(MC_CONSTANT AttentionArguments& arguments, MC_GROUP char* memory,
-                                Thread thread) {
+                                Thread self) {
   constexpr int kWidth = kLanes * kChunks * 8;
   constexpr int kTeams = kAttentionRowThreads / kLanes;
   constexpr int kWarps = kAttentionRowThreads / 32;
@@ -53,9 +53,9 @@ MC_FUNCTION void attention_rows(MC_CONSTANT AttentionArguments& arguments, MC_GR
   constexpr int kKeys = kTeams * kBatch;
   MC_CONSTANT AttentionProblem& p = arguments.problem;
   const int32_t tiles = (p.heads / p.key_heads * p.queries + kRows - 1) / kRows;
-  const int32_t part = int32_t(thread.group % arguments.splits);
-  const int32_t tile = int32_t(thread.group / arguments.splits) % tiles;
-  const AttentionShare share = attention_share(p, int32_t(thread.group / arguments.splits) / tiles);
+  const int32_t part = int32_t(self.group % arguments.splits);
+  const int32_t tile = int32_t(self.group / arguments.splits) % tiles;
+  const AttentionShare share = attention_share(p, int32_t(self.group / arguments.splits) / tiles);
   const int32_t first = tile * kRows;
   const int32_t rows = share.rows - first < kRows ? share.rows - first : kRows;
   KeyRange range = keys_of_tile(p, share, first, rows);
@@ -70,7 +70,7 @@ MC_FUNCTION void attention_rows(MC_CONSTANT AttentionArguments& arguments, MC_GR
   // The queries, scaled so that scores are powers of 2.
   MC_GROUP float* const queries = reinterpret_cast<MC_GROUP float*>(memory);
   const HeadRows<T> q = query_rows<T>(p, share, p.q, p.q_strides, p.width);
-  for (int32_t i = int32_t(thread.index) * 8; i < rows * kWidth; i += int32_t(thread.size) * 8) {
+  for (int32_t i = int32_t(self.index) * 8; i < rows * kWidth; i += int32_t(self.size) * 8) {
     const Chunk chunk = load_chunk(q.row(first + i / kWidth), i % kWidth, p.width, q.aligned);
     for (int j = 0; j < 8; ++j) queries[i + j] = chunk.at[j] * (p.scale * MC_LOG2_E);
   }
@@ -78,8 +78,8 @@ MC_FUNCTION void attention_rows(MC_CONSTANT AttentionArguments& arguments, MC_GR
 
   // What the mask adds, [rows, kKeys]; and after the loop, what warps give each other.
   MC_GROUP float* const joined = queries + kRows * kWidth;
-  const int32_t team = int32_t(thread.index) / kLanes;
-  const int32_t column = int32_t(thread.index) % kLanes * 8;  // And every kLanes * 8 from there.
+  const int32_t team = int32_t(self.index) / kLanes;
+  const int32_t column = int32_t(self.index) % kLanes * 8;  // And every kLanes * 8 from there.
   const HeadRows<T> k = key_rows<T>(p, share);
   const HeadRows<T> v = value_rows<T>(p, share);
   float top[kRows];
@@ -117,7 +117,7 @@ MC_FUNCTION void attention_rows(MC_CONSTANT AttentionArguments& arguments, MC_GR
                        start + kKeys <= (all.end < range.end ? all.end : range.end);
     if (!whole) {
       group_barrier();
-      for (int32_t i = int32_t(thread.index); i < rows * kKeys; i += kAttentionRowThreads) {
+      for (int32_t i = int32_t(self.index); i < rows * kKeys; i += kAttentionRowThreads) {
         const int32_t number = start + i % kKeys;
         joined[i] = number < range.end ? masked_score(p, share, first + i / kKeys, number, 0.0f)
                                        : -INFINITY;
@@ -205,21 +205,21 @@ MC_FUNCTION void attention_rows(MC_CONSTANT AttentionArguments& arguments, MC_GR
         }
       }
     }
-    MC_GROUP float* const to = joined + (int32_t(thread.warp) * kRows + r) * kPartWidth;
-    if (thread.lane < kLanes) {
+    MC_GROUP float* const to = joined + (int32_t(self.warp) * kRows + r) * kPartWidth;
+    if (self.lane < kLanes) {
       MC_UNROLL
       for (int c = 0; c < kChunks; ++c) {
         MC_UNROLL
         for (int i = 0; i < 8; ++i) to[column + c * kLanes * 8 + i] = values[r][c].at[i];
       }
     }
-    if (thread.lane == 0) {
+    if (self.lane == 0) {
       to[kWidth] = top[r];
       to[kWidth + 1] = sum[r];
     }
   }
   group_barrier();
-  for (int32_t r = int32_t(thread.warp); r < rows; r += kWarps) {
+  for (int32_t r = int32_t(self.warp); r < rows; r += kWarps) {
     const MC_GROUP float* const from = joined + r * kPartWidth;
     float row_top = -INFINITY;
     for (int w = 0; w < kWarps; ++w) {
@@ -236,7 +236,7 @@ MC_FUNCTION void attention_rows(MC_CONSTANT AttentionArguments& arguments, MC_GR
     MC_GLOBAL float* const to = static_cast<MC_GLOBAL float*>(arguments.parts) +
                                 (row * arguments.splits + part) * (p.value_width + 2);
     const float scale = row_sum == 0.0f ? 0.0f : 1.0f / row_sum;
-    for (int32_t i = int32_t(thread.lane); i < p.value_width; i += 32) {
+    for (int32_t i = int32_t(self.lane); i < p.value_width; i += 32) {
       float value = 0.0f;
       MC_UNROLL
       for (int w = 0; w < kWarps; ++w) value += weight[w] * from[w * kRows * kPartWidth + i];
@@ -246,7 +246,7 @@ MC_FUNCTION void attention_rows(MC_CONSTANT AttentionArguments& arguments, MC_GR
         static_cast<MC_GLOBAL T*>(arguments.out)[row * p.value_width + i] = T(value * scale);
       }
     }
-    if (thread.lane != 0) continue;
+    if (self.lane != 0) continue;
     if (arguments.splits > 1) {
       to[p.value_width] = row_top;
       to[p.value_width + 1] = row_sum;
@@ -257,22 +257,22 @@ MC_FUNCTION void attention_rows(MC_CONSTANT AttentionArguments& arguments, MC_GR
 }
 
 // Joins the parts of a row, one row a group.
-constexpr int kAttentionJoinThreads = 256;
+constexpr MC_CONSTANT int kAttentionJoinThreads = 256;
 
 template <typename T>
 MC_FUNCTION void attention_join(MC_CONSTANT AttentionArguments& arguments, MC_GROUP char* memory,
-                                Thread thread) {
+                                Thread self) {
   constexpr int kWarps = kAttentionJoinThreads / 32;
   MC_CONSTANT AttentionProblem& p = arguments.problem;
   const int32_t rows = p.heads / p.key_heads * p.queries;
-  const AttentionShare share = attention_share(p, int32_t(thread.group) / rows);
-  const int32_t first = int32_t(thread.group) % rows / arguments.tile_rows * arguments.tile_rows;
+  const AttentionShare share = attention_share(p, int32_t(self.group) / rows);
+  const int32_t first = int32_t(self.group) % rows / arguments.tile_rows * arguments.tile_rows;
   const int32_t tile_rows = rows - first < arguments.tile_rows ? rows - first : arguments.tile_rows;
   const int32_t parts = key_parts(arguments, keys_of_tile(p, share, first, tile_rows)).active;
   const int32_t width = p.value_width + 2;
   const MC_GLOBAL float* const from = static_cast<const MC_GLOBAL float*>(arguments.parts) +
-                                      int64_t{thread.group} * arguments.splits * width;
-  const int32_t lane = int32_t(thread.lane);
+                                      int64_t{self.group} * arguments.splits * width;
+  const int32_t lane = int32_t(self.lane);
   float top = -INFINITY;
   for (int32_t i = lane; i < parts; i += 32) {
     top = fmaxf(top, from[i * width + p.value_width]);
@@ -283,21 +283,21 @@ MC_FUNCTION void attention_join(MC_CONSTANT AttentionArguments& arguments, MC_GR
     sum += shrink(from[i * width + p.value_width], top) * from[i * width + p.value_width + 1];
   }
   sum = lane_sum(sum);
-  if (thread.index == 0) write_logsumexp(arguments.logsumexp, thread.group, top, sum);
+  if (self.index == 0) write_logsumexp(arguments.logsumexp, self.group, top, sum);
   if (arguments.out == nullptr) return;
   MC_GROUP float* const sums = reinterpret_cast<MC_GROUP float*>(memory);
   for (int32_t i = lane; i < p.value_width; i += 32) {
     float value = 0.0f;
-    for (int32_t j = int32_t(thread.warp); j < parts; j += kWarps) {
+    for (int32_t j = int32_t(self.warp); j < parts; j += kWarps) {
       value += shrink(from[j * width + p.value_width], top) * from[j * width + i];
     }
-    sums[int32_t(thread.warp) * p.value_width + i] = value;
+    sums[int32_t(self.warp) * p.value_width + i] = value;
   }
   group_barrier();
   MC_GLOBAL T* const out =
-      static_cast<MC_GLOBAL T*>(arguments.out) + int64_t{thread.group} * p.value_width;
+      static_cast<MC_GLOBAL T*>(arguments.out) + int64_t{self.group} * p.value_width;
   const float scale = sum == 0.0f ? 0.0f : 1.0f / sum;
-  for (int32_t i = int32_t(thread.index); i < p.value_width; i += kAttentionJoinThreads) {
+  for (int32_t i = int32_t(self.index); i < p.value_width; i += kAttentionJoinThreads) {
     float value = 0.0f;
     for (int w = 0; w < kWarps; ++w) value += sums[w * p.value_width + i];
     out[i] = T(value * scale);

@@ -19,15 +19,15 @@ MC_FUNCTION constexpr int attention_block_keys(int width, int tiles) {
 // blocks.
 template <int kRows, int kKeys>
 MC_FUNCTION void load_mask(MC_CONSTANT AttentionProblem& p, AttentionShare share, int32_t first_row,
-                           int32_t first_key, MC_GROUP float* to, Thread thread) {
-  for (int32_t i = int32_t(thread.index); i < kRows * kKeys; i += kBlockThreads) {
+                           int32_t first_key, MC_GROUP float* to, Thread self) {
+  for (int32_t i = int32_t(self.index); i < kRows * kKeys; i += kBlockThreads) {
     to[i] = masked_score(p, share, first_row + i / kKeys, first_key + i % kKeys, 0.0f);
   }
 }
 
 template <typename T, int kWidth, int kTiles>
 MC_FUNCTION void attention_tiles(MC_CONSTANT AttentionArguments& arguments, MC_GROUP char* memory,
-                                 Thread thread) {
+                                 Thread self) {
   constexpr int kRows = 64 * kTiles;
   constexpr int kKeys = attention_block_keys(kWidth, kTiles);
   constexpr int kStride = block_stride(kWidth);
@@ -35,11 +35,11 @@ MC_FUNCTION void attention_tiles(MC_CONSTANT AttentionArguments& arguments, MC_G
   // Queries stay in registers where these suffice.
   constexpr bool kHeld = kWidth * kTiles <= 128;
   MC_CONSTANT AttentionProblem& p = arguments.problem;
-  const uint32_t lane = thread.lane;
+  const uint32_t lane = self.lane;
 
   const int32_t shares = p.batch * p.key_heads;
-  const AttentionShare share = attention_share(p, int32_t(thread.group) % shares);
-  const int32_t first = row_block(p, kRows, int32_t(thread.group) / shares) * kRows;
+  const AttentionShare share = attention_share(p, int32_t(self.group) % shares);
+  const int32_t first = row_block(p, kRows, int32_t(self.group) / shares) * kRows;
   const int32_t last = (first + kRows < share.rows ? first + kRows : share.rows) - 1;
   const QueryRange among = queries_of_rows(p, first, last);
   const KeyRange some = keys_of_some(p, share.length, among);
@@ -53,9 +53,9 @@ MC_FUNCTION void attention_tiles(MC_CONSTANT AttentionArguments& arguments, MC_G
   const HeadRows<T> k = key_rows<T>(p, share);
   const HeadRows<T> v = value_rows<T>(p, share);
   copy_rows<T, kRows, kWidth, false>(queries, query_rows<T>(p, share, p.q, p.q_strides, p.width),
-                                     first, share.rows, thread);
+                                     first, share.rows, self);
   if (some.begin < some.end) {
-    copy_rows<T, kKeys, kWidth, true>(keys, k, some.begin, some.end, thread);
+    copy_rows<T, kKeys, kWidth, true>(keys, k, some.begin, some.end, self);
   }
   copy_commit();
 
@@ -71,22 +71,22 @@ MC_FUNCTION void attention_tiles(MC_CONSTANT AttentionArguments& arguments, MC_G
   for (int t = 0; t < kTiles; ++t) {
     MC_UNROLL
     for (int h = 0; h < 2; ++h) {
-      const int32_t row = first + block_row<kTiles>(thread, t) + 8 * h;
+      const int32_t row = first + block_row<kTiles>(self, t) + 8 * h;
       end[t][h] = keys_of_query(p, share.length, row % p.queries).end;
       top[t][h] = -INFINITY;
       sum[t][h] = 0.0f;
     }
   }
-  const MC_GROUP T* const my_queries = queries + int32_t(thread.warp) * (16 * kTiles) * kStride;
+  const MC_GROUP T* const my_queries = queries + int32_t(self.warp) * (16 * kTiles) * kStride;
   Tiles4 held[kHeld ? kSteps : 1][kTiles];
 
   for (int32_t start = some.begin; start < some.end; start += kKeys) {
     copy_wait<0>();
     group_barrier();  // The keys are there, and nobody needs the last values.
-    copy_rows<T, kKeys, kWidth, true>(values, v, start, some.end, thread);
+    copy_rows<T, kKeys, kWidth, true>(values, v, start, some.end, self);
     copy_commit();
     if (p.mask != nullptr) {
-      load_mask<kRows, kKeys>(p, share, first, start, mask, thread);
+      load_mask<kRows, kKeys>(p, share, first, start, mask, self);
     }
     TileSums scores[kTiles][kKeys / 8];
     clear_sums(scores);
@@ -117,7 +117,7 @@ MC_FUNCTION void attention_tiles(MC_CONSTANT AttentionArguments& arguments, MC_G
     copy_wait<0>();
     group_barrier();  // The values are there, and nobody needs the keys.
     if (start + kKeys < some.end) {
-      copy_rows<T, kKeys, kWidth, true>(keys, k, start + kKeys, some.end, thread);
+      copy_rows<T, kKeys, kWidth, true>(keys, k, start + kKeys, some.end, self);
     }
     copy_commit();
 
@@ -135,7 +135,7 @@ MC_FUNCTION void attention_tiles(MC_CONSTANT AttentionArguments& arguments, MC_G
             const int32_t column = n * 8 + int32_t(tile_column(lane)) + i % 2;
             float score = scores[t][n].at[i] * scale;
             if (p.mask != nullptr) {
-              score += mask[(block_row<kTiles>(thread, t) + i / 2 * 8) * kKeys + column];
+              score += mask[(block_row<kTiles>(self, t) + i / 2 * 8) * kKeys + column];
             }
             const int32_t back = end[t][i / 2] - start - column;
             scores[t][n].at[i] = back > 0 && back <= window ? score : -INFINITY;
@@ -191,10 +191,10 @@ MC_FUNCTION void attention_tiles(MC_CONSTANT AttentionArguments& arguments, MC_G
     MC_UNROLL
     for (int h = 0; h < 2; ++h) {
       const float total = tile_row_sum(sum[t][h]);
-      const int32_t row = first + block_row<kTiles>(thread, t) + 8 * h;
+      const int32_t row = first + block_row<kTiles>(self, t) + 8 * h;
       if (row > last) continue;
       const int64_t number = share.first_row + row;
-      if (lane % 4 == 0) write_logsumexp(arguments.logsumexp, number, top[t][h], total);
+      if (tile_column(lane) == 0) write_logsumexp(arguments.logsumexp, number, top[t][h], total);
       if (arguments.out == nullptr) continue;
       const float factor = total == 0.0f ? 0.0f : 1.0f / total;
       MC_GLOBAL T* const to = static_cast<MC_GLOBAL T*>(arguments.out) + number * p.value_width;

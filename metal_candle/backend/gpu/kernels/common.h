@@ -64,22 +64,22 @@ MC_FUNCTION float lane_max(float x) {
 
 // The sum over the group, for every thread. memory: 32 floats, which may be used again after the
 // next barrier. thread.size is a multiple of 32.
-MC_FUNCTION float group_sum(float x, MC_GROUP float* memory, Thread thread) {
+MC_FUNCTION float group_sum(float x, MC_GROUP float* memory, Thread self) {
   x = lane_sum(x);
-  if (thread.size == 32) return x;
-  if (thread.lane == 0) memory[thread.warp] = x;
+  if (self.size == 32) return x;
+  if (self.lane == 0) memory[self.warp] = x;
   group_barrier();
-  const uint32_t warps = thread.size / 32;
-  x = thread.lane < warps ? memory[thread.lane] : 0.0f;
+  const uint32_t warps = self.size / 32;
+  x = self.lane < warps ? memory[self.lane] : 0.0f;
   return lane_sum(x);
 }
 
-MC_FUNCTION float group_max(float x, MC_GROUP float* memory, Thread thread) {
+MC_FUNCTION float group_max(float x, MC_GROUP float* memory, Thread self) {
   x = lane_max(x);
-  if (thread.size == 32) return x;
-  if (thread.lane == 0) memory[thread.warp] = x;
+  if (self.size == 32) return x;
+  if (self.lane == 0) memory[self.warp] = x;
   group_barrier();
-  const uint32_t warps = thread.size / 32;
-  x = thread.lane < warps ? memory[thread.lane] : -INFINITY;
+  const uint32_t warps = self.size / 32;
+  x = self.lane < warps ? memory[self.lane] : -INFINITY;
   return lane_max(x);
 }

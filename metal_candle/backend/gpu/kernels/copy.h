@@ -7,7 +7,7 @@
 #include "metal_candle/backend/gpu/kernels/arguments.h"
 #include "metal_candle/backend/gpu/kernels/common.h"
 
-constexpr int kCopyInFlight = 4;  // Packets that a thread loads before it stores.
+constexpr MC_CONSTANT int kCopyInFlight = 4;  // Packets that a thread loads before it stores.
 
 // How far the block lies from the beginning, if its place is an input: starts are clamped so that
 // the block fits.
@@ -46,23 +46,23 @@ MC_FUNCTION CopyOffsets copy_offsets(MC_CONSTANT CopyArguments& a, int64_t packe
 
 template <typename T, int N, bool kAligned>
 MC_FUNCTION void copy_packets(MC_CONSTANT CopyArguments& a, const MC_GLOBAL T* in, MC_GLOBAL T* out,
-                              Thread thread) {
-  const int64_t step = int64_t(thread.groups) * thread.size * kCopyInFlight;
-  int64_t first = int64_t(thread.group) * thread.size * kCopyInFlight + thread.index;
+                              Thread self) {
+  const int64_t step = int64_t(self.groups) * self.size * kCopyInFlight;
+  int64_t first = int64_t(self.group) * self.size * kCopyInFlight + self.index;
   for (; first < a.packets; first += step) {
     Packet<T, N> packets[kCopyInFlight];
     int64_t to[kCopyInFlight];
     MC_UNROLL
     for (int u = 0; u < kCopyInFlight; ++u) {
       // Those beyond the last are read again and not stored.
-      const int64_t next = first + u * int64_t(thread.size);
+      const int64_t next = first + u * int64_t(self.size);
       const CopyOffsets offsets = copy_offsets(a, next < a.packets ? next : a.packets - 1);
       to[u] = offsets.out;
       packets[u] = load_packet<N, kAligned>(in + offsets.in);
     }
     MC_UNROLL
     for (int u = 0; u < kCopyInFlight; ++u) {
-      if (first + u * int64_t(thread.size) < a.packets) {
+      if (first + u * int64_t(self.size) < a.packets) {
         store_packet<kAligned>(out + to[u], packets[u]);
       }
     }
@@ -70,7 +70,7 @@ MC_FUNCTION void copy_packets(MC_CONSTANT CopyArguments& a, const MC_GLOBAL T* i
 }
 
 template <typename T, int N>
-MC_FUNCTION void copy(MC_CONSTANT CopyArguments& a, MC_GROUP char*, Thread thread) {
+MC_FUNCTION void copy(MC_CONSTANT CopyArguments& a, MC_GROUP char*, Thread self) {
   const MC_GLOBAL T* in = static_cast<const MC_GLOBAL T*>(a.in);
   MC_GLOBAL T* out = static_cast<MC_GLOBAL T*>(a.out);
   if (a.num_starts != 0) {
@@ -79,12 +79,12 @@ MC_FUNCTION void copy(MC_CONSTANT CopyArguments& a, MC_GROUP char*, Thread threa
     out += a.starts_in_output != 0 ? offset : 0;
   }
   if (N > 1 && is_aligned(in, N * sizeof(T)) && is_aligned(out, N * sizeof(T))) {
-    copy_packets<T, N, true>(a, in, out, thread);
+    copy_packets<T, N, true>(a, in, out, self);
   } else {
-    copy_packets<T, N, false>(a, in, out, thread);
+    copy_packets<T, N, false>(a, in, out, self);
   }
-  const int64_t i = a.packets * N + thread.index;
-  if (thread.group == 0 && thread.index < a.tail) out[i] = in[i];
+  const int64_t i = a.packets * N + self.index;
+  if (self.group == 0 && self.index < a.tail) out[i] = in[i];
 }
 MC_KERNEL(copy_u8, CopyArguments, 256, 0, copy<uint8_t, 1>);
 MC_KERNEL(copy_u16, CopyArguments, 256, 0, copy<uint16_t, 1>);
@@ -97,10 +97,10 @@ MC_KERNEL(copy_packets_u64, CopyArguments, 256, 0, copy<uint64_t, 2>);
 
 // Stores a.value at the places of the copy's output.
 template <typename T>
-MC_FUNCTION void fill(MC_CONSTANT CopyArguments& a, MC_GROUP char*, Thread thread) {
+MC_FUNCTION void fill(MC_CONSTANT CopyArguments& a, MC_GROUP char*, Thread self) {
   MC_GLOBAL T* out = static_cast<MC_GLOBAL T*>(a.out);
-  const int64_t step = int64_t(thread.groups) * thread.size;
-  for (int64_t i = int64_t(thread.group) * thread.size + thread.index; i < a.packets; i += step) {
+  const int64_t step = int64_t(self.groups) * self.size;
+  for (int64_t i = int64_t(self.group) * self.size + self.index; i < a.packets; i += step) {
     out[copy_offsets(a, i).out] = T(a.value);
   }
 }
@@ -114,15 +114,15 @@ MC_KERNEL(fill_u64, CopyArguments, 256, 0, fill<uint64_t>);
 template <typename T, int kTile, int W>
 MC_FUNCTION void transpose_tile(MC_CONSTANT TransposeArguments& a, const MC_GLOBAL T* in,
                                 MC_GLOBAL T* out, int64_t row, int64_t column, MC_GROUP T* tile,
-                                Thread thread) {
+                                Thread self) {
   constexpr int kPitch = kTile + (sizeof(T) < 4 ? 4 / int(sizeof(T)) : 1);  // Spreads the banks.
   constexpr int kWarps = 8;
   MC_UNROLL
   for (int i = 0; i < kTile / kWarps; ++i) {
-    const int c = i * kWarps + int(thread.warp);
+    const int c = i * kWarps + int(self.warp);
     MC_UNROLL
     for (int j = 0; j < kTile; j += 32 * W) {
-      const int r = j + int(thread.lane) * W;
+      const int r = j + int(self.lane) * W;
       if (row + r >= a.rows || column + c >= a.columns) continue;
       const Packet<T, W> packet = load_packet<W, true>(in + (row + r) * a.in_row_stride +
                                                        (column + c) * a.in_column_stride);
@@ -133,10 +133,10 @@ MC_FUNCTION void transpose_tile(MC_CONSTANT TransposeArguments& a, const MC_GLOB
   group_barrier();
   MC_UNROLL
   for (int i = 0; i < kTile / kWarps; ++i) {
-    const int r = i * kWarps + int(thread.warp);
+    const int r = i * kWarps + int(self.warp);
     MC_UNROLL
     for (int j = 0; j < kTile; j += 32 * W) {
-      const int c = j + int(thread.lane) * W;
+      const int c = j + int(self.lane) * W;
       if (row + r >= a.rows || column + c >= a.columns) continue;
       Packet<T, W> packet;
       MC_UNROLL
@@ -148,9 +148,8 @@ MC_FUNCTION void transpose_tile(MC_CONSTANT TransposeArguments& a, const MC_GLOB
 
 // A group a tile; tiles of rows vary fastest, then those of columns, then the other axes.
 template <typename T, int kTile, int W>
-MC_FUNCTION void transpose(MC_CONSTANT TransposeArguments& a, MC_GROUP char* memory,
-                           Thread thread) {
-  uint32_t tile = thread.group;
+MC_FUNCTION void transpose(MC_CONSTANT TransposeArguments& a, MC_GROUP char* memory, Thread self) {
+  uint32_t tile = self.group;
   const int64_t row = int64_t(tile % a.row_tiles) * kTile;
   tile /= a.row_tiles;
   const int64_t column = int64_t(tile % a.column_tiles) * kTile;
@@ -167,9 +166,9 @@ MC_FUNCTION void transpose(MC_CONSTANT TransposeArguments& a, MC_GROUP char* mem
   MC_GROUP T* shared = reinterpret_cast<MC_GROUP T*>(memory);
   if (W > 1 && a.divisible != 0 && is_aligned(in, W * sizeof(T)) &&
       is_aligned(out, W * sizeof(T))) {
-    transpose_tile<T, kTile, W>(a, in, out, row, column, shared, thread);
+    transpose_tile<T, kTile, W>(a, in, out, row, column, shared, self);
   } else {
-    transpose_tile<T, kTile, 1>(a, in, out, row, column, shared, thread);
+    transpose_tile<T, kTile, 1>(a, in, out, row, column, shared, self);
   }
 }
 MC_KERNEL(transpose_u8, TransposeArguments, 256, 64 * 68, transpose<uint8_t, 64, 2>);

@@ -17,11 +17,11 @@ MC_FUNCTION int64_t read_target(MC_CONSTANT CrossEntropyArguments& arguments, ui
 // Loss and logsumexp of one row a warp.
 template <typename T>
 MC_FUNCTION void cross_entropy(MC_CONSTANT CrossEntropyArguments& arguments, MC_GROUP char*,
-                               Thread thread) {
-  const uint32_t row = thread.group * (thread.size / 32) + thread.warp;
+                               Thread self) {
+  const uint32_t row = self.group * (self.size / 32) + self.warp;
   if (row >= arguments.rows) return;
-  const ShiftedSum sum = sum_of_chunks(arguments.partials, row, arguments.chunks, thread);
-  if (thread.lane != 0) return;
+  const ShiftedSum sum = sum_of_chunks(arguments.partials, row, arguments.chunks, self);
+  if (self.lane != 0) return;
   if (arguments.logsumexp != nullptr) arguments.logsumexp[row] = log(sum);
   if (arguments.loss == nullptr) return;
   const int64_t target = read_target(arguments, row);
@@ -40,9 +40,9 @@ MC_FUNCTION void cross_entropy(MC_CONSTANT CrossEntropyArguments& arguments, MC_
 // (exp(x - logsumexp) - [i == target]) * dloss, of one chunk of one row a group.
 template <typename T, int width>
 MC_FUNCTION void cross_entropy_backward(MC_CONSTANT CrossEntropyArguments& arguments,
-                                        MC_GROUP char*, Thread thread) {
-  const uint32_t row = thread.group / arguments.chunks;
-  const uint32_t begin = thread.group % arguments.chunks * arguments.chunk;
+                                        MC_GROUP char*, Thread self) {
+  const uint32_t row = self.group / arguments.chunks;
+  const uint32_t begin = self.group % arguments.chunks * arguments.chunk;
   const uint32_t end =
       begin + arguments.chunk < arguments.n ? begin + arguments.chunk : arguments.n;
   const int64_t target = read_target(arguments, row);
@@ -54,8 +54,8 @@ MC_FUNCTION void cross_entropy_backward(MC_CONSTANT CrossEntropyArguments& argum
       static_cast<const MC_GLOBAL T*>(arguments.logits) + row_offset(arguments.map, row);
   MC_GLOBAL T* const dx = static_cast<MC_GLOBAL T*>(arguments.dlogits) + int64_t(row) * arguments.n;
   enum { in_flight = 4 };
-  const uint32_t step = thread.size * width;
-  for (uint32_t first = begin + thread.index * width; first < end; first += in_flight * step) {
+  const uint32_t step = self.size * width;
+  for (uint32_t first = begin + self.index * width; first < end; first += in_flight * step) {
     Packet<T, width> packets[in_flight];
     MC_UNROLL
     for (int p = 0; p < in_flight; ++p) {

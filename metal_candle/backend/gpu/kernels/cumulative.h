@@ -9,35 +9,35 @@
 
 template <typename T, int kind>
 MC_FUNCTION void cumulative_rows_by(MC_CONSTANT CumulativeArguments& arguments,
-                                    MC_GROUP char* memory, Thread thread) {
+                                    MC_GROUP char* memory, Thread self) {
   typedef typename AccumulatorOf<T>::Type A;
   typedef Reducer<kind, A> R;
   enum { each = 4 };
   const uint32_t n = arguments.n;
   const bool reverse = arguments.reverse != 0;
   const MC_GLOBAL T* const x =
-      static_cast<const MC_GLOBAL T*>(arguments.x) + row_offset(arguments.x_map, thread.group);
+      static_cast<const MC_GLOBAL T*>(arguments.x) + row_offset(arguments.x_map, self.group);
   MC_GLOBAL T* const out =
-      static_cast<MC_GLOBAL T*>(arguments.out) + row_offset(arguments.out_map, thread.group);
+      static_cast<MC_GLOBAL T*>(arguments.out) + row_offset(arguments.out_map, self.group);
   A carry = R::identity();
   uint32_t turn = 0;
-  for (uint32_t start = 0; start < n; start += each * thread.size) {
+  for (uint32_t start = 0; start < n; start += each * self.size) {
     A values[each];
     MC_UNROLL
     for (int i = 0; i < each; ++i) {
-      const uint32_t step = start + thread.index * each + i;
+      const uint32_t step = start + self.index * each + i;
       values[i] = R::identity();
       if (step < n) values[i] = A(x[(reverse ? n - 1 - step : step) * arguments.x_stride]);
       if (i > 0) values[i] = R::join(values[i - 1], values[i]);
     }
     // Two places in turn: what one tile reads, the next does not write over.
     const Scanned<A> scanned =
-        group_scan<R>(values[each - 1], memory + turn * 32 * sizeof(A), thread);
+        group_scan<R>(values[each - 1], memory + turn * 32 * sizeof(A), self);
     turn ^= 1;
     const A before = R::join(carry, scanned.before);
     MC_UNROLL
     for (int i = 0; i < each; ++i) {
-      const uint32_t step = start + thread.index * each + i;
+      const uint32_t step = start + self.index * each + i;
       if (step < n) {
         out[(reverse ? n - 1 - step : step) * arguments.out_stride] = T(R::join(before, values[i]));
       }
@@ -48,11 +48,11 @@ MC_FUNCTION void cumulative_rows_by(MC_CONSTANT CumulativeArguments& arguments,
 
 template <typename T, int kind>
 MC_FUNCTION void cumulative_columns_by(MC_CONSTANT CumulativeArguments& arguments, MC_GROUP char*,
-                                       Thread thread) {
+                                       Thread self) {
   typedef typename AccumulatorOf<T>::Type A;
   typedef Reducer<kind, A> R;
   enum { in_flight = 4 };
-  const int64_t line = int64_t(thread.group) * thread.size + thread.index;
+  const int64_t line = int64_t(self.group) * self.size + self.index;
   if (line >= arguments.lines) return;
   const uint32_t n = arguments.n;
   const bool reverse = arguments.reverse != 0;
@@ -80,26 +80,26 @@ MC_FUNCTION void cumulative_columns_by(MC_CONSTANT CumulativeArguments& argument
   }
 }
 
-#define MC_CUMULATIVE_SWITCH(function)                            \
-  switch (arguments.kind) {                                       \
-    case kReduceSum:                                              \
-      return function<T, kReduceSum>(arguments, memory, thread);  \
-    case kReduceProd:                                             \
-      return function<T, kReduceProd>(arguments, memory, thread); \
-    case kReduceMax:                                              \
-      return function<T, kReduceMax>(arguments, memory, thread);  \
-    default:                                                      \
-      return function<T, kReduceMin>(arguments, memory, thread);  \
+#define MC_CUMULATIVE_SWITCH(function)                          \
+  switch (arguments.kind) {                                     \
+    case kReduceSum:                                            \
+      return function<T, kReduceSum>(arguments, memory, self);  \
+    case kReduceProd:                                           \
+      return function<T, kReduceProd>(arguments, memory, self); \
+    case kReduceMax:                                            \
+      return function<T, kReduceMax>(arguments, memory, self);  \
+    default:                                                    \
+      return function<T, kReduceMin>(arguments, memory, self);  \
   }
 template <typename T>
 MC_FUNCTION void cumulative_rows(MC_CONSTANT CumulativeArguments& arguments, MC_GROUP char* memory,
-                                 Thread thread) {
+                                 Thread self) {
   MC_CUMULATIVE_SWITCH(cumulative_rows_by)
 }
 template <typename T>
 MC_FUNCTION void cumulative_columns(MC_CONSTANT CumulativeArguments& arguments,
                                     MC_GROUP char* memory,
-                                    Thread thread){MC_CUMULATIVE_SWITCH(cumulative_columns_by)}
+                                    Thread self){MC_CUMULATIVE_SWITCH(cumulative_columns_by)}
 
 #define MC_CUMULATIVE_KERNELS(type, T)                                                  \
   MC_KERNEL(cumulative_rows_##type, CumulativeArguments, 512, 512, cumulative_rows<T>); \

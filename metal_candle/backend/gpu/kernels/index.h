@@ -33,8 +33,8 @@ MC_FUNCTION void take_packet(MC_CONSTANT IndexArguments& a, int64_t i) {
 }
 
 template <typename T, int N>
-MC_FUNCTION void take(MC_CONSTANT IndexArguments& a, MC_GROUP char*, Thread thread) {
-  const int64_t i = int64_t(thread.group) * thread.size + thread.index;
+MC_FUNCTION void take(MC_CONSTANT IndexArguments& a, MC_GROUP char*, Thread self) {
+  const int64_t i = int64_t(self.group) * self.size + self.index;
   if (i >= a.outer * a.count * (a.inner / N)) return;
   if (N > 1 && is_aligned(a.x, N * sizeof(T)) && is_aligned(a.out, N * sizeof(T))) {
     take_packet<T, N, true>(a, i);
@@ -53,8 +53,8 @@ MC_KERNEL(take_packets_u64, IndexArguments, 256, 0, take<uint64_t, 2>);
 
 // out[o, j, c] = x[o, indices[o, j, c], c].
 template <typename T>
-MC_FUNCTION void take_along_axis(MC_CONSTANT IndexArguments& a, MC_GROUP char*, Thread thread) {
-  const int64_t i = int64_t(thread.group) * thread.size + thread.index;
+MC_FUNCTION void take_along_axis(MC_CONSTANT IndexArguments& a, MC_GROUP char*, Thread self) {
+  const int64_t i = int64_t(self.group) * self.size + self.index;
   if (i >= a.outer * a.count * a.inner) return;
   const int64_t row = i / a.inner;
   const int64_t column = i - row * a.inner;
@@ -93,22 +93,22 @@ struct Sum<bfloat> {
   MC_FUNCTION void add(bfloat x) { value += float(x); }
   MC_FUNCTION bfloat result() const { return bfloat(value); }
 };
-constexpr uint32_t kFirst = 0x80000000u;  // No earlier position has this index.
-constexpr uint32_t kNoNext = 0x7fffffffu;
+constexpr MC_CONSTANT uint32_t kFirst = 0x80000000u;  // No earlier position has this index.
+constexpr MC_CONSTANT uint32_t kNoNext = 0x7fffffffu;
 
 // For each position the next one with the same index, and whether there is none before: what adding
 // up in order of position takes. A thread a position, which compares it with all.
-MC_FUNCTION void link_indices(MC_CONSTANT IndexArguments& a, MC_GROUP char* memory, Thread thread) {
+MC_FUNCTION void link_indices(MC_CONSTANT IndexArguments& a, MC_GROUP char* memory, Thread self) {
   MC_GROUP int64_t* others = reinterpret_cast<MC_GROUP int64_t*>(memory);
-  const int64_t i = int64_t(thread.group) * thread.size + thread.index;
+  const int64_t i = int64_t(self.group) * self.size + self.index;
   const int64_t mine = i < a.count ? read_index(a, i) : -1;
   uint32_t next = kNoNext;
   bool is_first = true;
-  for (int64_t begin = 0; begin < a.count; begin += thread.size) {
-    const int64_t j = begin + thread.index;
-    others[thread.index] = j < a.count ? read_index(a, j) : -1;
+  for (int64_t begin = 0; begin < a.count; begin += self.size) {
+    const int64_t j = begin + self.index;
+    others[self.index] = j < a.count ? read_index(a, j) : -1;
     group_barrier();
-    for (uint32_t k = 0; k < thread.size; ++k) {
+    for (uint32_t k = 0; k < self.size; ++k) {
       if (others[k] != mine) continue;
       const int64_t position = begin + k;
       is_first = is_first && position >= i;
@@ -124,8 +124,8 @@ MC_KERNEL(link_indices, IndexArguments, 256, 2048, link_indices);
 // out[o, indices[j], c] += updates[o, j, c]. A thread an element of the updates; those of the first
 // position of an index add them all.
 template <typename T>
-MC_FUNCTION void scatter_add(MC_CONSTANT IndexArguments& a, MC_GROUP char*, Thread thread) {
-  const int64_t i = int64_t(thread.group) * thread.size + thread.index;
+MC_FUNCTION void scatter_add(MC_CONSTANT IndexArguments& a, MC_GROUP char*, Thread self) {
+  const int64_t i = int64_t(self.group) * self.size + self.index;
   if (i >= a.outer * a.count * a.inner) return;
   const int64_t row = i / a.inner;
   const int64_t column = i - row * a.inner;
@@ -156,8 +156,8 @@ MC_KERNEL(scatter_add_f32, IndexArguments, 256, 0, scatter_add<float>);
 // indices of its own, which each thread goes through.
 template <typename T>
 MC_FUNCTION void scatter_add_along_axis(MC_CONSTANT IndexArguments& a, MC_GROUP char*,
-                                        Thread thread) {
-  const int64_t i = int64_t(thread.group) * thread.size + thread.index;
+                                        Thread self) {
+  const int64_t i = int64_t(self.group) * self.size + self.index;
   if (i >= a.outer * a.count * a.inner) return;
   const int64_t row = i / a.inner;
   const int64_t column = i - row * a.inner;

@@ -24,13 +24,13 @@ MC_FUNCTION float finite_base(float max) { return max > -INFINITY ? max : 0.0f; 
 
 // The logarithm of the sum of the row's exponentials, for every thread.
 MC_FUNCTION float row_logsumexp(const MC_GLOBAL float* logits, int64_t columns,
-                                MC_GROUP float* memory, Thread thread) {
+                                MC_GROUP float* memory, Thread self) {
   float max = -INFINITY;
   float sum = 0.0f;  // Of exp(x - finite_base(max)).
   const int64_t packets = columns / 4;
   const MC_GLOBAL Packet<float, 4>* row =
       reinterpret_cast<const MC_GLOBAL Packet<float, 4>*>(logits);
-  for (int64_t i = thread.index; i < packets; i += thread.size) {
+  for (int64_t i = self.index; i < packets; i += self.size) {
     const Packet<float, 4> x = row[i];
     const float most = fmaxf(fmaxf(x.values[0], x.values[1]), fmaxf(x.values[2], x.values[3]));
     if (most > max) {
@@ -39,7 +39,7 @@ MC_FUNCTION float row_logsumexp(const MC_GLOBAL float* logits, int64_t columns,
     }
     for (int j = 0; j < 4; ++j) sum += expf(x.values[j] - finite_base(max));
   }
-  for (int64_t i = 4 * packets + thread.index; i < columns; i += thread.size) {
+  for (int64_t i = 4 * packets + self.index; i < columns; i += self.size) {
     const float x = logits[i];
     if (x > max) {
       sum *= expf(max - x);
@@ -47,22 +47,22 @@ MC_FUNCTION float row_logsumexp(const MC_GLOBAL float* logits, int64_t columns,
     }
     sum += expf(x - finite_base(max));
   }
-  const float base = finite_base(group_max(max, memory, thread));
+  const float base = finite_base(group_max(max, memory, self));
   sum *= expf(max - base);
   group_barrier();
-  return base + logf(group_sum(sum, memory, thread));
+  return base + logf(group_sum(sum, memory, self));
 }
 
 // gradient[i] = (exp(logits[i] - logsumexp) - [i == target]) * factor.
 template <typename T>
 MC_FUNCTION void write_gradient(const MC_GLOBAL float* logits, MC_GLOBAL T* gradient,
                                 int64_t columns, float logsumexp, int64_t target, float factor,
-                                Thread thread) {
+                                Thread self) {
   const int64_t packets = columns / 4;
   const MC_GLOBAL Packet<float, 4>* from =
       reinterpret_cast<const MC_GLOBAL Packet<float, 4>*>(logits);
   MC_GLOBAL Packet<T, 4>* to = reinterpret_cast<MC_GLOBAL Packet<T, 4>*>(gradient);
-  for (int64_t i = thread.index; i < packets; i += thread.size) {
+  for (int64_t i = self.index; i < packets; i += self.size) {
     const Packet<float, 4> x = from[i];
     Packet<T, 4> y;
     for (int j = 0; j < 4; ++j) {
@@ -71,29 +71,29 @@ MC_FUNCTION void write_gradient(const MC_GLOBAL float* logits, MC_GLOBAL T* grad
     }
     to[i] = y;
   }
-  for (int64_t i = 4 * packets + thread.index; i < columns; i += thread.size) {
+  for (int64_t i = 4 * packets + self.index; i < columns; i += self.size) {
     const float p = expf(logits[i] - logsumexp);
     gradient[i] = T((i == target ? p - 1.0f : p) * factor);
   }
 }
 
 template <typename T>
-MC_FUNCTION void zero_gradient(MC_GLOBAL T* gradient, int64_t columns, Thread thread) {
-  for (int64_t i = thread.index; i < columns; i += thread.size) gradient[i] = T(0.0f);
+MC_FUNCTION void zero_gradient(MC_GLOBAL T* gradient, int64_t columns, Thread self) {
+  for (int64_t i = self.index; i < columns; i += self.size) gradient[i] = T(0.0f);
 }
 
 // A target that is no class gives NaN: the device cannot throw.
 template <typename T>
 MC_FUNCTION void loss_rows(MC_CONSTANT LossRowsArguments& arguments, MC_GROUP char* memory,
-                           Thread thread) {
-  const int64_t row = thread.group;
+                           Thread self) {
+  const int64_t row = self.group;
   const MC_GLOBAL float* logits = logits_of(arguments, row);
   const int64_t target = target_of(arguments, row);
   const float logsumexp =
-      row_logsumexp(logits, arguments.columns, reinterpret_cast<MC_GROUP float*>(memory), thread);
+      row_logsumexp(logits, arguments.columns, reinterpret_cast<MC_GROUP float*>(memory), self);
   const bool ignored = target == arguments.ignore_index;
   const bool valid = target >= 0 && target < arguments.columns;
-  if (thread.index == 0) {
+  if (self.index == 0) {
     if (arguments.loss != nullptr) {
       static_cast<MC_GLOBAL float*>(arguments.loss)[row] =
           ignored ? 0.0f : (valid ? logsumexp - logits[target] : NAN);
@@ -105,10 +105,10 @@ MC_FUNCTION void loss_rows(MC_CONSTANT LossRowsArguments& arguments, MC_GROUP ch
   if (arguments.gradient == nullptr) return;
   MC_GLOBAL T* gradient = static_cast<MC_GLOBAL T*>(arguments.gradient) + row * arguments.stride;
   if (ignored) {
-    zero_gradient(gradient, arguments.columns, thread);
+    zero_gradient(gradient, arguments.columns, self);
   } else {
     write_gradient(logits, gradient, arguments.columns, valid ? logsumexp : NAN, target, 1.0f,
-                   thread);
+                   self);
   }
 }
 MC_KERNEL(loss_rows_f32, LossRowsArguments, 512, 128, loss_rows<float>);
@@ -117,19 +117,19 @@ MC_KERNEL(loss_rows_bf16, LossRowsArguments, 512, 128, loss_rows<bfloat>);
 
 template <typename T>
 MC_FUNCTION void loss_rows_backward(MC_CONSTANT LossRowsArguments& arguments, MC_GROUP char*,
-                                    Thread thread) {
-  const int64_t row = thread.group;
+                                    Thread self) {
+  const int64_t row = self.group;
   const int64_t target = target_of(arguments, row);
   MC_GLOBAL T* gradient = static_cast<MC_GLOBAL T*>(arguments.gradient) + row * arguments.stride;
   if (target == arguments.ignore_index) {
-    zero_gradient(gradient, arguments.columns, thread);
+    zero_gradient(gradient, arguments.columns, self);
     return;
   }
   const float logsumexp = static_cast<const MC_GLOBAL float*>(arguments.logsumexp)[row];
   const float factor = static_cast<const MC_GLOBAL float*>(arguments.dloss)[row];
   const bool valid = target >= 0 && target < arguments.columns;
   write_gradient(logits_of(arguments, row), gradient, arguments.columns, valid ? logsumexp : NAN,
-                 target, factor, thread);
+                 target, factor, self);
 }
 MC_KERNEL(loss_rows_backward_f32, LossRowsArguments, 512, 0, loss_rows_backward<float>);
 MC_KERNEL(loss_rows_backward_f16, LossRowsArguments, 512, 0, loss_rows_backward<half>);

@@ -26,14 +26,13 @@ MC_FUNCTION float activate(float x, uint32_t kind) {
 // out[i] = activation(sums[i] + bias[i % columns]) + residual[i].
 template <typename T>
 MC_FUNCTION void finish_product(MC_CONSTANT FinishProductArguments& arguments, MC_GROUP char*,
-                                Thread thread) {
+                                Thread self) {
   const MC_GLOBAL float* sums = static_cast<const MC_GLOBAL float*>(arguments.sums);
   const MC_GLOBAL T* bias = static_cast<const MC_GLOBAL T*>(arguments.bias);
   const MC_GLOBAL T* residual = static_cast<const MC_GLOBAL T*>(arguments.residual);
   MC_GLOBAL T* out = static_cast<MC_GLOBAL T*>(arguments.out);
-  const int64_t step = int64_t{thread.groups} * thread.size;
-  for (int64_t i = int64_t{thread.group} * thread.size + thread.index; i < arguments.count;
-       i += step) {
+  const int64_t step = int64_t{self.groups} * self.size;
+  for (int64_t i = int64_t{self.group} * self.size + self.index; i < arguments.count; i += step) {
     float x = sums[i];
     if (bias != nullptr) x += float(bias[i % arguments.columns]);
     x = activate(x, arguments.activation);
@@ -48,13 +47,13 @@ MC_KERNEL(finish_product_bf16, FinishProductArguments, 256, 0, finish_product<bf
 // A product of a few rows with a weight whose columns are dense: what a step of decoding consists
 // of, and bound by reading the weight. A warp makes kFewColumns columns at once; 16 bytes a load.
 // Rows, columns and packets begin at multiples of 16 bytes.
-constexpr uint32_t kFewColumns = 2;
+constexpr MC_CONSTANT uint32_t kFewColumns = 2;
 
 template <typename T, int kRows>
 MC_FUNCTION void product_of_few_rows(MC_CONSTANT FewRowsArguments& arguments, MC_GROUP char*,
-                                     Thread thread) {
+                                     Thread self) {
   constexpr int kWidth = 16 / sizeof(T);
-  const uint32_t warp = thread.group * (thread.size / 32) + thread.warp;
+  const uint32_t warp = self.group * (self.size / 32) + self.warp;
   const uint32_t first = warp * kFewColumns;
   if (first >= arguments.columns) return;
   const uint32_t packets = arguments.depth / kWidth;
@@ -76,7 +75,7 @@ MC_FUNCTION void product_of_few_rows(MC_CONSTANT FewRowsArguments& arguments, MC
     for (uint32_t c = 0; c < kFewColumns; ++c) sums[r][c] = 0.0f;
   }
   MC_UNROLL_BY(2)
-  for (uint32_t i = thread.lane; i < packets; i += 32) {
+  for (uint32_t i = self.lane; i < packets; i += 32) {
     Packet<T, kWidth> w[kFewColumns];
     MC_UNROLL
     for (uint32_t c = 0; c < kFewColumns; ++c) w[c] = column[c][i];
@@ -100,7 +99,7 @@ MC_FUNCTION void product_of_few_rows(MC_CONSTANT FewRowsArguments& arguments, MC
     MC_UNROLL
     for (uint32_t c = 0; c < kFewColumns; ++c) {
       const float sum = lane_sum(sums[r][c]);
-      if (thread.lane != 0 || first + c >= arguments.columns) continue;
+      if (self.lane != 0 || first + c >= arguments.columns) continue;
       const uint64_t place = uint64_t(r) * arguments.columns + first + c;
       float y = arguments.scale * sum;
       if (bias != nullptr) y += float(bias[first + c]);
@@ -123,8 +122,8 @@ MC_FEW_ROWS(bf16, bfloat);
 // One element a thread, sums that wrap.
 template <typename T, typename Sum>
 MC_FUNCTION void integer_product(MC_CONSTANT IntegerProductArguments& arguments, MC_GROUP char*,
-                                 Thread thread) {
-  const int64_t index = int64_t{thread.group} * thread.size + thread.index;
+                                 Thread self) {
+  const int64_t index = int64_t{self.group} * self.size + self.index;
   if (index >= arguments.rows * arguments.columns) return;
   const int64_t row = index / arguments.columns;
   const int64_t column = index % arguments.columns;

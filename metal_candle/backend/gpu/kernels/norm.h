@@ -33,8 +33,8 @@ MC_FUNCTION void write_normal(MC_CONSTANT NormArguments& arguments, MC_GLOBAL T*
 
 template <typename T, int width, int count, bool whole_group>
 MC_FUNCTION void norm_rows(MC_CONSTANT NormArguments& arguments, MC_GROUP char* memory,
-                           Thread thread) {
-  const RowTeam<whole_group> team(thread, memory, arguments.team_shift);
+                           Thread self) {
+  const RowTeam<whole_group> team(self, memory, arguments.team_shift);
   const bool there = team.row < arguments.rows;
   const uint32_t n = there ? arguments.n : 0;
   RowPart<T, width, count> x;
@@ -78,26 +78,26 @@ MC_ROW_KERNELS(norm_rows, NormArguments, 1024, 32, norm_rows)
 // Rows that do not fit in registers are read again in each pass, by a group each.
 template <typename T>
 MC_FUNCTION void norm_long_rows(MC_CONSTANT NormArguments& arguments, MC_GROUP char* memory,
-                                Thread thread) {
+                                Thread self) {
   MC_GROUP float* const shared = reinterpret_cast<MC_GROUP float*>(memory);
   const uint32_t n = arguments.n;
   const MC_GLOBAL T* const x =
-      static_cast<const MC_GLOBAL T*>(arguments.x) + row_offset(arguments.map, thread.group);
+      static_cast<const MC_GLOBAL T*>(arguments.x) + row_offset(arguments.map, self.group);
   float mean = 0.0f;
   if (arguments.layer != 0) {
     float sum = 0.0f;
-    for (uint32_t i = thread.index; i < n; i += thread.size) sum += float(x[i]);
-    mean = group_sum(sum, shared, thread) / float(n);
+    for (uint32_t i = self.index; i < n; i += self.size) sum += float(x[i]);
+    mean = group_sum(sum, shared, self) / float(n);
   }
   float squares = 0.0f;
-  for (uint32_t i = thread.index; i < n; i += thread.size) {
+  for (uint32_t i = self.index; i < n; i += self.size) {
     const float centred = float(x[i]) - mean;
     squares = fmaf(centred, centred, squares);
   }
-  squares = group_sum(squares, shared + 32, thread);
+  squares = group_sum(squares, shared + 32, self);
   const float scale = 1.0f / sqrtf(squares / float(n) + arguments.eps);
-  MC_GLOBAL T* const out = static_cast<MC_GLOBAL T*>(arguments.out) + int64_t(thread.group) * n;
-  for (uint32_t i = thread.index; i < n; i += thread.size) {
+  MC_GLOBAL T* const out = static_cast<MC_GLOBAL T*>(arguments.out) + int64_t(self.group) * n;
+  for (uint32_t i = self.index; i < n; i += self.size) {
     write_normal(arguments, out, i, load_packet<T, 1>(x + i), mean, scale);
   }
 }
@@ -126,25 +126,25 @@ struct NormBackwardRow {
 
 // The sums over the group. memory: 96 floats.
 MC_FUNCTION NormBackwardSums group_sums(NormBackwardSums sums, MC_GROUP float* memory,
-                                        Thread thread) {
+                                        Thread self) {
   sums = {lane_sum(sums.squares), lane_sum(sums.g), lane_sum(sums.product)};
-  if (thread.size == 32) return sums;
-  if (thread.lane == 0) {
-    memory[thread.warp] = sums.squares;
-    memory[32 + thread.warp] = sums.g;
-    memory[64 + thread.warp] = sums.product;
+  if (self.size == 32) return sums;
+  if (self.lane == 0) {
+    memory[self.warp] = sums.squares;
+    memory[32 + self.warp] = sums.g;
+    memory[64 + self.warp] = sums.product;
   }
   group_barrier();
-  const bool there = thread.lane < thread.size / 32;
-  return {lane_sum(there ? memory[thread.lane] : 0.0f),
-          lane_sum(there ? memory[32 + thread.lane] : 0.0f),
-          lane_sum(there ? memory[64 + thread.lane] : 0.0f)};
+  const bool there = self.lane < self.size / 32;
+  return {lane_sum(there ? memory[self.lane] : 0.0f),
+          lane_sum(there ? memory[32 + self.lane] : 0.0f),
+          lane_sum(there ? memory[64 + self.lane] : 0.0f)};
 }
 
-// A group takes every thread.groups-th row.
+// A group takes every self.groups-th row.
 template <typename T, int width, int count, bool wants_dweight>
 MC_FUNCTION void norm_backward(MC_CONSTANT NormBackwardArguments& arguments, MC_GROUP char* memory,
-                               Thread thread) {
+                               Thread self) {
   MC_GROUP float* const shared = reinterpret_cast<MC_GROUP float*>(memory);
   const MC_GLOBAL T* const weight = static_cast<const MC_GLOBAL T*>(arguments.weight);
   const uint32_t n = arguments.n;
@@ -152,12 +152,12 @@ MC_FUNCTION void norm_backward(MC_CONSTANT NormBackwardArguments& arguments, MC_
   MC_UNROLL
   for (int i = 0; i < count * width; ++i) dweight[i] = 0.0f;
   uint32_t turn = 0;
-  for (uint32_t row = thread.group; row < arguments.rows; row += thread.groups) {
+  for (uint32_t row = self.group; row < arguments.rows; row += self.groups) {
     RowPart<T, width, count> x, dy;
     x.load(static_cast<const MC_GLOBAL T*>(arguments.x) + row_offset(arguments.x_map, row), n,
-           thread.index, thread.size);
+           self.index, self.size);
     dy.load(static_cast<const MC_GLOBAL T*>(arguments.dy) + row_offset(arguments.dy_map, row), n,
-            thread.index, thread.size);
+            self.index, self.size);
     float mean = 0.0f;
     if (arguments.layer != 0) {
       float sum = 0.0f;
@@ -166,12 +166,12 @@ MC_FUNCTION void norm_backward(MC_CONSTANT NormBackwardArguments& arguments, MC_
         MC_UNROLL
         for (int i = 0; i < width; ++i) sum += x.get(p, i);
       }
-      mean = group_sum(sum, shared, thread) / float(n);
+      mean = group_sum(sum, shared, self) / float(n);
     }
     NormBackwardSums sums = {0.0f, 0.0f, 0.0f};
     MC_UNROLL
     for (int p = 0; p < count; ++p) {
-      const uint32_t column = (p * thread.size + thread.index) * width;
+      const uint32_t column = (p * self.size + self.index) * width;
       if (column >= n) continue;
       Packet<T, width> w;
       if (weight != nullptr) w = load_packet<T, width>(weight + column);
@@ -185,12 +185,12 @@ MC_FUNCTION void norm_backward(MC_CONSTANT NormBackwardArguments& arguments, MC_
       }
     }
     // Two places in turn: what one row reads, the next does not write over.
-    sums = group_sums(sums, shared + 32 + 96 * turn, thread);
+    sums = group_sums(sums, shared + 32 + 96 * turn, self);
     turn ^= 1;
     const NormBackwardRow values(arguments, mean, sums);
     MC_UNROLL
     for (int p = 0; p < count; ++p) {
-      const uint32_t column = (p * thread.size + thread.index) * width;
+      const uint32_t column = (p * self.size + self.index) * width;
       if (column >= n) continue;
       Packet<T, width> w, dx;
       if (weight != nullptr) w = load_packet<T, width>(weight + column);
@@ -206,12 +206,12 @@ MC_FUNCTION void norm_backward(MC_CONSTANT NormBackwardArguments& arguments, MC_
     }
   }
   if (!wants_dweight) return;
-  MC_GLOBAL float* const parts = arguments.dweight_parts + int64_t(thread.group) * n;
+  MC_GLOBAL float* const parts = arguments.dweight_parts + int64_t(self.group) * n;
   MC_UNROLL
   for (int p = 0; p < count; ++p) {
     MC_UNROLL
     for (int i = 0; i < width; ++i) {
-      const uint32_t column = (p * thread.size + thread.index) * width + i;
+      const uint32_t column = (p * self.size + self.index) * width + i;
       if (column < n) parts[column] = dweight[p * width + i];
     }
   }
@@ -220,15 +220,14 @@ MC_FUNCTION void norm_backward(MC_CONSTANT NormBackwardArguments& arguments, MC_
 // The same of rows that do not fit in registers.
 template <typename T>
 MC_FUNCTION void norm_backward_long_rows(MC_CONSTANT NormBackwardArguments& arguments,
-                                         MC_GROUP char* memory, Thread thread) {
+                                         MC_GROUP char* memory, Thread self) {
   MC_GROUP float* const shared = reinterpret_cast<MC_GROUP float*>(memory);
   const MC_GLOBAL T* const weight = static_cast<const MC_GLOBAL T*>(arguments.weight);
   const uint32_t n = arguments.n;
   MC_GLOBAL float* const parts =
-      arguments.dweight_parts +
-      (arguments.dweight_parts == nullptr ? 0 : int64_t(thread.group) * n);
+      arguments.dweight_parts + (arguments.dweight_parts == nullptr ? 0 : int64_t(self.group) * n);
   uint32_t turn = 0;
-  for (uint32_t row = thread.group; row < arguments.rows; row += thread.groups) {
+  for (uint32_t row = self.group; row < arguments.rows; row += self.groups) {
     const MC_GLOBAL T* const x =
         static_cast<const MC_GLOBAL T*>(arguments.x) + row_offset(arguments.x_map, row);
     const MC_GLOBAL T* const dy =
@@ -237,24 +236,24 @@ MC_FUNCTION void norm_backward_long_rows(MC_CONSTANT NormBackwardArguments& argu
     float mean = 0.0f;
     if (arguments.layer != 0) {
       float sum = 0.0f;
-      for (uint32_t i = thread.index; i < n; i += thread.size) sum += float(x[i]);
-      mean = group_sum(sum, shared, thread) / float(n);
+      for (uint32_t i = self.index; i < n; i += self.size) sum += float(x[i]);
+      mean = group_sum(sum, shared, self) / float(n);
     }
     NormBackwardSums sums = {0.0f, 0.0f, 0.0f};
-    for (uint32_t i = thread.index; i < n; i += thread.size) {
+    for (uint32_t i = self.index; i < n; i += self.size) {
       const float g = float(dy[i]) * (weight != nullptr ? float(weight[i]) : 1.0f);
       const float centred = float(x[i]) - mean;
       sums.squares = fmaf(centred, centred, sums.squares);
       sums.g += g;
       sums.product = fmaf(g, centred, sums.product);
     }
-    sums = group_sums(sums, shared + 32 + 96 * turn, thread);
+    sums = group_sums(sums, shared + 32 + 96 * turn, self);
     turn ^= 1;
     const NormBackwardRow values(arguments, mean, sums);
-    for (uint32_t i = thread.index; i < n; i += thread.size) {
+    for (uint32_t i = self.index; i < n; i += self.size) {
       const float x_i = float(x[i]), dy_i = float(dy[i]);
       if (arguments.dweight_parts != nullptr) {
-        parts[i] = values.dweight(x_i, dy_i) + (row == thread.group ? 0.0f : parts[i]);
+        parts[i] = values.dweight(x_i, dy_i) + (row == self.group ? 0.0f : parts[i]);
       }
       if (dx != nullptr) {
         const float g = dy_i * (weight != nullptr ? float(weight[i]) : 1.0f);

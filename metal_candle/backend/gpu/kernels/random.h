@@ -26,9 +26,9 @@ MC_FUNCTION Packet<uint32_t, 4> philox_block(uint64_t counter, uint32_t key0, ui
 }
 
 // A block a thread.
-MC_FUNCTION void random_bits(MC_CONSTANT RandomArguments& a, MC_GROUP char*, Thread thread) {
+MC_FUNCTION void random_bits(MC_CONSTANT RandomArguments& a, MC_GROUP char*, Thread self) {
   const MC_GLOBAL uint32_t* key = static_cast<const MC_GLOBAL uint32_t*>(a.key);
-  const int64_t block = int64_t(thread.group) * thread.size + thread.index;
+  const int64_t block = int64_t(self.group) * self.size + self.index;
   const int64_t first = block * 4;
   if (first >= a.count) return;
   const Packet<uint32_t, 4> words = philox_block(uint64_t(block), key[0], key[a.key_stride]);

@@ -23,17 +23,17 @@ MC_FUNCTION void store_reduced(MC_GLOBAL void* out, int64_t index, A value, bool
 
 template <typename T, int width, int kind>
 MC_FUNCTION void reduce_rows_by(MC_CONSTANT ReduceRowsArguments& arguments, MC_GROUP char* memory,
-                                Thread thread) {
+                                Thread self) {
   typedef typename AccumulatorOf<T>::Type A;
   typedef Reducer<kind, A> R;
   enum { in_flight = 4 };
   const bool whole = arguments.whole_group != 0;
   const uint32_t shift = arguments.team_shift;
-  const uint32_t size = whole ? thread.size : 1u << shift;
-  const uint32_t index = whole ? thread.index : thread.lane & (size - 1);
-  const uint32_t chunk = whole ? thread.group % arguments.chunks : 0;
-  const uint32_t output = whole ? thread.group / arguments.chunks
-                                : thread.group * (thread.size >> shift) + (thread.index >> shift);
+  const uint32_t size = whole ? self.size : 1u << shift;
+  const uint32_t index = whole ? self.index : self.lane & (size - 1);
+  const uint32_t chunk = whole ? self.group % arguments.chunks : 0;
+  const uint32_t output = whole ? self.group / arguments.chunks
+                                : self.group * (self.size >> shift) + (self.index >> shift);
   const bool there = output < arguments.outputs;
   const uint32_t begin = chunk * arguments.chunk;
   uint32_t end =
@@ -61,12 +61,11 @@ MC_FUNCTION void reduce_rows_by(MC_CONSTANT ReduceRowsArguments& arguments, MC_G
     }
   }
   MC_UNROLL
-  for (int half = width / 2; half > 0; half /= 2) {
+  for (int reach = width / 2; reach > 0; reach /= 2) {
     MC_UNROLL
-    for (int i = 0; i < half; ++i) parts[i] = R::join(parts[i], parts[i + half]);
+    for (int i = 0; i < reach; ++i) parts[i] = R::join(parts[i], parts[i + reach]);
   }
-  const A value =
-      whole ? group_reduce<R>(parts[0], memory, thread) : lane_reduce<R>(parts[0], size);
+  const A value = whole ? group_reduce<R>(parts[0], memory, self) : lane_reduce<R>(parts[0], size);
   if (!there || index != 0) return;
   store_reduced<T>(arguments.out, int64_t(chunk) * arguments.outputs + output, value,
                    arguments.chunks > 1, kind);
@@ -74,19 +73,19 @@ MC_FUNCTION void reduce_rows_by(MC_CONSTANT ReduceRowsArguments& arguments, MC_G
 
 template <typename T, int width, int kind>
 MC_FUNCTION void reduce_columns_by(MC_CONSTANT ReduceColumnsArguments& arguments,
-                                   MC_GROUP char* memory, Thread thread) {
+                                   MC_GROUP char* memory, Thread self) {
   typedef typename AccumulatorOf<T>::Type A;
   typedef Reducer<kind, A> R;
   enum { in_flight = 4 };
   const uint32_t shift = arguments.tile_shift;
   const uint32_t packets_across = uint32_t((arguments.columns + width - 1) / width);
   const uint32_t tiles = (packets_across + (1u << shift) - 1) >> shift;
-  const uint32_t chunk = thread.group % arguments.chunks;
-  const uint32_t tile = thread.group / arguments.chunks % tiles;
-  const uint32_t outer = thread.group / arguments.chunks / tiles;
-  const uint32_t across = thread.index & ((1u << shift) - 1);
+  const uint32_t chunk = self.group % arguments.chunks;
+  const uint32_t tile = self.group / arguments.chunks % tiles;
+  const uint32_t outer = self.group / arguments.chunks / tiles;
+  const uint32_t across = self.index & ((1u << shift) - 1);
   const int64_t column = ((int64_t(tile) << shift) + across) * width;
-  const uint32_t down = thread.size >> shift;
+  const uint32_t down = self.size >> shift;
   const uint32_t begin = chunk * arguments.chunk;
   uint32_t end =
       begin + arguments.chunk < arguments.rows ? begin + arguments.chunk : arguments.rows;
@@ -96,7 +95,7 @@ MC_FUNCTION void reduce_columns_by(MC_CONSTANT ReduceColumnsArguments& arguments
   A parts[width];
   MC_UNROLL
   for (int i = 0; i < width; ++i) parts[i] = R::identity();
-  for (uint32_t first = begin + (thread.index >> shift); first < end; first += in_flight * down) {
+  for (uint32_t first = begin + (self.index >> shift); first < end; first += in_flight * down) {
     Packet<T, width> packets[in_flight];
     MC_UNROLL
     for (int p = 0; p < in_flight; ++p) {
@@ -115,58 +114,57 @@ MC_FUNCTION void reduce_columns_by(MC_CONSTANT ReduceColumnsArguments& arguments
   // Element i of all threads, then element i + 1: no conflicts of banks.
   MC_GROUP A* const shared = reinterpret_cast<MC_GROUP A*>(memory);
   MC_UNROLL
-  for (int i = 0; i < width; ++i) shared[i * thread.size + thread.index] = parts[i];
-  for (uint32_t half = thread.size / 2; half >= 1u << shift; half /= 2) {
+  for (int i = 0; i < width; ++i) shared[i * self.size + self.index] = parts[i];
+  for (uint32_t reach = self.size / 2; reach >= 1u << shift; reach /= 2) {
     group_barrier();
-    if (thread.index < half) {
+    if (self.index < reach) {
       MC_UNROLL
       for (int i = 0; i < width; ++i) {
-        MC_GROUP A* const part = shared + i * thread.size + thread.index;
-        *part = R::join(*part, part[half]);
+        MC_GROUP A* const part = shared + i * self.size + self.index;
+        *part = R::join(*part, part[reach]);
       }
     }
   }
-  if (thread.index >= 1u << shift || column >= arguments.columns) return;
+  if (self.index >= 1u << shift || column >= arguments.columns) return;
   const int64_t output = int64_t(chunk) * arguments.outputs + outer * arguments.columns + column;
   MC_UNROLL
   for (int i = 0; i < width; ++i) {
-    store_reduced<T>(arguments.out, output + i, shared[i * thread.size + thread.index],
+    store_reduced<T>(arguments.out, output + i, shared[i * self.size + self.index],
                      arguments.chunks > 1, kind);
   }
 }
 
 template <typename T, int kind>
 MC_FUNCTION void reduce_partials_by(MC_CONSTANT ReducePartialsArguments& arguments,
-                                    MC_GROUP char* memory, Thread thread) {
+                                    MC_GROUP char* memory, Thread self) {
   typedef typename AccumulatorOf<T>::Type A;
   typedef Reducer<kind, A> R;
   const uint32_t shift = arguments.tile_shift;
-  const int64_t output = (int64_t(thread.group) << shift) + (thread.index & ((1u << shift) - 1));
+  const int64_t output = (int64_t(self.group) << shift) + (self.index & ((1u << shift) - 1));
   const MC_GLOBAL A* const partials = static_cast<const MC_GLOBAL A*>(arguments.partials);
   A value = R::identity();
   if (output < arguments.outputs) {
-    for (uint32_t part = thread.index >> shift; part < arguments.parts;
-         part += thread.size >> shift) {
+    for (uint32_t part = self.index >> shift; part < arguments.parts; part += self.size >> shift) {
       value = R::join(value, partials[part * arguments.outputs + output]);
     }
   }
   MC_GROUP A* const shared = reinterpret_cast<MC_GROUP A*>(memory);
-  shared[thread.index] = value;
-  for (uint32_t half = thread.size / 2; half >= 1u << shift; half /= 2) {
+  shared[self.index] = value;
+  for (uint32_t reach = self.size / 2; reach >= 1u << shift; reach /= 2) {
     group_barrier();
-    if (thread.index < half) {
-      shared[thread.index] = R::join(shared[thread.index], shared[thread.index + half]);
+    if (self.index < reach) {
+      shared[self.index] = R::join(shared[self.index], shared[self.index + reach]);
     }
   }
-  if (thread.index >= 1u << shift || output >= arguments.outputs) return;
-  store_reduced<T>(arguments.out, output, shared[thread.index], false, kind);
+  if (self.index >= 1u << shift || output >= arguments.outputs) return;
+  store_reduced<T>(arguments.out, output, shared[self.index], false, kind);
 }
 
 // The kind is known before the loops begin. Packets are for what is common: fewer kernels compile
 // faster.
 #define MC_REDUCE_CASE(kind, function, ...) \
   case kind:                                \
-    return function<__VA_ARGS__, kind>(arguments, memory, thread);
+    return function<__VA_ARGS__, kind>(arguments, memory, self);
 #define MC_REDUCE_SWITCH(packets, function, ...)         \
   switch (arguments.kind) {                              \
     MC_REDUCE_CASE(kReduceSum, function, __VA_ARGS__)    \
@@ -187,18 +185,18 @@ MC_FUNCTION void reduce_partials_by(MC_CONSTANT ReducePartialsArguments& argumen
 
 template <typename T, int width>
 MC_FUNCTION void reduce_rows(MC_CONSTANT ReduceRowsArguments& arguments, MC_GROUP char* memory,
-                             Thread thread) {
+                             Thread self) {
   MC_REDUCE_SWITCH(width > 1, reduce_rows_by, T, width)
 }
 template <typename T, int width>
 MC_FUNCTION void reduce_columns(MC_CONSTANT ReduceColumnsArguments& arguments,
-                                MC_GROUP char* memory, Thread thread) {
+                                MC_GROUP char* memory, Thread self) {
   MC_REDUCE_SWITCH(width > 1, reduce_columns_by, T, width)
 }
 template <typename T>
 MC_FUNCTION void reduce_partials(MC_CONSTANT ReducePartialsArguments& arguments,
                                  MC_GROUP char* memory,
-                                 Thread thread){MC_REDUCE_SWITCH(false, reduce_partials_by, T)}
+                                 Thread self){MC_REDUCE_SWITCH(false, reduce_partials_by, T)}
 
 #define MC_REDUCE_KERNELS(type, T)                                                           \
   MC_KERNEL(reduce_rows_##type, ReduceRowsArguments, 256, 256, reduce_rows<T, 1>);           \

@@ -63,8 +63,8 @@ struct Accumulating<uint32_t> {
 };
 template <>
 struct Accumulating<int64_t> {
-  static MC_FUNCTION int64_t least() { return -9223372036854775807ll - 1; }
-  static MC_FUNCTION int64_t greatest() { return 9223372036854775807ll; }
+  static MC_FUNCTION int64_t least() { return -int64_t(0x7fffffffffffffff) - 1; }
+  static MC_FUNCTION int64_t greatest() { return int64_t(0x7fffffffffffffff); }
   static MC_FUNCTION int64_t sum(int64_t a, int64_t b) {
     return int64_t(uint64_t(a) + uint64_t(b));
   }
@@ -117,13 +117,13 @@ MC_FUNCTION A lane_reduce(A x, uint32_t lanes) {
 
 // For every thread. memory: 32 accumulators.
 template <typename R, typename A>
-MC_FUNCTION A group_reduce(A x, MC_GROUP char* memory, Thread thread) {
+MC_FUNCTION A group_reduce(A x, MC_GROUP char* memory, Thread self) {
   MC_GROUP A* const shared = reinterpret_cast<MC_GROUP A*>(memory);
   x = lane_reduce<R>(x, 32);
-  if (thread.size == 32) return x;
-  if (thread.lane == 0) shared[thread.warp] = x;
+  if (self.size == 32) return x;
+  if (self.lane == 0) shared[self.warp] = x;
   group_barrier();
   x = R::identity();
-  if (thread.lane < thread.size / 32) x = shared[thread.lane];
+  if (self.lane < self.size / 32) x = shared[self.lane];
   return lane_reduce<R>(x, 32);
 }

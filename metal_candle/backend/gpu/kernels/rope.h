@@ -33,20 +33,19 @@ MC_FUNCTION Turn turn_by(float angle) {
 
 // A row is `width` pairs an item, and after them what is only copied, `width` elements an item.
 template <typename T, int width>
-MC_FUNCTION void rope(MC_CONSTANT RopeArguments& arguments, MC_GROUP char*, Thread thread) {
+MC_FUNCTION void rope(MC_CONSTANT RopeArguments& arguments, MC_GROUP char*, Thread self) {
   const uint32_t half_dims = arguments.dims / 2;
   const uint32_t pair_items = half_dims / width;
   const uint32_t items = pair_items + (arguments.n - arguments.dims) / width;
   const uint32_t head_blocks =
       (arguments.heads + arguments.heads_at_once - 1) / arguments.heads_at_once;
-  const uint32_t blocks =
-      uint32_t((int64_t(arguments.length) * items + thread.size - 1) / thread.size);
-  const uint32_t place = thread.group % blocks * thread.size + thread.index;
+  const uint32_t blocks = uint32_t((int64_t(arguments.length) * items + self.size - 1) / self.size);
+  const uint32_t place = self.group % blocks * self.size + self.index;
   const uint32_t position = place / items;
   const uint32_t item = place % items;
   if (position >= arguments.length) return;
-  const uint32_t group = thread.group / blocks / head_blocks;
-  const uint32_t head = thread.group / blocks % head_blocks * arguments.heads_at_once;
+  const uint32_t group = self.group / blocks / head_blocks;
+  const uint32_t head = self.group / blocks % head_blocks * arguments.heads_at_once;
   const uint32_t last = head + arguments.heads_at_once < arguments.heads
                             ? head + arguments.heads_at_once
                             : arguments.heads;

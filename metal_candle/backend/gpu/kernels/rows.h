@@ -41,28 +41,28 @@ struct RowPart {
 // The threads that work on one row: 1 << shift neighbouring lanes of a warp, or the whole group.
 template <bool whole_group>
 struct RowTeam {
-  Thread thread;
+  Thread self;
   MC_GROUP float* memory;  // 64 floats
   uint32_t size, index;
   uint32_t row;  // May be beyond the last.
 
   MC_FUNCTION RowTeam(Thread who, MC_GROUP char* bytes, uint32_t shift)
-      : thread(who), memory(reinterpret_cast<MC_GROUP float*>(bytes)) {
+      : self(who), memory(reinterpret_cast<MC_GROUP float*>(bytes)) {
     if (whole_group) {
-      size = thread.size;
-      index = thread.index;
-      row = thread.group;
+      size = self.size;
+      index = self.index;
+      row = self.group;
     } else {
       size = 1u << shift;
-      index = thread.lane & (size - 1);
-      row = thread.group * (thread.size >> shift) + (thread.index >> shift);
+      index = self.lane & (size - 1);
+      row = self.group * (self.size >> shift) + (self.index >> shift);
     }
   }
   // For every thread of the team; all teams of the group take part. The calls of one kernel take
   // turns with `slot` 0 and 1, so that nobody writes over what others still read.
   MC_FUNCTION float sum(float x, int slot) const {
     if constexpr (whole_group) {
-      return group_sum(x, memory + 32 * slot, thread);
+      return group_sum(x, memory + 32 * slot, self);
     } else {
       for (uint32_t mask = size / 2; mask > 0; mask >>= 1) x += lane_shuffle_xor(x, mask);
       return x;
@@ -70,7 +70,7 @@ struct RowTeam {
   }
   MC_FUNCTION float max(float x, int slot) const {
     if constexpr (whole_group) {
-      return group_max(x, memory + 32 * slot, thread);
+      return group_max(x, memory + 32 * slot, self);
     } else {
       for (uint32_t mask = size / 2; mask > 0; mask >>= 1) x = fmaxf(x, lane_shuffle_xor(x, mask));
       return x;
@@ -86,13 +86,13 @@ struct ColumnTile {
   uint32_t first, down;
   bool there;
 
-  MC_FUNCTION ColumnTile(int64_t columns, uint32_t shift, Thread thread) {
+  MC_FUNCTION ColumnTile(int64_t columns, uint32_t shift, Thread self) {
     const uint32_t tiles = uint32_t((columns + (1u << shift) - 1) >> shift);
-    outer = thread.group / tiles;
-    column = (int64_t(thread.group % tiles) << shift) + (thread.index & ((1u << shift) - 1));
+    outer = self.group / tiles;
+    column = (int64_t(self.group % tiles) << shift) + (self.index & ((1u << shift) - 1));
     there = column < columns;
-    first = thread.index >> shift;
-    down = thread.size >> shift;
+    first = self.index >> shift;
+    down = self.size >> shift;
   }
 };
 

@@ -23,20 +23,20 @@ struct Scanned {
 
 // memory: 32 accumulators, which may be used again after the next barrier.
 template <typename R, typename A>
-MC_FUNCTION Scanned<A> group_scan(A x, MC_GROUP char* memory, Thread thread) {
+MC_FUNCTION Scanned<A> group_scan(A x, MC_GROUP char* memory, Thread self) {
   MC_GROUP A* const shared = reinterpret_cast<MC_GROUP A*>(memory);
   A here = x;
   for (uint32_t delta = 1; delta < 32; delta *= 2) {
     const A left = shuffle_up(here, delta);
-    if (thread.lane >= delta) here = R::join(left, here);
+    if (self.lane >= delta) here = R::join(left, here);
   }
-  if (thread.lane == 31) shared[thread.warp] = here;
+  if (self.lane == 31) shared[self.warp] = here;
   A before = shuffle_up(here, 1);
-  if (thread.lane == 0) before = R::identity();
+  if (self.lane == 0) before = R::identity();
   group_barrier();
   A earlier = R::identity(), total = R::identity();
-  for (uint32_t warp = 0; warp < thread.size / 32; ++warp) {
-    if (warp == thread.warp) earlier = total;
+  for (uint32_t warp = 0; warp < self.size / 32; ++warp) {
+    if (warp == self.warp) earlier = total;
     total = R::join(total, shared[warp]);
   }
   return {R::join(earlier, before), total};

@@ -32,15 +32,15 @@ MC_FUNCTION ShiftedSum combine(ShiftedSum a, ShiftedSum b) {
 // The logarithm of the sum.
 MC_FUNCTION float log(ShiftedSum s) { return finite_or_zero(s.largest) + logf(s.sum); }
 
-// The columns [begin, end) of a row, of which a thread takes every thread.size-th packet. Call
+// The columns [begin, end) of a row, of which a thread takes every self.size-th packet. Call
 // group_combine() for the sum over the group.
 template <typename T, int width>
 MC_FUNCTION ShiftedSum sum_columns(const MC_GLOBAL T* row, uint32_t begin, uint32_t end,
-                                   Thread thread) {
+                                   Thread self) {
   enum { in_flight = width == 8 ? 2 : 4 };
-  const uint32_t step = thread.size * width;
+  const uint32_t step = self.size * width;
   ShiftedSum total = empty_shifted_sum();
-  for (uint32_t first = begin + thread.index * width; first < end; first += in_flight * step) {
+  for (uint32_t first = begin + self.index * width; first < end; first += in_flight * step) {
     float values[in_flight * width];
     float largest = total.largest;
     MC_UNROLL
@@ -74,23 +74,23 @@ MC_FUNCTION ShiftedSum lane_combine(ShiftedSum s) {
 }
 
 // For every thread. memory: 64 floats.
-MC_FUNCTION ShiftedSum group_combine(ShiftedSum s, MC_GROUP char* memory, Thread thread) {
+MC_FUNCTION ShiftedSum group_combine(ShiftedSum s, MC_GROUP char* memory, Thread self) {
   MC_GROUP ShiftedSum* const shared = reinterpret_cast<MC_GROUP ShiftedSum*>(memory);
   s = lane_combine(s);
-  if (thread.size == 32) return s;
-  if (thread.lane == 0) shared[thread.warp] = s;
+  if (self.size == 32) return s;
+  if (self.lane == 0) shared[self.warp] = s;
   group_barrier();
   s = empty_shifted_sum();
-  if (thread.lane < thread.size / 32) s = shared[thread.lane];
+  if (self.lane < self.size / 32) s = shared[self.lane];
   return lane_combine(s);
 }
 
 // The sum of a row's chunks, for all lanes.
 MC_FUNCTION ShiftedSum sum_of_chunks(const MC_GLOBAL float* partials, uint32_t row, uint32_t chunks,
-                                     Thread thread) {
+                                     Thread self) {
   const MC_GLOBAL ShiftedSum* const of_row =
       reinterpret_cast<const MC_GLOBAL ShiftedSum*>(partials) + int64_t(row) * chunks;
   ShiftedSum sum = empty_shifted_sum();
-  for (uint32_t i = thread.lane; i < chunks; i += 32) sum = combine(sum, of_row[i]);
+  for (uint32_t i = self.lane; i < chunks; i += 32) sum = combine(sum, of_row[i]);
   return lane_combine(sum);
 }

@@ -25,8 +25,8 @@ MC_FUNCTION SoftmaxFinish softmax_finish(ShiftedSum s, bool logarithm) {
 
 template <typename T, int width, int count, bool whole_group>
 MC_FUNCTION void softmax_rows(MC_CONSTANT SoftmaxArguments& arguments, MC_GROUP char* memory,
-                              Thread thread) {
-  const RowTeam<whole_group> team(thread, memory, arguments.team_shift);
+                              Thread self) {
+  const RowTeam<whole_group> team(self, memory, arguments.team_shift);
   const bool there = team.row < arguments.rows;
   const uint32_t n = there ? arguments.n : 0;
   RowPart<T, width, count> part;
@@ -83,37 +83,36 @@ MC_ROW_KERNELS(softmax_rows, SoftmaxArguments, 1024, 32, softmax_rows)
 // The partial sum of one chunk of one row.
 template <typename T, int width>
 MC_FUNCTION void softmax_chunk_sums(MC_CONSTANT SoftmaxArguments& arguments, MC_GROUP char* memory,
-                                    Thread thread) {
-  const uint32_t row = thread.group / arguments.chunks;
-  const uint32_t begin = thread.group % arguments.chunks * arguments.chunk;
+                                    Thread self) {
+  const uint32_t row = self.group / arguments.chunks;
+  const uint32_t begin = self.group % arguments.chunks * arguments.chunk;
   const uint32_t end =
       begin + arguments.chunk < arguments.n ? begin + arguments.chunk : arguments.n;
   const ShiftedSum sum =
       group_combine(sum_columns<T, width>(static_cast<const MC_GLOBAL T*>(arguments.x) +
                                               row_offset(arguments.map, row),
-                                          begin, end, thread),
-                    memory, thread);
-  if (thread.index == 0) {
-    reinterpret_cast<MC_GLOBAL ShiftedSum*>(arguments.partials)[thread.group] = sum;
+                                          begin, end, self),
+                    memory, self);
+  if (self.index == 0) {
+    reinterpret_cast<MC_GLOBAL ShiftedSum*>(arguments.partials)[self.group] = sum;
   }
 }
 
 // The output of one chunk of one row.
 template <typename T, int width>
 MC_FUNCTION void softmax_chunks(MC_CONSTANT SoftmaxArguments& arguments, MC_GROUP char*,
-                                Thread thread) {
-  const uint32_t row = thread.group / arguments.chunks;
-  const uint32_t begin = thread.group % arguments.chunks * arguments.chunk;
+                                Thread self) {
+  const uint32_t row = self.group / arguments.chunks;
+  const uint32_t begin = self.group % arguments.chunks * arguments.chunk;
   const uint32_t end =
       begin + arguments.chunk < arguments.n ? begin + arguments.chunk : arguments.n;
   const bool logarithm = arguments.mode == SoftmaxMode::kLogSoftmax;
-  const ShiftedSum sum = sum_of_chunks(arguments.partials, row, arguments.chunks, thread);
+  const ShiftedSum sum = sum_of_chunks(arguments.partials, row, arguments.chunks, self);
   const SoftmaxFinish finish = softmax_finish(sum, logarithm);
   const MC_GLOBAL T* const x =
       static_cast<const MC_GLOBAL T*>(arguments.x) + row_offset(arguments.map, row);
   MC_GLOBAL T* const out = static_cast<MC_GLOBAL T*>(arguments.out) + int64_t(row) * arguments.n;
-  for (uint32_t column = begin + thread.index * width; column < end;
-       column += thread.size * width) {
+  for (uint32_t column = begin + self.index * width; column < end; column += self.size * width) {
     Packet<T, width> packet = load_packet<T, width>(x + column);
     MC_UNROLL
     for (int i = 0; i < width; ++i) {
@@ -127,16 +126,16 @@ MC_FUNCTION void softmax_chunks(MC_CONSTANT SoftmaxArguments& arguments, MC_GROU
 // Log-sum-exp of one row a warp.
 template <typename T>
 MC_FUNCTION void log_sum_exp_chunks(MC_CONSTANT SoftmaxArguments& arguments, MC_GROUP char*,
-                                    Thread thread) {
-  const uint32_t row = thread.group;
-  const ShiftedSum sum = sum_of_chunks(arguments.partials, row, arguments.chunks, thread);
-  if (thread.index == 0) static_cast<MC_GLOBAL T*>(arguments.out)[row] = T(log(sum));
+                                    Thread self) {
+  const uint32_t row = self.group;
+  const ShiftedSum sum = sum_of_chunks(arguments.partials, row, arguments.chunks, self);
+  if (self.index == 0) static_cast<MC_GLOBAL T*>(arguments.out)[row] = T(log(sum));
 }
 
 template <typename T>
 MC_FUNCTION void softmax_columns(MC_CONSTANT SoftmaxColumnsArguments& arguments,
-                                 MC_GROUP char* memory, Thread thread) {
-  const ColumnTile tile(arguments.columns, arguments.tile_shift, thread);
+                                 MC_GROUP char* memory, Thread self) {
+  const ColumnTile tile(arguments.columns, arguments.tile_shift, self);
   const MC_GLOBAL T* const x = static_cast<const MC_GLOBAL T*>(arguments.x) +
                                row_offset(arguments.x_map, tile.outer) + tile.column;
   const uint32_t n = tile.there ? arguments.n : 0;
@@ -157,15 +156,15 @@ MC_FUNCTION void softmax_columns(MC_CONSTANT SoftmaxColumnsArguments& arguments,
     for (int p = 0; p < 4; ++p) sum.sum += expf(values[p] - finite_or_zero(largest));
   }
   MC_GROUP ShiftedSum* const shared = reinterpret_cast<MC_GROUP ShiftedSum*>(memory);
-  shared[thread.index] = sum;
-  for (uint32_t half = thread.size / 2; half >= thread.size / tile.down; half /= 2) {
+  shared[self.index] = sum;
+  for (uint32_t reach = self.size / 2; reach >= self.size / tile.down; reach /= 2) {
     group_barrier();
-    if (thread.index < half) {
-      shared[thread.index] = combine(shared[thread.index], shared[thread.index + half]);
+    if (self.index < reach) {
+      shared[self.index] = combine(shared[self.index], shared[self.index + reach]);
     }
   }
   group_barrier();
-  sum = shared[thread.index & ((1u << arguments.tile_shift) - 1)];
+  sum = shared[self.index & ((1u << arguments.tile_shift) - 1)];
   if (!tile.there) return;
   if (arguments.mode == SoftmaxMode::kLogSumExp) {
     if (tile.first == 0) {
@@ -187,8 +186,8 @@ MC_FUNCTION void softmax_columns(MC_CONSTANT SoftmaxColumnsArguments& arguments,
 
 template <typename T, int width, int count, bool whole_group>
 MC_FUNCTION void softmax_backward_rows(MC_CONSTANT SoftmaxBackwardArguments& arguments,
-                                       MC_GROUP char* memory, Thread thread) {
-  const RowTeam<whole_group> team(thread, memory, arguments.team_shift);
+                                       MC_GROUP char* memory, Thread self) {
+  const RowTeam<whole_group> team(self, memory, arguments.team_shift);
   const bool there = team.row < arguments.rows;
   const uint32_t n = there ? arguments.n : 0;
   RowPart<T, width, count> y, dy;
@@ -223,27 +222,27 @@ MC_ROW_KERNELS(softmax_backward_rows, SoftmaxBackwardArguments, 1024, 16, softma
 // Rows that do not fit in registers are read twice, by a group each.
 template <typename T>
 MC_FUNCTION void softmax_backward_long_rows(MC_CONSTANT SoftmaxBackwardArguments& arguments,
-                                            MC_GROUP char* memory, Thread thread) {
+                                            MC_GROUP char* memory, Thread self) {
   const uint32_t n = arguments.n;
   const MC_GLOBAL T* const y =
-      static_cast<const MC_GLOBAL T*>(arguments.y) + row_offset(arguments.y_map, thread.group);
+      static_cast<const MC_GLOBAL T*>(arguments.y) + row_offset(arguments.y_map, self.group);
   const MC_GLOBAL T* const dy =
-      static_cast<const MC_GLOBAL T*>(arguments.dy) + row_offset(arguments.dy_map, thread.group);
-  MC_GLOBAL T* const dx = static_cast<MC_GLOBAL T*>(arguments.dx) + int64_t(thread.group) * n;
+      static_cast<const MC_GLOBAL T*>(arguments.dy) + row_offset(arguments.dy_map, self.group);
+  MC_GLOBAL T* const dx = static_cast<MC_GLOBAL T*>(arguments.dx) + int64_t(self.group) * n;
   float dot = 0.0f;
-  for (uint32_t i = thread.index; i < n; i += thread.size) {
+  for (uint32_t i = self.index; i < n; i += self.size) {
     dot = fmaf(float(y[i]), float(dy[i]), dot);
   }
-  dot = group_sum(dot, reinterpret_cast<MC_GROUP float*>(memory), thread);
-  for (uint32_t i = thread.index; i < n; i += thread.size) {
+  dot = group_sum(dot, reinterpret_cast<MC_GROUP float*>(memory), self);
+  for (uint32_t i = self.index; i < n; i += self.size) {
     dx[i] = T(float(y[i]) * (float(dy[i]) - dot));
   }
 }
 
 template <typename T>
 MC_FUNCTION void softmax_backward_columns(MC_CONSTANT SoftmaxColumnsArguments& arguments,
-                                          MC_GROUP char* memory, Thread thread) {
-  const ColumnTile tile(arguments.columns, arguments.tile_shift, thread);
+                                          MC_GROUP char* memory, Thread self) {
+  const ColumnTile tile(arguments.columns, arguments.tile_shift, self);
   const MC_GLOBAL T* const y = static_cast<const MC_GLOBAL T*>(arguments.x) +
                                row_offset(arguments.x_map, tile.outer) + tile.column;
   const MC_GLOBAL T* const dy = static_cast<const MC_GLOBAL T*>(arguments.dy) +
@@ -254,13 +253,13 @@ MC_FUNCTION void softmax_backward_columns(MC_CONSTANT SoftmaxColumnsArguments& a
     dot = fmaf(float(y[i * arguments.x_stride]), float(dy[i * arguments.dy_stride]), dot);
   }
   MC_GROUP float* const shared = reinterpret_cast<MC_GROUP float*>(memory);
-  shared[thread.index] = dot;
-  for (uint32_t half = thread.size / 2; half >= thread.size / tile.down; half /= 2) {
+  shared[self.index] = dot;
+  for (uint32_t reach = self.size / 2; reach >= self.size / tile.down; reach /= 2) {
     group_barrier();
-    if (thread.index < half) shared[thread.index] += shared[thread.index + half];
+    if (self.index < reach) shared[self.index] += shared[self.index + reach];
   }
   group_barrier();
-  dot = shared[thread.index & ((1u << arguments.tile_shift) - 1)];
+  dot = shared[self.index & ((1u << arguments.tile_shift) - 1)];
   MC_GLOBAL T* const dx = static_cast<MC_GLOBAL T*>(arguments.out) +
                           row_offset(arguments.out_map, tile.outer) + tile.column;
   for (uint32_t i = tile.first; i < n; i += tile.down) {

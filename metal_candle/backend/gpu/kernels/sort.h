@@ -32,16 +32,16 @@ MC_FUNCTION void write_sorted(MC_CONSTANT SortArguments& arguments, uint32_t lin
 // Sorts `run` elements a group, a power of two.
 template <typename T>
 MC_FUNCTION void sort_blocks(MC_CONSTANT SortArguments& arguments, MC_GROUP char* memory,
-                             Thread thread) {
+                             Thread self) {
   typedef typename KeyOf<T>::Type Key;
   MC_GROUP Item<Key>* const shared = reinterpret_cast<MC_GROUP Item<Key>*>(memory);
   const uint32_t run = arguments.run;
   const uint32_t blocks = (arguments.n + run - 1) / run;
-  const uint32_t line = thread.group / blocks;
-  const uint32_t block = thread.group % blocks;
+  const uint32_t line = self.group / blocks;
+  const uint32_t block = self.group % blocks;
   const MC_GLOBAL T* const x = static_cast<const MC_GLOBAL T*>(arguments.x) +
                                line_offset(arguments.x_map, arguments.columns, line);
-  for (uint32_t i = thread.index; i < run; i += thread.size) {
+  for (uint32_t i = self.index; i < run; i += self.size) {
     const uint32_t position = block * run + i;
     shared[i] = make_item(~Key(0), ~uint32_t(0));
     if (position < arguments.n) {
@@ -53,7 +53,7 @@ MC_FUNCTION void sort_blocks(MC_CONSTANT SortArguments& arguments, MC_GROUP char
   for (uint32_t size = 2; size <= run; size *= 2) {
     for (uint32_t distance = size / 2; distance > 0; distance /= 2) {
       group_barrier();
-      for (uint32_t pair = thread.index; pair < run / 2; pair += thread.size) {
+      for (uint32_t pair = self.index; pair < run / 2; pair += self.size) {
         const uint32_t low = 2 * pair - (pair & (distance - 1));
         const uint32_t high = low + distance;
         const bool up = (low & size) == 0;
@@ -70,7 +70,7 @@ MC_FUNCTION void sort_blocks(MC_CONSTANT SortArguments& arguments, MC_GROUP char
   const uint32_t most = run < arguments.keep ? run : arguments.keep;
   const uint32_t count = left < most ? left : most;
   MC_GLOBAL Item<Key>* const merged = static_cast<MC_GLOBAL Item<Key>*>(arguments.merged);
-  for (uint32_t i = thread.index; i < count; i += thread.size) {
+  for (uint32_t i = self.index; i < count; i += self.size) {
     if (merged == nullptr) {
       write_sorted<T>(arguments, line, i, position_of(shared[i]));
     } else {
@@ -81,11 +81,11 @@ MC_FUNCTION void sort_blocks(MC_CONSTANT SortArguments& arguments, MC_GROUP char
 
 // One slot a thread.
 template <typename T>
-MC_FUNCTION void sort_merge(MC_CONSTANT SortArguments& arguments, MC_GROUP char*, Thread thread) {
+MC_FUNCTION void sort_merge(MC_CONSTANT SortArguments& arguments, MC_GROUP char*, Thread self) {
   typedef typename KeyOf<T>::Type Key;
-  const uint32_t groups_a_line = (arguments.slots + thread.size - 1) / thread.size;
-  const uint32_t line = thread.group / groups_a_line;
-  const uint32_t slot = thread.group % groups_a_line * thread.size + thread.index;
+  const uint32_t groups_a_line = (arguments.slots + self.size - 1) / self.size;
+  const uint32_t line = self.group / groups_a_line;
+  const uint32_t slot = self.group % groups_a_line * self.size + self.index;
   const uint32_t run = arguments.run, keep = arguments.keep;
   const uint32_t stride = run < keep ? run : keep;  // Slots of a run.
   const uint32_t number = slot / stride, index = slot % stride;
