@@ -1,6 +1,8 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// See fibres.h.
+// See fibres.h. A fibre runs threads of a group, one after the other, until one of them waits: only
+// then does the next thread need a fibre of its own. So kernels in which nobody waits cost one
+// switch a group.
 #include "tests/gpu_sim/fibres.h"
 
 #include <fmt/format.h>
@@ -15,16 +17,81 @@
 #include <utility>
 #include <vector>
 
+// Switching by hand costs nanoseconds; swapcontext() asks the kernel for the signal mask each time.
+// Sanitizers follow swapcontext() only.
+#if defined(__x86_64__) && defined(__ELF__) && !defined(__SANITIZE_ADDRESS__) && \
+    !defined(__SANITIZE_THREAD__)
+#define MC_SWITCH_BY_HAND 1
+asm(R"(
+.text
+.local metal_candle_switch_fibre
+.type metal_candle_switch_fibre, @function
+metal_candle_switch_fibre:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+.size metal_candle_switch_fibre, .-metal_candle_switch_fibre
+)");
+// Keeps the stack pointer in *from, with what a function must preserve below it, and takes `to`.
+extern "C" void metal_candle_switch_fibre(void** from, void* to);
+#else
+#define MC_SWITCH_BY_HAND 0
+#endif
+
 namespace metal_candle::gpu_sim {
 namespace {
 
 constexpr std::uint32_t kWarp = 32;
 constexpr std::size_t kStackBytes = std::size_t{256} << 10;
+constexpr std::size_t kGuardBytes = 16;  // Behind the group's memory.
+constexpr char kUnset = static_cast<char>(0xff);
 
 std::map<std::string, HostKernel, std::less<>>& kernels() {
   static std::map<std::string, HostKernel, std::less<>> all;
   return all;
 }
+
+// Where a stack goes on.
+class Context {
+ public:
+#if MC_SWITCH_BY_HAND
+  void start(char* stack, void (*entry)()) {
+    auto top = reinterpret_cast<std::uintptr_t>(stack + kStackBytes) & ~std::uintptr_t{15};
+    auto* frame = reinterpret_cast<void**>(top) - 8;  // Six registers, the entry, its return.
+    std::fill(frame, frame + 8, nullptr);
+    frame[6] = reinterpret_cast<void*>(entry);
+    pointer_ = frame;
+  }
+  void switch_to(const Context& to) { metal_candle_switch_fibre(&pointer_, to.pointer_); }
+
+ private:
+  void* pointer_ = nullptr;
+#else
+  void start(char* stack, void (*entry)()) {
+    getcontext(&context_);
+    context_.uc_stack.ss_sp = stack;
+    context_.uc_stack.ss_size = kStackBytes;
+    context_.uc_link = nullptr;
+    makecontext(&context_, entry, 0);
+  }
+  void switch_to(const Context& to) { swapcontext(&context_, &to.context_); }
+
+ private:
+  ucontext_t context_{};
+#endif
+};
 
 struct Copy {
   void* to;
@@ -33,12 +100,18 @@ struct Copy {
   std::uint32_t commit;  // The number of the commit that it belongs to.
 };
 
-enum class Waiting { kNothing, kForGroup, kForWarp, kDone };
+enum class Waiting { kNotStarted, kNothing, kForGroup, kForWarp, kDone };
 
 struct Fibre {
-  std::unique_ptr<char[]> stack;
-  ucontext_t context{};
-  Waiting waiting = Waiting::kNothing;
+  std::unique_ptr<char[]> stack = std::make_unique<char[]>(kStackBytes);
+  Context context;
+  bool idle = true;
+};
+
+// A thread of the group.
+struct Member {
+  Waiting waiting = Waiting::kNotStarted;
+  Fibre* fibre = nullptr;
   void* given = nullptr;  // To the warp, and what the warp does with it.
   WarpWork work = nullptr;
   std::vector<Copy> copies;  // That it did not wait for yet.
@@ -48,9 +121,13 @@ struct Fibre {
 
 // The group that runs on this thread of the host.
 struct Group {
-  std::vector<Fibre> fibres;
-  ucontext_t scheduler{};
-  Fibre* current = nullptr;
+  std::vector<Member> members;
+  std::size_t count = 0;  // Of members that this kernel has.
+  std::size_t next = 0;   // The first that has not started.
+  std::vector<std::unique_ptr<Fibre>> fibres;
+  Context scheduler;
+  Member* current = nullptr;
+  Fibre* running = nullptr;
   const HostKernel* kernel = nullptr;
   const void* arguments = nullptr;
   std::vector<char> memory;
@@ -58,71 +135,108 @@ struct Group {
 };
 thread_local Group group;
 
-void enter() {
+void run_member(Member& member) {
+  group.current = &member;
+  member.fibre = group.running;
+  member.waiting = Waiting::kNothing;
   try {
-    group.kernel->body(group.arguments, group.memory.data(), group.current->thread);
+    group.kernel->body(group.arguments, group.memory.data(), member.thread);
   } catch (...) {
     group.error = std::current_exception();
   }
+  // Whichever fibre it was that ran it to its end.
   group.current->waiting = Waiting::kDone;
-  swapcontext(&group.current->context, &group.scheduler);
+}
+
+void enter() {
+  for (;;) {
+    while (group.next < group.count && !group.error) run_member(group.members[group.next++]);
+    Fibre* self = group.running;
+    self->idle = true;
+    self->context.switch_to(group.scheduler);
+  }
 }
 
 void wait(Waiting what) {
-  Fibre* self = group.current;
+  Member* self = group.current;
   self->waiting = what;
-  swapcontext(&self->context, &group.scheduler);
+  self->fibre->context.switch_to(group.scheduler);
+}
+
+void resume(Fibre& fibre) {
+  group.running = &fibre;
+  fibre.idle = false;
+  group.scheduler.switch_to(fibre.context);
+  if (group.error) std::rethrow_exception(std::exchange(group.error, nullptr));
+}
+
+Fibre& idle_fibre() {
+  for (const auto& fibre : group.fibres) {
+    if (fibre->idle) return *fibre;
+  }
+  group.fibres.push_back(std::make_unique<Fibre>());
+  group.fibres.back()->context.start(group.fibres.back()->stack.get(), enter);
+  return *group.fibres.back();
+}
+
+// Those in the middle of a kernel that failed begin anew.
+void reset_fibres() {
+  for (const auto& fibre : group.fibres) {
+    if (fibre->idle) continue;
+    fibre->context.start(fibre->stack.get(), enter);
+    fibre->idle = true;
+  }
 }
 
 // Lets a warp or the whole group go on if all of it has arrived. Returns whether anyone may run.
 bool release() {
   bool released = false;
-  const std::size_t count = group.fibres.size();
   std::size_t at_group = 0;
-  for (std::size_t first = 0; first < count; first += kWarp) {
+  for (std::size_t first = 0; first < group.count; first += kWarp) {
     std::size_t at_warp = 0;
     for (std::size_t i = first; i < first + kWarp; ++i) {
-      at_warp += group.fibres[i].waiting == Waiting::kForWarp;
-      at_group += group.fibres[i].waiting == Waiting::kForGroup;
+      at_warp += group.members[i].waiting == Waiting::kForWarp;
+      at_group += group.members[i].waiting == Waiting::kForGroup;
     }
     if (at_warp < kWarp) continue;
     void* given[kWarp];
-    for (std::size_t i = 0; i < kWarp; ++i) given[i] = group.fibres[first + i].given;
-    group.fibres[first].work(given);
+    for (std::size_t i = 0; i < kWarp; ++i) given[i] = group.members[first + i].given;
+    group.members[first].work(given);
     for (std::size_t i = first; i < first + kWarp; ++i) {
-      group.fibres[i].waiting = Waiting::kNothing;
+      group.members[i].waiting = Waiting::kNothing;
     }
     released = true;
   }
-  if (at_group == count) {
-    for (Fibre& fibre : group.fibres) fibre.waiting = Waiting::kNothing;
+  if (at_group == group.count) {
+    for (std::size_t i = 0; i < group.count; ++i) {
+      group.members[i].waiting = Waiting::kNothing;
+    }
     released = true;
   }
   return released;
 }
 
 void run_group() {
-  for (Fibre& fibre : group.fibres) {
-    getcontext(&fibre.context);
-    fibre.context.uc_stack.ss_sp = fibre.stack.get();
-    fibre.context.uc_stack.ss_size = kStackBytes;
-    fibre.context.uc_link = nullptr;
-    fibre.waiting = Waiting::kNothing;
-    fibre.copies.clear();
-    fibre.commits = 0;
-    makecontext(&fibre.context, enter, 0);
+  for (std::size_t i = 0; i < group.count; ++i) {
+    Member& member = group.members[i];
+    member.waiting = Waiting::kNotStarted;
+    member.copies.clear();
+    member.commits = 0;
   }
+  group.next = 0;
   for (;;) {
     std::size_t done = 0;
-    for (Fibre& fibre : group.fibres) {
-      if (fibre.waiting == Waiting::kNothing) {
-        group.current = &fibre;
-        swapcontext(&group.scheduler, &fibre.context);
-        if (group.error) std::rethrow_exception(std::exchange(group.error, nullptr));
+    for (std::size_t i = 0; i < group.count; ++i) {
+      Member& member = group.members[i];
+      if (member.waiting == Waiting::kNotStarted) {
+        resume(idle_fibre());
+      } else if (member.waiting == Waiting::kNothing) {
+        group.current = &member;
+        resume(*member.fibre);
       }
-      done += fibre.waiting == Waiting::kDone;
+      done += member.waiting == Waiting::kDone;
     }
-    if (done == group.fibres.size()) return;
+    if (done == group.count) return;
     if (!release()) {
       throw std::logic_error(fmt::format(
           "{}: some threads of the group wait for others that never come", group.kernel->name));
@@ -177,6 +291,15 @@ uint32_t ballot(bool value) {
 
 uint32_t current_lane() { return group.current->thread.lane; }
 
+char* group_memory() { return group.memory.data(); }
+
+void fail_thread(std::exception_ptr error) {
+  group.error = std::move(error);
+  group.current->waiting = Waiting::kDone;
+  group.running->context.switch_to(group.scheduler);
+  std::terminate();  // Its fibre begins anew before it would come here.
+}
+
 void start_copy(void* to, const void* from, uint32_t bytes) {
   if (reinterpret_cast<std::uintptr_t>(to) % bytes != 0 ||
       reinterpret_cast<std::uintptr_t>(from) % bytes != 0) {
@@ -222,23 +345,31 @@ void run_grid(const HostKernel& kernel, std::uint32_t grid_x, std::uint32_t grid
   }
   group.kernel = &kernel;
   group.arguments = arguments;
-  group.fibres.resize(threads);
-  for (Fibre& fibre : group.fibres) {
-    if (!fibre.stack) fibre.stack = std::make_unique<char[]>(kStackBytes);
-  }
+  group.count = threads;
+  if (group.members.size() < threads) group.members.resize(threads);
   const std::size_t bytes =
       kernel.group_bytes >= 0 ? static_cast<std::size_t>(kernel.group_bytes) : dynamic_group_bytes;
-  for (std::uint32_t z = 0; z < grid_z; ++z) {
-    for (std::uint32_t y = 0; y < grid_y; ++y) {
-      for (std::uint32_t x = 0; x < grid_x; ++x) {
-        group.memory.assign(bytes + 16, static_cast<char>(0xff));  // NaN: not to be read.
-        for (std::uint32_t i = 0; i < threads; ++i) {
-          group.fibres[i].thread = {i,      threads, x,      y,         z,
-                                    grid_x, grid_y,  grid_z, i % kWarp, i / kWarp};
+  try {
+    for (std::uint32_t z = 0; z < grid_z; ++z) {
+      for (std::uint32_t y = 0; y < grid_y; ++y) {
+        for (std::uint32_t x = 0; x < grid_x; ++x) {
+          group.memory.assign(bytes + kGuardBytes, kUnset);  // NaN: not to be read.
+          for (std::uint32_t i = 0; i < threads; ++i) {
+            group.members[i].thread = {i,      threads, x,      y,         z,
+                                       grid_x, grid_y,  grid_z, i % kWarp, i / kWarp};
+          }
+          run_group();
+          const auto guard = group.memory.end() - std::ptrdiff_t{kGuardBytes};
+          if (std::any_of(guard, group.memory.end(), [](char c) { return c != kUnset; })) {
+            throw std::logic_error(
+                fmt::format("{}: writes beyond the {} bytes of its group", kernel.name, bytes));
+          }
         }
-        run_group();
       }
     }
+  } catch (...) {
+    reset_fibres();
+    throw;
   }
 }
 

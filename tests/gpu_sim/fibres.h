@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <string>
 #include <string_view>
 
@@ -25,9 +26,16 @@ struct HostKernel {
 /// The registered kernel of that name; null if there is none.
 [[nodiscard]] const HostKernel* find_kernel(std::string_view name);
 
+/// The memory of the group that runs on this thread.
+[[nodiscard]] char* group_memory();
+
+/// Ends the running thread of the kernel, and run_grid() with the error. For signal handlers' sake:
+/// the thread may be anywhere, and what it holds is not destroyed.
+[[noreturn]] void fail_thread(std::exception_ptr error);
+
 /// Runs every group to its end, on this thread. Throws std::logic_error for what a GPU would not
 /// forgive: a group that is too large, or of a part of a warp; arguments of another size; a barrier
-/// or a shuffle that some threads never reach.
+/// or a shuffle that some threads never reach; memory beyond the group's.
 void run_grid(const HostKernel& kernel, std::uint32_t grid_x, std::uint32_t grid_y,
               std::uint32_t grid_z, std::uint32_t threads, std::size_t dynamic_group_bytes,
               const void* arguments, std::size_t argument_bytes);
