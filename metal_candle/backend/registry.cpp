@@ -21,6 +21,12 @@ Backend& cuda_backend(int index);  // cuda/cuda_backend.cpp
 int count_devices();
 }  // namespace cuda
 #endif
+#if METAL_CANDLE_HAS_METAL
+namespace metal {
+Backend& metal_backend(int index);  // metal/metal_backend.cpp
+int count_devices();                // metal/metal_device.cpp
+}  // namespace metal
+#endif
 
 namespace {
 std::atomic<StepObserver*> current_observer{nullptr};
@@ -46,8 +52,16 @@ Backend& make_backend(Device device) {
         to_string(device)));
   }
 #endif
-  throw DeviceError(fmt::format("{}: this build of metal-candle has no backend for it; use cpu",
-                                to_string(device)));
+#if METAL_CANDLE_HAS_METAL
+  if (device.type == DeviceType::kMetal) return metal::metal_backend(device.index);
+#else
+  if (device.type == DeviceType::kMetal) {
+    throw DeviceError(fmt::format(
+        "{}: this metal-candle was built without Metal; build it on macOS, or use cpu",
+        to_string(device)));
+  }
+#endif
+  throw DeviceError(fmt::format("{}: there is no such device", to_string(device)));
 }
 
 }  // namespace
@@ -79,6 +93,11 @@ std::vector<Device> devices() {
 #if METAL_CANDLE_HAS_CUDA
   for (int i = 0; i < cuda::count_devices(); ++i) {
     all.push_back({DeviceType::kCuda, static_cast<std::uint8_t>(i)});
+  }
+#endif
+#if METAL_CANDLE_HAS_METAL
+  for (int i = 0; i < metal::count_devices(); ++i) {
+    all.push_back({DeviceType::kMetal, static_cast<std::uint8_t>(i)});
   }
 #endif
   return all;

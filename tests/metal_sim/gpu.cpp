@@ -1,0 +1,271 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// The device at work: one thread runs committed buffers, one tells whoever handles completion.
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <random>
+#include <thread>
+
+#include "tests/metal_sim/internal.h"
+
+namespace metal_sim {
+namespace {
+
+double seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+class Gpu {
+ public:
+  Gpu() {
+    worker_ = std::thread([this] { work(); });
+    handler_ = std::thread([this] { handle(); });
+    worker_.detach();
+    handler_.detach();
+  }
+
+  void submit(MTL::CommandBuffer* buffer) {
+    {
+      const std::lock_guard lock(mutex_);
+      queues_[buffer->queue.get()].push_back(NS::RetainPtr(buffer));
+    }
+    changed_.notify_all();
+  }
+  void wait_until_completed(const MTL::CommandBuffer* buffer) {
+    std::unique_lock lock(mutex_);
+    completed_.wait(lock,
+                    [&] { return buffer->state.load() >= MTL::CommandBufferStatusCompleted; });
+  }
+  void notify() {
+    { const std::lock_guard lock(mutex_); }
+    changed_.notify_all();
+  }
+  void pause(bool paused) {
+    {
+      const std::lock_guard lock(mutex_);
+      paused_ = paused;
+    }
+    changed_.notify_all();
+  }
+  void fail_next(long code, std::string text) {
+    const std::lock_guard lock(mutex_);
+    failure_ = {code, std::move(text)};
+  }
+  void set_seed(std::uint32_t seed) {
+    const std::lock_guard lock(mutex_);
+    random_.seed(seed);
+  }
+  void change_residency(const std::function<void()>& change) {
+    const std::lock_guard lock(mutex_);
+    change();
+  }
+
+ private:
+  using Committed = NS::SharedPtr<MTL::CommandBuffer>;
+
+  static bool is_ready(const MTL::CommandBuffer& buffer) {
+    return std::all_of(buffer.waits.begin(), buffer.waits.end(),
+                       [](const auto& wait) { return wait.first->value.load() >= wait.second; });
+  }
+
+  // Whether a fence keeps `later` behind `earlier`.
+  static bool is_fenced(const MTL::CommandBuffer& earlier, const MTL::CommandBuffer& later) {
+    for (const auto& second : later.encoders) {
+      const bool fenced =
+          std::any_of(earlier.encoders.begin(), earlier.encoders.end(), [&](const auto& first) {
+            return std::any_of(second->waits.begin(), second->waits.end(),
+                               [&](const auto* fence) { return first->updates.count(fence) > 0; });
+          });
+      if (!fenced) return false;
+    }
+    return true;
+  }
+
+  // The next to run, off its queue; with it one that nothing keeps behind it, to run first.
+  bool take(Committed& next, Committed& overtaking) {
+    if (paused_) return false;
+    std::vector<std::deque<Committed>*> ready;
+    for (auto& [queue, buffers] : queues_) {
+      if (!buffers.empty() && is_ready(*buffers.front().get())) ready.push_back(&buffers);
+    }
+    if (ready.empty()) return false;
+    std::deque<Committed>& from = *ready[random_() % ready.size()];
+    next = from.front();
+    from.pop_front();
+    if (!from.empty() && is_ready(*from.front().get()) && random_() % 2 == 0 &&
+        !is_fenced(*next.get(), *from.front().get())) {
+      overtaking = from.front();
+      from.pop_front();
+    }
+    return true;
+  }
+
+  void work() {
+    for (;;) {
+      Committed next, overtaking;
+      {
+        std::unique_lock lock(mutex_);
+        changed_.wait(lock, [&] { return take(next, overtaking); });
+      }
+      if (overtaking) {
+        ++counters().reordered;
+        run(*overtaking.get());
+      }
+      run(*next.get());
+      complete(next);
+      if (overtaking) complete(overtaking);
+    }
+  }
+
+  void run(MTL::CommandBuffer& buffer) {
+    buffer.start = seconds();
+    try {
+      for (const auto& encoder : buffer.encoders) run_encoder(buffer, *encoder.get());
+      const std::lock_guard lock(mutex_);
+      if (failure_.code != 0) {
+        buffer.error_code = failure_.code;
+        buffer.error_text = std::exchange(failure_, {}).text;
+      }
+    } catch (const std::exception& e) {
+      buffer.error_code = MTL::CommandBufferErrorPageFault;
+      buffer.error_text = e.what();
+    }
+    buffer.end = seconds();
+  }
+
+  void run_encoder(MTL::CommandBuffer& buffer, MTL::ComputeCommandEncoder& encoder) {
+    make_accessible(buffer, encoder);
+    for (MTL::Segment& segment : encoder.segments) {
+      std::vector<std::shared_ptr<Dispatch>> order = segment.dispatches;
+      {
+        const std::lock_guard lock(mutex_);
+        std::shuffle(order.begin(), order.end(), random_);
+      }
+      for (const auto& dispatch : order) {
+        ++counters().dispatches;
+        counters().indirect_dispatches += dispatch->indirect ? 1 : 0;
+        run_dispatch(*dispatch);
+      }
+    }
+    for (const auto& indirect : encoder.indirect) --indirect->in_flight;
+    encoder.indirect.clear();
+  }
+
+  // What is resident for this encoder can be touched, and nothing else.
+  void make_accessible(MTL::CommandBuffer& buffer, MTL::ComputeCommandEncoder& encoder) {
+    std::set<std::shared_ptr<Mapping>> resident = encoder.used;
+    {
+      const std::lock_guard lock(mutex_);
+      for (const auto& set : buffer.queue->residency) {
+        resident.insert(set->committed.begin(), set->committed.end());
+      }
+    }
+    for (const auto& mapping : accessible_) {
+      if (resident.count(mapping) == 0) mapping->set_accessible(false);
+    }
+    for (const auto& mapping : resident) mapping->set_accessible(true);
+    accessible_ = std::move(resident);
+  }
+
+  void complete(const Committed& buffer) {
+    const bool failed = buffer->error_code != 0;
+    accessible_erase_released();
+    if (!failed) {
+      for (const auto& [event, value] : buffer->signals) {
+        if (event->value.load() < value) event->value = value;
+      }
+    }
+    {
+      const std::lock_guard lock(mutex_);
+      buffer->state = failed ? MTL::CommandBufferStatusError : MTL::CommandBufferStatusCompleted;
+      handled_.push_back(buffer);
+    }
+    completed_.notify_all();
+    changed_.notify_all();
+  }
+
+  // Released buffers are not to be kept here.
+  void accessible_erase_released() {
+    for (auto it = accessible_.begin(); it != accessible_.end();) {
+      it = it->use_count() == 1 ? accessible_.erase(it) : std::next(it);
+    }
+  }
+
+  void handle() {
+    for (;;) {
+      Committed done;
+      {
+        std::unique_lock lock(mutex_);
+        completed_.wait(lock, [&] { return !handled_.empty(); });
+        done = handled_.front();
+        handled_.pop_front();
+      }
+      for (const MTL::HandlerFunction& handler : std::exchange(done->handlers, {})) {
+        handler(done.get());
+      }
+      // What it bound, in the order in which it was made, goes with its last owner.
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_, completed_;
+  std::map<const MTL::CommandQueue*, std::deque<Committed>> queues_;
+  std::deque<Committed> handled_;
+  std::set<std::shared_ptr<Mapping>> accessible_;  // Of the worker.
+  std::mt19937 random_{1};
+  bool paused_ = false;
+  struct Failure {
+    long code = 0;
+    std::string text;
+  } failure_;
+  std::thread worker_, handler_;
+};
+
+Gpu& gpu() {
+  static auto* instance = new Gpu;
+  return *instance;
+}
+
+}  // namespace
+
+void submit(MTL::CommandBuffer* buffer) { gpu().submit(buffer); }
+void wait_until_completed(const MTL::CommandBuffer* buffer) { gpu().wait_until_completed(buffer); }
+void notify_event() { gpu().notify(); }
+void pause() { gpu().pause(true); }
+void resume() { gpu().pause(false); }
+void fail_next(long code, std::string text) { gpu().fail_next(code, std::move(text)); }
+void set_seed(std::uint32_t seed) { gpu().set_seed(seed); }
+
+}  // namespace metal_sim
+
+namespace MTL {
+
+void SharedEvent::setSignaledValue(std::uint64_t signaled) {
+  check();
+  value = signaled;
+  metal_sim::notify_event();
+}
+std::uint64_t SharedEvent::signaledValue() const {
+  check();
+  return value.load();
+}
+
+void ResidencySet::addAllocation(const Allocation* allocation) {
+  check();
+  allocation->check();
+  if (allocation->mapping) wanted.insert(allocation->mapping);
+}
+void ResidencySet::removeAllocation(const Allocation* allocation) {
+  check();
+  allocation->check();
+  if (allocation->mapping) wanted.erase(allocation->mapping);
+}
+void ResidencySet::commit() {
+  check();
+  metal_sim::gpu().change_residency([&] { committed = wanted; });
+}
+
+}  // namespace MTL
