@@ -8,11 +8,13 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 #include <optional>
 
 #include "metal_candle/core/error.h"
 #include "metal_candle/execute/cost.h"
 #include "metal_candle/execute/views.h"
+#include "metal_candle/execute/waves.h"
 #include "metal_candle/graph/shape_rules.h"
 
 namespace metal_candle {
@@ -80,6 +82,7 @@ class Planner {
     assign_arena();
     find_donations();
     resolve_regions();
+    if (backend_.wants_waves()) form_waves();
     return std::move(plan_);
   }
 
@@ -412,6 +415,11 @@ class Planner {
     }
   }
 
+  // Steps in the order of their waves. Memory has been given out in the old order, and what that
+  // reuses counts as dependence, so none is needed beyond it.
+  void form_waves();
+  [[nodiscard]] std::vector<MemoryAccess> accesses() const;
+
   const ComputationGraph& graph_;
   const backend::Backend& backend_;
   Plan plan_;
@@ -500,6 +508,54 @@ void Planner::assign_arena() {
     }
   }
   plan_.arena_bytes = top;
+}
+
+std::vector<MemoryAccess> Planner::accesses() const {
+  // Space 0 is the arena; output buffer i is space 1 + i, and so is a leaf that it may overwrite.
+  // Other leaves are only read.
+  const auto add = [&](const Location& where, std::vector<MemoryRange>& ranges) {
+    if (where.block >= 0) {
+      const Block& block = blocks_[static_cast<std::size_t>(where.block)];
+      if (block.output_buffer >= 0) {
+        ranges.push_back({1 + block.output_buffer, 0, 1});
+      } else {
+        ranges.push_back({0, block.arena_offset, block.arena_offset + align(block.bytes)});
+      }
+      return;
+    }
+    for (const Donation& donation : plan_.donations) {
+      if (where.leaf == donation.leaf) ranges.push_back({1 + donation.output_buffer, 0, 1});
+    }
+  };
+  std::vector<MemoryAccess> all(steps_.size());
+  for (std::size_t s = 0; s < steps_.size(); ++s) {
+    for (const Location& where : steps_[s].inputs) add(where, all[s].reads);
+    for (const Location& where : steps_[s].outputs) add(where, all[s].writes);
+    Location scratch;
+    scratch.block = steps_[s].scratch_block;
+    add(scratch, all[s].writes);
+  }
+  return all;
+}
+
+void Planner::form_waves() {
+  const std::vector<std::int32_t> waves = waves_of(accesses());
+  std::vector<std::size_t> order(waves.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return waves[a] < waves[b]; });
+  std::vector<PlanStep> sorted;
+  sorted.reserve(order.size());
+  std::int32_t peak = plan_.peak_step;
+  for (const std::size_t s : order) {
+    if (static_cast<std::int32_t>(s) == plan_.peak_step) {
+      peak = static_cast<std::int32_t>(sorted.size());
+    }
+    plan_.steps[s].wave = waves[s];
+    sorted.push_back(std::move(plan_.steps[s]));
+  }
+  plan_.steps = std::move(sorted);
+  plan_.peak_step = peak;
 }
 
 }  // namespace

@@ -40,9 +40,9 @@ MC_FUNCTION void finish_product(MC_CONSTANT FinishProductArguments& arguments, M
     out[i] = T(x);
   }
 }
-MC_KERNEL(finish_product_f32, FinishProductArguments, 256, 0, finish_product<float>);
-MC_KERNEL(finish_product_f16, FinishProductArguments, 256, 0, finish_product<half>);
-MC_KERNEL(finish_product_bf16, FinishProductArguments, 256, 0, finish_product<bfloat>);
+MC_KERNEL_MERGED(finish_product_f32, FinishProductArguments, 256, 0, finish_product<float>);
+MC_KERNEL_MERGED(finish_product_f16, FinishProductArguments, 256, 0, finish_product<half>);
+MC_KERNEL_MERGED(finish_product_bf16, FinishProductArguments, 256, 0, finish_product<bfloat>);
 
 // A product of a few rows with a weight whose columns are dense: what a step of decoding consists
 // of, and bound by reading the weight. A warp makes kFewColumns columns at once; 16 bytes a load.
@@ -110,10 +110,10 @@ MC_FUNCTION void product_of_few_rows(MC_CONSTANT FewRowsArguments& arguments, MC
   }
 }
 #define MC_FEW_ROWS(suffix, T)                                                         \
-  MC_KERNEL(few_rows_1_##suffix, FewRowsArguments, 256, 0, product_of_few_rows<T, 1>); \
-  MC_KERNEL(few_rows_2_##suffix, FewRowsArguments, 256, 0, product_of_few_rows<T, 2>); \
-  MC_KERNEL(few_rows_3_##suffix, FewRowsArguments, 256, 0, product_of_few_rows<T, 3>); \
-  MC_KERNEL(few_rows_4_##suffix, FewRowsArguments, 256, 0, product_of_few_rows<T, 4>)
+  MC_KERNEL_MERGED(few_rows_1_##suffix, FewRowsArguments, 256, 0, product_of_few_rows<T, 1>); \
+  MC_KERNEL_MERGED(few_rows_2_##suffix, FewRowsArguments, 256, 0, product_of_few_rows<T, 2>); \
+  MC_KERNEL_MERGED(few_rows_3_##suffix, FewRowsArguments, 256, 0, product_of_few_rows<T, 3>); \
+  MC_KERNEL_MERGED(few_rows_4_##suffix, FewRowsArguments, 256, 0, product_of_few_rows<T, 4>)
 MC_FEW_ROWS(f32, float);
 MC_FEW_ROWS(f16, half);
 MC_FEW_ROWS(bf16, bfloat);
