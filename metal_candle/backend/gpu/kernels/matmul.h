@@ -109,7 +109,7 @@ MC_FUNCTION void product_of_few_rows(MC_CONSTANT FewRowsArguments& arguments, MC
     }
   }
 }
-#define MC_FEW_ROWS(suffix, T)                                                         \
+#define MC_FEW_ROWS(suffix, T)                                                                \
   MC_KERNEL_MERGED(few_rows_1_##suffix, FewRowsArguments, 256, 0, product_of_few_rows<T, 1>); \
   MC_KERNEL_MERGED(few_rows_2_##suffix, FewRowsArguments, 256, 0, product_of_few_rows<T, 2>); \
   MC_KERNEL_MERGED(few_rows_3_##suffix, FewRowsArguments, 256, 0, product_of_few_rows<T, 3>); \

@@ -5,6 +5,9 @@
 // the dialect (dialect.h) alike.
 #pragma once
 
+#ifndef MC_CONSTANT
+#define MC_CONSTANT const
+#endif
 #ifndef MC_GLOBAL
 #include <cstdint>
 #endif
@@ -13,14 +16,14 @@
 // kernel are 4 KiB at most. Odd, so that what comes after 1 + capacity words is aligned. A macro,
 // because functions are either the host's or the device's.
 #define MC_MERGED_FIT(bytes) ((4096u - 4u) / ((bytes) + 4u))
-#define MC_MERGED_CAPACITY(bytes)           \
-  (MC_MERGED_FIT(bytes) >= 31u  ? 31u       \
-   : MC_MERGED_FIT(bytes) == 0u ? 1u        \
+#define MC_MERGED_CAPACITY(bytes)     \
+  (MC_MERGED_FIT(bytes) >= 31u  ? 31u \
+   : MC_MERGED_FIT(bytes) == 0u ? 1u  \
                                 : ((MC_MERGED_FIT(bytes) - 1u) | 1u))
 
 template <typename Arguments>
 struct Merged {
-  static constexpr uint32_t kCapacity = MC_MERGED_CAPACITY(uint32_t(sizeof(Arguments)));
+  static constexpr MC_CONSTANT uint32_t kCapacity = MC_MERGED_CAPACITY(uint32_t(sizeof(Arguments)));
   uint32_t count;
   uint32_t ends[kCapacity];  // Where each one's groups end.
   Arguments at[kCapacity];
