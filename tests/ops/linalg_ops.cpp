@@ -56,13 +56,13 @@ OpTable linalg_ops() {
   ops["lora"] = {[](const FixtureCase& c, const Tensors& in) {
                    return Tensors{lora(in[0], in[1], in[2], c.get<float>("scale"))};
                  },
-                 kProduct};
+                 kProduct, 0, 8};
   ops["lora_linear"] = {
       [](const FixtureCase& c, const Tensors& in) {
         return Tensors{lora_linear(in[0], in[1], in[2], in[3], c.get<float>("scale"),
                                    in.size() > 4 ? in[4] : Tensor())};
       },
-      kProduct};
+      kProduct, 0, 8};
   ops["linear_epilogue"] = {call_linear_epilogue, kProduct};
   return ops;
 }

@@ -60,7 +60,7 @@ OpTable nn_ops() {
       kNorm};
   // Frequencies and angles are f32.
   ops["rope"] = {call_rope, {2e-6, 4e-6}};
-  ops["scaled_dot_product_attention"] = {call_attention, {2e-6, 2e-6}};
+  ops["scaled_dot_product_attention"] = {call_attention, {2e-6, 2e-6}, 0, 1};
   ops["cross_entropy"] = {[](const FixtureCase& c, const Tensors& in) {
                             return Tensors{cross_entropy(in[0], in[1], loss_options(c))};
                           },

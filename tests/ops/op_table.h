@@ -23,6 +23,8 @@ struct Op {
   Tolerance tolerance;
   /// Size of the intermediate results that are rounded too, where it is several operations.
   double intermediate = 0;
+  /// The same of those that GPUs round besides, because their matrix units multiply 16-bit numbers.
+  double gpu_intermediate = 0;
 };
 using OpTable = std::map<std::string, Op>;
 

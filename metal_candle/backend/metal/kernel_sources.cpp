@@ -84,6 +84,7 @@ constexpr Family kFamilies[] = {
 std::string expand_header(std::string_view path) {
   std::set<std::string, std::less<>> seen;
   std::string out;
+  expand(std::string(kGpu) + "dialect.h", seen, out);  // What follows knows its names.
   expand(path, seen, out);
   return out;
 }

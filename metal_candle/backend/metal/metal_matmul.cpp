@@ -25,6 +25,8 @@ std::int64_t tiles_of(std::int64_t count, std::int64_t size) { return (count + s
 
 }  // namespace
 
+std::span<const ProductTile> product_tiles() { return kTiles; }
+
 // What a tile computes beyond the matrix is lost, and cores without a group are: of the tiles that
 // waste least of the two, the largest.
 const ProductTile& choose_tile(std::int64_t rows, std::int64_t columns, std::int64_t batch,
@@ -51,7 +53,11 @@ std::unique_ptr<MetalMatmul> MetalMatmul::make(MetalDevice& device,
                                                const gpu::MatmulDescription& d) {
   constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
   if (d.m > kMost || d.n > kMost || d.k > kMost) return nullptr;
-  const ProductTile& tile = choose_tile(d.m, d.n, d.batch, device.limits().multiprocessors);
+  return make(device, d, choose_tile(d.m, d.n, d.batch, device.limits().multiprocessors));
+}
+
+std::unique_ptr<MetalMatmul> MetalMatmul::make(MetalDevice& device, const gpu::MatmulDescription& d,
+                                               const ProductTile& tile) {
   const std::string_view operands = metal_candle::name(d.operands);
   const std::string types = d.operands == d.out
                                 ? std::string(operands)

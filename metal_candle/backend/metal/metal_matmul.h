@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string_view>
 
 #include "metal_candle/backend/gpu/gpu_device.h"
@@ -19,6 +20,7 @@ struct ProductTile {
   std::uint32_t threads;
   std::string_view name;
 };
+[[nodiscard]] std::span<const ProductTile> product_tiles();
 /// The tile for products of that shape, on a GPU of so many cores.
 [[nodiscard]] const ProductTile& choose_tile(std::int64_t rows, std::int64_t columns,
                                              std::int64_t batch, std::uint32_t cores);
@@ -28,6 +30,10 @@ class MetalMatmul final : public gpu::Matmul {
   /// Every product that the description can say, but for those of 2^31 rows, columns or depth.
   static std::unique_ptr<MetalMatmul> make(MetalDevice& device,
                                            const gpu::MatmulDescription& description);
+  /// In a tile of the caller's choice.
+  static std::unique_ptr<MetalMatmul> make(MetalDevice& device,
+                                           const gpu::MatmulDescription& description,
+                                           const ProductTile& tile);
   void encode(const gpu::MatmulOperands& operands, gpu::Encoder& encoder) const;
   [[nodiscard]] const ProductTile& tile() const { return tile_; }
 
