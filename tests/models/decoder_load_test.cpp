@@ -183,8 +183,8 @@ TEST_F(DecoderLoad, WhatCannotBe) {
   EXPECT_THAT(error<IoError>(), HasSubstr("neither model.safetensors nor"));
   EXPECT_THAT(message_of<DTypeError>([&] { (void)load({.dtype = DType::kI32}); }),
               HasSubstr("a model of i32"));
-  EXPECT_THAT(message_of<DeviceError>([&] { (void)load({.device = parse_device("metal")}); }),
-              HasSubstr("metal:0"));
+  EXPECT_THAT(message_of<DeviceError>([&] { (void)load({.device = parse_device("metal:9")}); }),
+              HasSubstr("metal:9"));
 }
 
 }  // namespace

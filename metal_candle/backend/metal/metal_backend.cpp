@@ -84,7 +84,10 @@ BufferPtr MetalBackend::allocate(std::size_t bytes) {
 BufferPtr MetalBackend::borrow(std::span<const std::byte> bytes,
                                std::shared_ptr<const void> owner) {
   const AutoreleaseScope scope;
-  if (!bytes.empty()) {
+  // Kernels load 16 bytes at a time where they can, so memory that begins elsewhere is worth a
+  // copy.
+  constexpr std::uintptr_t kPacket = 16;
+  if (!bytes.empty() && reinterpret_cast<std::uintptr_t>(bytes.data()) % kPacket == 0) {
     // The device sees whole pages. What else they hold is mapped as long as `bytes` are.
     static const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
     const auto begin = reinterpret_cast<std::uintptr_t>(bytes.data());

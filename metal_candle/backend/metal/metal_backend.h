@@ -24,7 +24,7 @@ class MetalBackend final : public gpu::GpuBackend {
   [[nodiscard]] Device device() const override { return {DeviceType::kMetal, index_}; }
   [[nodiscard]] BackendDescription describe() const override;
   BufferPtr allocate(std::size_t bytes) override;
-  /// The memory itself, whatever it is aligned to.
+  /// The memory itself if it begins at a multiple of 16 bytes, else a copy.
   BufferPtr borrow(std::span<const std::byte> bytes, std::shared_ptr<const void> owner) override;
   void write(Buffer& buffer, std::size_t offset, std::span<const std::byte> bytes) override;
   void read(const Buffer& buffer, std::size_t offset, std::span<std::byte> bytes) override;

@@ -357,13 +357,13 @@ TEST_F(MetalBackendTest, WithoutResidencySetsPlansAreReplayedToo) {
 
 TEST_F(MetalBackendTest, BorrowedMemoryIsNotCopied) {
   const std::uint64_t before = metal_sim::statistics().no_copy;
-  const auto values = std::make_shared<std::vector<float>>(kCount + 3, 3.0f);
+  const auto values = std::make_shared<std::vector<float>>(kCount + 4, 3.0f);
   const std::size_t in_use = backend_.memory().in_use;
   {
     // From the middle of a page.
     const BufferPtr borrowed =
-        backend_.borrow(std::as_bytes(std::span(*values).subspan(3)), values);
-    EXPECT_EQ(borrowed->contents(), values->data() + 3);
+        backend_.borrow(std::as_bytes(std::span(*values).subspan(4)), values);
+    EXPECT_EQ(borrowed->contents(), values->data() + 4);
     EXPECT_EQ(metal_sim::statistics().no_copy, before + 1);
     EXPECT_EQ(backend_.memory().in_use, in_use);
     EXPECT_EQ(values.use_count(), 2);
@@ -375,6 +375,10 @@ TEST_F(MetalBackendTest, BorrowedMemoryIsNotCopied) {
     backend_.queue(0).synchronize();
   }
   EXPECT_EQ(values.use_count(), 1);
+  const BufferPtr odd =
+      backend_.borrow(std::as_bytes(std::span(*values).subspan(3, kCount)), values);
+  EXPECT_NE(odd->contents(), values->data() + 3);
+  EXPECT_EQ(steps_.first(odd), 3.0f);
 }
 
 TEST_F(MetalBackendTest, MemoryIsPooledAndBounded) {

@@ -34,7 +34,9 @@ MC_FUNCTION void copy_rows(MC_GROUP T* to, HeadRows<T> from, int32_t first, int3
       copy_async<16>(at, exists ? source : from.data, exists);
     } else {
       for (int j = 0; j < 8; ++j) {
-        at[j] = exists && column + j < from.width ? source[j] : T(0.0f);
+        T element = T(0.0f);
+        if (exists && column + j < from.width) element = source[j];
+        at[j] = element;
       }
     }
     row += kRowsAtOnce;

@@ -32,7 +32,8 @@ MC_FUNCTION void load_operand_tile(MC_GROUP T* to, const MC_GLOBAL T* from, int6
       } else {
         MC_UNROLL
         for (int j = 0; j < kWidth; ++j) {
-          packet.values[j] = row < rows && column + j < columns ? at[j] : T(0.0f);
+          packet.values[j] = T(0.0f);
+          if (row < rows && column + j < columns) packet.values[j] = at[j];
         }
       }
       MC_UNROLL
@@ -50,7 +51,8 @@ MC_FUNCTION void load_operand_tile(MC_GROUP T* to, const MC_GLOBAL T* from, int6
       } else {
         MC_UNROLL
         for (int j = 0; j < kWidth; ++j) {
-          packet.values[j] = column < columns && row + j < rows ? at[j * row_stride] : T(0.0f);
+          packet.values[j] = T(0.0f);
+          if (column < columns && row + j < rows) packet.values[j] = at[j * row_stride];
         }
       }
       MC_UNROLL
