@@ -14,7 +14,7 @@ void ModelOptions::add_to(CLI::App& command) {
       .add_option("--model", model,
                   "A Hugging Face model folder: config.json, tokenizer.json, *.safetensors")
       ->type_name("FOLDER");
-  command.add_option("--device", device, "Where to compute: cpu, cuda or cuda:1 ...")
+  command.add_option("--device", device, "Where to compute: cpu, metal, cuda or cuda:1 ...")
       ->capture_default_str();
   command
       .add_option("--dtype", dtype,

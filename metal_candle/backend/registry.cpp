@@ -115,3 +115,10 @@ std::int64_t now_ns() {
 }
 
 }  // namespace metal_candle::backend
+
+#if METAL_CANDLE_HAS_METAL
+namespace metal_candle::detail {
+bool has_metal_device();
+bool has_metal_device() { return backend::metal::count_devices() > 0; }
+}  // namespace metal_candle::detail
+#endif

@@ -12,6 +12,13 @@
 #include "metal_candle/core/error.h"
 
 namespace metal_candle {
+
+#if METAL_CANDLE_HAS_METAL
+namespace detail {
+bool has_metal_device();  // backend/registry.cpp
+}
+#endif
+
 namespace {
 
 std::string_view type_name(DeviceType type) {
@@ -31,11 +38,16 @@ std::uint16_t packed(Device device) {
   return static_cast<std::uint16_t>(static_cast<unsigned>(device.type) << 8 | device.index);
 }
 
+Device first_default() {
+  if (const char* text = std::getenv("METAL_CANDLE_DEVICE")) return parse_device(text);
+#if METAL_CANDLE_HAS_METAL
+  if (detail::has_metal_device()) return {DeviceType::kMetal, 0};
+#endif
+  return Device::cpu();
+}
+
 std::atomic<std::uint16_t>& default_slot() {
-  static std::atomic<std::uint16_t> slot = [] {
-    const char* text = std::getenv("METAL_CANDLE_DEVICE");
-    return packed(text == nullptr ? Device::cpu() : parse_device(text));
-  }();
+  static std::atomic<std::uint16_t> slot = packed(first_default());
   return slot;
 }
 
