@@ -19,13 +19,13 @@ MC_FUNCTION uint32_t merged_item(MC_CONSTANT Merged<Arguments>& all, MC_THREAD T
 }
 
 // A kernel, and the same for several dispatches in one (kernels/merged.h), called `name`_merged.
-#define MC_KERNEL_MERGED(name, Arguments, max_threads, group_bytes, ...)            \
-  MC_KERNEL(name, Arguments, max_threads, group_bytes, __VA_ARGS__);                \
-  MC_FUNCTION void name##_of_many(MC_CONSTANT Merged<Arguments>& all,               \
-                                  MC_GROUP char* memory, Thread thread) {           \
-    const uint32_t item = merged_item(all, thread);                                 \
-    __VA_ARGS__(all.at[item], memory, thread);                                      \
-  }                                                                                 \
+#define MC_KERNEL_MERGED(name, Arguments, max_threads, group_bytes, ...)                     \
+  MC_KERNEL(name, Arguments, max_threads, group_bytes, __VA_ARGS__);                         \
+  MC_FUNCTION void name##_of_many(MC_CONSTANT Merged<Arguments>& all, MC_GROUP char* memory, \
+                                  Thread thread) {                                           \
+    const uint32_t item = merged_item(all, thread);                                          \
+    __VA_ARGS__(all.at[item], memory, thread);                                               \
+  }                                                                                          \
   MC_KERNEL(name##_merged, Merged<Arguments>, max_threads, group_bytes, name##_of_many)
 
 // N elements, loaded and stored with one instruction when they are 4, 8 or 16 bytes.

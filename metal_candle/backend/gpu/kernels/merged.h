@@ -13,9 +13,9 @@
 // kernel are 4 KiB at most. Odd, so that what comes after 1 + capacity words is aligned. A macro,
 // because functions are either the host's or the device's.
 #define MC_MERGED_FIT(bytes) ((4096u - 4u) / ((bytes) + 4u))
-#define MC_MERGED_CAPACITY(bytes)           \
-  (MC_MERGED_FIT(bytes) >= 31u  ? 31u       \
-   : MC_MERGED_FIT(bytes) == 0u ? 1u        \
+#define MC_MERGED_CAPACITY(bytes)     \
+  (MC_MERGED_FIT(bytes) >= 31u  ? 31u \
+   : MC_MERGED_FIT(bytes) == 0u ? 1u  \
                                 : ((MC_MERGED_FIT(bytes) - 1u) | 1u))
 
 template <typename Arguments>

@@ -112,7 +112,7 @@ MC_FUNCTION void rope(MC_CONSTANT RopeArguments& arguments, MC_GROUP char*, Thre
   }
 }
 
-#define MC_ROPE_KERNELS(type, T)                             \
+#define MC_ROPE_KERNELS(type, T)                                    \
   MC_KERNEL_MERGED(rope_##type, RopeArguments, 128, 0, rope<T, 4>); \
   MC_KERNEL_MERGED(rope_##type##_unaligned, RopeArguments, 128, 0, rope<T, 1>);
 MC_ROPE_KERNELS(f32, float)
