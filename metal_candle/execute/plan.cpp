@@ -92,6 +92,7 @@ class Planner {
     std::vector<Location> outputs;
     std::int32_t scratch_block = -1;
     NodeId node;
+    std::uint64_t kind = 0;  // Of the operation.
   };
 
   [[nodiscard]] std::int32_t current_step() const {
@@ -309,7 +310,7 @@ class Planner {
     PlanStep step;
     step.kernel = backend_.make_kernel({operation, input_layouts, output_layouts, needed_flags});
     step.label = make_label(operation, input_layouts, output_layouts);
-    PendingStep pending{inputs, outputs, -1, id};
+    PendingStep pending{inputs, outputs, -1, id, hash(operation)};
     if (step.kernel->scratch_bytes() > 0)
       pending.scratch_block = new_block(step.kernel->scratch_bytes());
     for (const Location& where : inputs) touch(where);
@@ -415,10 +416,27 @@ class Planner {
     }
   }
 
+  // Where the steps of a wave are to run at once, small blocks are kept longer than they are needed:
+  // memory that a step takes over from another one makes it wait for that. Tiny ones are kept for
+  // good, while there are not too many.
+  [[nodiscard]] std::size_t last_step_in_arena(const Block& block) {
+    constexpr std::size_t kTiny = std::size_t{128} << 10;
+    constexpr std::size_t kMostTiny = std::size_t{64} << 20;
+    constexpr std::size_t kSmall = std::size_t{4} << 20;
+    constexpr std::size_t kSteps = 24;
+    const auto last = static_cast<std::size_t>(block.last_step);
+    if (!backend_.wants_waves() || block.bytes > kSmall) return last;
+    if (block.bytes <= kTiny && tiny_bytes_ + block.bytes <= kMostTiny) {
+      tiny_bytes_ += block.bytes;
+      return steps_.size();
+    }
+    return std::min(last + kSteps, steps_.size());
+  }
+
   // Steps in the order of their waves. Memory has been given out in the old order, and what that
   // reuses counts as dependence, so none is needed beyond it.
   void form_waves();
-  [[nodiscard]] std::vector<MemoryAccess> accesses() const;
+  [[nodiscard]] std::vector<StepAccess> accesses() const;
 
   const ComputationGraph& graph_;
   const backend::Backend& backend_;
@@ -431,6 +449,7 @@ class Planner {
   std::vector<std::int32_t> block_uses_;          // By block.
   std::vector<Location> output_locations_;
   std::vector<std::int64_t> last_leaf_step_;
+  std::size_t tiny_bytes_ = 0;  // Kept for good.
 };
 
 void Planner::assign_arena() {
@@ -440,7 +459,7 @@ void Planner::assign_arena() {
     if (blocks_[b].output_buffer >= 0) continue;
     starting[static_cast<std::size_t>(blocks_[b].first_step)].push_back(
         static_cast<std::int32_t>(b));
-    ending[static_cast<std::size_t>(blocks_[b].last_step)].push_back(static_cast<std::int32_t>(b));
+    ending[last_step_in_arena(blocks_[b])].push_back(static_cast<std::int32_t>(b));
   }
   std::map<std::size_t, std::size_t> gaps;                 // Offset to length.
   std::multimap<std::size_t, std::size_t> gaps_by_length;  // Length to offset.
@@ -510,7 +529,7 @@ void Planner::assign_arena() {
   plan_.arena_bytes = top;
 }
 
-std::vector<MemoryAccess> Planner::accesses() const {
+std::vector<StepAccess> Planner::accesses() const {
   // Space 0 is the arena; output buffer i is space 1 + i, and so is a leaf that it may overwrite.
   // Other leaves are only read.
   const auto add = [&](const Location& where, std::vector<MemoryRange>& ranges) {
@@ -527,13 +546,14 @@ std::vector<MemoryAccess> Planner::accesses() const {
       if (where.leaf == donation.leaf) ranges.push_back({1 + donation.output_buffer, 0, 1});
     }
   };
-  std::vector<MemoryAccess> all(steps_.size());
+  std::vector<StepAccess> all(steps_.size());
   for (std::size_t s = 0; s < steps_.size(); ++s) {
     for (const Location& where : steps_[s].inputs) add(where, all[s].reads);
     for (const Location& where : steps_[s].outputs) add(where, all[s].writes);
     Location scratch;
     scratch.block = steps_[s].scratch_block;
     add(scratch, all[s].writes);
+    all[s].kind = steps_[s].kind;
   }
   return all;
 }

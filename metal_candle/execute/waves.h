@@ -16,15 +16,18 @@ struct MemoryRange {
   std::size_t begin, end;
 };
 
-/// What a step touches. What is only ever read need not be listed.
-struct MemoryAccess {
-  std::vector<MemoryRange> reads;
+/// What a step touches, and what it is like.
+struct StepAccess {
+  std::vector<MemoryRange>
+      reads;  // Of what some step writes; what is only ever read may be left out.
   std::vector<MemoryRange> writes;
+  std::uint64_t kind = 0;  // Steps of one kind are better in one wave.
 };
 
-/// The wave of each step, from 0: the earliest such that whatever touches the same bytes, unless
-/// both only read, is in another wave, and in the order given. So running the waves one after the
-/// other, and the steps of each in any order, gives what running all in order gives.
-[[nodiscard]] std::vector<std::int32_t> waves_of(std::span<const MemoryAccess> steps);
+/// The wave of each step, from 0. Of two steps that touch the same bytes, unless both only read,
+/// the later one is in a later wave: so running the waves one after the other, and the steps of
+/// each in any order, gives what running all in order gives. There are as few waves as that allows;
+/// within that, steps come late, so that they meet others of their kind.
+[[nodiscard]] std::vector<std::int32_t> waves_of(std::span<const StepAccess> steps);
 
 }  // namespace metal_candle

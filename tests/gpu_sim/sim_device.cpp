@@ -120,7 +120,8 @@ std::string key_of(std::string_view name, const std::string& source) {
 const std::string& dialect() {
   static const std::string text = [] {
     std::string all;
-    for (const char* file : {"dialect.h", "prelude_host.h", "kernels/merged.h", "kernels/common.h"}) {
+    for (const char* file :
+         {"dialect.h", "prelude_host.h", "kernels/merged.h", "kernels/common.h"}) {
       std::ifstream in(
           fmt::format("{}/metal_candle/backend/gpu/{}", METAL_CANDLE_SOURCE_DIR, file));
       all.append(std::istreambuf_iterator<char>(in), {});

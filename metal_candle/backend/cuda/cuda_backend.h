@@ -61,6 +61,7 @@ class CudaBackend final : public gpu::GpuBackend {
   PoolAllocator allocator_;
   mutable std::mutex queues_mutex_;
   std::array<std::unique_ptr<CudaQueue>, kNumQueues> queues_;
+  std::array<std::atomic<CudaQueue*>, kNumQueues> ready_queues_{};  // Those made, without a lock.
   // Uploads have a stream of their own, so that they neither wait for work nor hold it up.
   std::mutex upload_mutex_;
   CUstream upload_stream_ = nullptr;
