@@ -14,8 +14,9 @@ usage: ./test.sh [--sanitize | --asan] [--fast] [--filter REGEX] [--device DEVIC
   --asan          the same under ASan+UBSan alone
   --fast          only the bounded selection labelled "fast"
   --filter REGEX  only the ctest entries whose name matches, as in `ctest -R`
-  --device DEVICE cuda, cuda:1 ...: what a device computes, there; tests of the host itself are
-                  left out
+  --device DEVICE cuda, cuda:1, metal ...: what a device computes, there; tests of the host itself
+                  are left out. Without a Mac, metal is a Metal in software (tests/metal_sim): hours
+                  on two cores
   --fuzz          build the fuzzers with Clang, and run each for SECONDS (60)
   --help          this text
 
@@ -82,11 +83,11 @@ build() {
 
 run_tests() {
   preset=$1
-  set -- --preset "$preset" --parallel "$(nproc)"
+  set -- --preset "$preset" --parallel "$(getconf _NPROCESSORS_ONLN)"
   if [ -n "$fast" ]; then set -- "$@" --label-regex '^fast$'; fi
   if [ -n "$device" ]; then
     export METAL_CANDLE_DEVICE="$device"
-    set -- "$@" --label-exclude '^(backend.*|core|graph|io|project|install|examples)$'
+    set -- "$@" --label-exclude '^(backend.*|core|graph|io|project|install|examples|metal)$'
   fi
   if [ -n "$filter" ]; then set -- "$@" --tests-regex "$filter"; fi
   case "$preset" in

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 #
-# Installs, on Debian 12, what building and testing need and is not there yet. Does nothing, and
-# needs no rights, when nothing is missing.
+# Installs, on Debian 12 and with Homebrew on macOS, what building and testing need and is not there
+# yet. Does nothing, and needs no rights, when nothing is missing.
 #
 #   scripts/install_dependencies.sh [PACKAGE...]    (these too)
 set -eu
@@ -16,6 +16,23 @@ packages="
   libonig-dev libutf8proc-dev
   libgtest-dev libgmock-dev
   $*"
+
+if [ "$(uname)" = Darwin ]; then
+  if ! command -v brew >/dev/null; then
+    echo "Install Homebrew (https://brew.sh) first." >&2
+    exit 1
+  fi
+  formulas="ccache cmake ninja onednn highway fmt cli11 nlohmann-json yaml-cpp oniguruma utf8proc
+    googletest libomp pkgconf"
+  missing=""
+  installed=$(brew list --formula -1)
+  for formula in $formulas; do
+    echo "$installed" | grep -qx "$formula" || missing="$missing $formula"
+  done
+  # shellcheck disable=SC2086  # A list of words.
+  [ -z "$missing" ] || HOMEBREW_NO_AUTO_UPDATE=1 brew install --quiet $missing
+  exit 0
+fi
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
   # shellcheck disable=SC2086  # A list of words.

@@ -11,7 +11,8 @@
 // Rules, which Metal makes: no exceptions, no recursion, no virtual functions, no function
 // pointers, no double; address spaces are written out on every pointer; memory of a group is at
 // most 32 KiB unless the device was asked; no static variables; what is constant outside functions
-// is `constexpr MC_CONSTANT`; and thread, device, constant, kernel, half are no names for variables.
+// is `constexpr MC_CONSTANT`; thread, device, constant, kernel and half are no names of variables;
+// both sides of a ?: lie in one address space, if they are structs. scripts/check_metal.sh looks.
 //
 //   MC_FUNCTION              before every function
 //   MC_GLOBAL T*             a pointer to memory of the device

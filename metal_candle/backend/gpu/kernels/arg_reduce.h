@@ -76,8 +76,8 @@ MC_FUNCTION void arg_reduce_join(MC_CONSTANT ArgReduceArguments& arguments, MC_G
       static_cast<const MC_GLOBAL Item<Key>*>(arguments.parts) +
       int64_t(self.group) * arguments.columns;
   MC_GROUP Item<Key>* const shared = reinterpret_cast<MC_GROUP Item<Key>*>(memory);
-  shared[self.index] =
-      self.index < arguments.columns ? found[self.index] : make_item(~Key(0), ~uint32_t(0));
+  shared[self.index] = make_item(~Key(0), ~uint32_t(0));
+  if (self.index < arguments.columns) shared[self.index] = found[self.index];
   for (uint32_t reach = kArgReduceParts / 2; reach > 0; reach /= 2) {
     group_barrier();
     if (self.index < reach && comes_before(shared[self.index + reach], shared[self.index])) {
