@@ -25,14 +25,16 @@ constexpr RowKernel kRowKernels[] = {{64, 8, 64}, {128, 8, 32}, {256, 4, 16}, {5
 // attention_tiles.h: the same, and the 16-row tiles of a warp. The larger of a width come first.
 struct TileKernel {
   std::int64_t width, tiles, keys;
+  bool small = false;  // Only there for devices with kLeastGroupBytes.
 
   [[nodiscard]] std::int64_t rows() const { return 64 * tiles; }
   [[nodiscard]] std::int64_t group_bytes(bool has_mask) const {
     return 2 * (width + 8) * (rows() + 2 * keys) + (has_mask ? 4 * rows() * keys : 0);
   }
 };
-constexpr TileKernel kTileKernels[] = {
-    {64, 2, 64}, {64, 1, 64}, {128, 2, 32}, {128, 1, 64}, {256, 1, 32}};
+constexpr TileKernel kTileKernels[] = {{64, 2, 64},  {64, 1, 64},  {64, 1, 32, true},
+                                       {128, 2, 32}, {128, 1, 64}, {128, 1, 16, true},
+                                       {256, 1, 32}};
 // With fewer queries most of a tile would be empty, and splitting the keys matters more.
 constexpr std::int64_t kLeastTileQueries = 16;
 constexpr std::uint32_t kTileThreads = 128;
@@ -118,6 +120,7 @@ const TileKernel* find_tile_kernel(const AttentionPlan& plan, const DeviceLimits
   for (const TileKernel& kernel : kTileKernels) {
     if (std::max(p.width, p.value_width) > kernel.width) continue;
     if (best != nullptr && kernel.width > best->width) break;
+    if (kernel.small && (best != nullptr || limits.max_group_bytes > kLeastGroupBytes)) continue;
     if (kernel.group_bytes(plan.mask_input >= 0) > limits.max_group_bytes) continue;
     best = &kernel;
     // Rows of larger groups share more of what is read; but each multiprocessor needs a group.
@@ -128,8 +131,9 @@ const TileKernel* find_tile_kernel(const AttentionPlan& plan, const DeviceLimits
 
 std::unique_ptr<Kernel> make_tile_attention(const AttentionPlan& plan, const TileKernel& kernel,
                                             GpuDevice& device) {
-  const Function& function = device.function(
-      fmt::format("attention_tiles_{}_{}_{}", kernel.width, kernel.tiles, name(plan.dtype)));
+  const Function& function =
+      device.function(fmt::format("attention_{}tiles_{}_{}_{}", kernel.small ? "small_" : "",
+                                  kernel.width, kernel.tiles, name(plan.dtype)));
   const auto groups = static_cast<std::uint32_t>(plan.row_groups(kernel.rows()));
   const auto bytes = static_cast<std::uint32_t>(kernel.group_bytes(plan.mask_input >= 0));
   return make_gpu_kernel(

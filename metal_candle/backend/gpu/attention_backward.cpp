@@ -30,6 +30,7 @@ constexpr RowKernel kRowKernels[] = {{64, 4}, {128, 4}, {256, 4}, {512, 2}};
 // attention_gradient_tiles.h: rows of a group, and streamed rows of a load, in how many buffers.
 struct TileKernel {
   std::int64_t width, rows, stream, stages;
+  bool small = false;  // Only there for devices with kLeastGroupBytes.
 
   [[nodiscard]] std::int64_t group_bytes(bool has_mask) const {
     const std::int64_t columns = std::min<std::int64_t>(stream, 32);
@@ -37,7 +38,8 @@ struct TileKernel {
            (has_mask ? 4 * rows * columns : 0);
   }
 };
-constexpr TileKernel kTileKernels[] = {{64, 128, 64, 2}, {128, 64, 32, 2}, {256, 64, 16, 1}};
+constexpr TileKernel kTileKernels[] = {
+    {64, 128, 64, 2}, {64, 64, 16, 1, true}, {128, 64, 32, 2}, {256, 64, 16, 1}};
 
 struct BackwardPlan {
   AttentionPlan attention;
@@ -78,14 +80,19 @@ const TileKernel* find_tile_kernel(const AttentionPlan& plan, const DeviceLimits
   if (size_of(plan.dtype) != 2) return nullptr;
   for (const TileKernel& kernel : kTileKernels) {
     if (std::max(plan.problem.width, plan.problem.value_width) > kernel.width) continue;
-    return kernel.group_bytes(plan.mask_input >= 0) <= limits.max_group_bytes ? &kernel : nullptr;
+    if (kernel.small && limits.max_group_bytes > kLeastGroupBytes) continue;
+    if (kernel.group_bytes(plan.mask_input >= 0) <= limits.max_group_bytes) return &kernel;
+    if (limits.max_group_bytes > kLeastGroupBytes) return nullptr;
   }
   return nullptr;
 }
 
-// 16-bit types have the widest of the kernels without tensor cores only.
-const RowKernel& find_row_kernel(const AttentionPlan& plan) {
-  if (plan.dtype != DType::kF32) return std::end(kRowKernels)[-1];
+// 16-bit types have the widest of the kernels without tensor cores only, except where groups are
+// small.
+const RowKernel& find_row_kernel(const AttentionPlan& plan, const DeviceLimits& limits) {
+  if (plan.dtype != DType::kF32 && limits.max_group_bytes > kLeastGroupBytes) {
+    return std::end(kRowKernels)[-1];
+  }
   return *std::find_if(std::begin(kRowKernels), std::end(kRowKernels), [&](const auto& kernel) {
     return std::max(plan.problem.width, plan.problem.value_width) <= kernel.width;
   });
@@ -100,7 +107,7 @@ void choose_kernels(BackwardPlan& plan, GpuDevice& device) {
   const bool keys_needed = plan.needed[1] || plan.needed[2];
   const TileKernel* tiles = find_tile_kernel(plan.attention, device.limits());
   if (tiles == nullptr) {
-    const RowKernel& kernel = find_row_kernel(plan.attention);
+    const RowKernel& kernel = find_row_kernel(plan.attention, device.limits());
     plan.rows = kernel.rows;
     if (plan.needed[0]) plan.dq = function("dq", "rows", kernel.width);
     if (keys_needed) plan.keys[0] = function("dkv", "rows", kernel.width);
@@ -108,10 +115,12 @@ void choose_kernels(BackwardPlan& plan, GpuDevice& device) {
   }
   plan.rows = tiles->rows;
   plan.group_bytes = static_cast<std::uint32_t>(tiles->group_bytes(plan.attention.mask_input >= 0));
-  if (plan.needed[0]) plan.dq = function("dq", "tiles", tiles->width);
+  if (plan.needed[0]) {
+    plan.dq = function(tiles->small ? "small_dq" : "dq", "tiles", tiles->width);
+  }
   if (!keys_needed) return;
   if (tiles->width < 256) {
-    plan.keys[0] = function("dkv", "tiles", tiles->width);
+    plan.keys[0] = function(tiles->small ? "small_dkv" : "dkv", "tiles", tiles->width);
   } else {
     if (plan.needed[1]) plan.keys[0] = function("dk", "tiles", tiles->width);
     if (plan.needed[2]) plan.keys[1] = function("dv", "tiles", tiles->width);

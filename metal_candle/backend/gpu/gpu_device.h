@@ -112,6 +112,9 @@ class Encoder {
                               std::size_t bytes) = 0;
 };
 
+/// The least memory of a group that a device has: Apple GPUs have no more.
+inline constexpr std::uint32_t kLeastGroupBytes = 32 << 10;
+
 /// What kernels are compiled and tuned for.
 struct DeviceLimits {
   std::uint32_t multiprocessors = 1;

@@ -53,6 +53,7 @@ constexpr Family kFamilies[] = {
     {"zero_memory", "metal_candle/backend/metal/kernels/product.h"},
     {"arg_reduce_", "metal_candle/backend/gpu/kernels/arg_reduce.h"},
     {"attention_d", "metal_candle/backend/gpu/kernels/attention_gradient_tiles.h"},
+    {"attention_small_d", "metal_candle/backend/gpu/kernels/attention_gradient_tiles.h"},
     {"attention_statistics_", "metal_candle/backend/gpu/kernels/attention_gradient_tiles.h"},
     {"attention_sum_parts_", "metal_candle/backend/gpu/kernels/attention_gradient_tiles.h"},
     {"attention_", "metal_candle/backend/gpu/kernels/attention_tiles.h"},

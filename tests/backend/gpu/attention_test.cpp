@@ -187,6 +187,21 @@ TEST_P(GpuAttentionTest, LargerGroupsAgreeToo) {
   limits = saved;
 }
 
+// As Apple GPUs have them.
+TEST_P(GpuAttentionTest, GroupsOf32KiBAgreeToo) {
+  auto& limits = static_cast<gpu_sim::SimDevice&>(gpu_sim::sim_backend().gpu()).mutable_limits();
+  const backend::gpu::DeviceLimits saved = limits;
+  limits.max_group_bytes = backend::gpu::kLeastGroupBytes;
+  for (const Mask mask : {Mask::kNone, Mask::kBool}) {
+    for (const std::int64_t width : {40, 64, 100, 200}) {
+      const Case one{1, 2, 1, 70, 90, width, width, true, 0, mask, {}};
+      check_forward(one, GetParam());
+      check_backward(one, GetParam());
+    }
+  }
+  limits = saved;
+}
+
 TEST_P(GpuAttentionTest, Decodes) {
   for (const Case& c : decoding_cases()) check_forward(c, GetParam());
 }

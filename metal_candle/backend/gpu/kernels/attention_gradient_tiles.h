@@ -370,5 +370,12 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
   MC_GRADIENT_TILES(T, type, dv, 256, 1, 16, 1, false, false, true)
 MC_GRADIENT_TILES_OF(half, f16)
 MC_GRADIENT_TILES_OF(bfloat, bf16)
+// In 32 KiB of a group's memory. NVIDIA GPUs all have more.
+#ifndef __CUDACC__
+MC_GRADIENT_TILES(half, f16, small_dq, 64, 1, 16, 1, true, true, false)
+MC_GRADIENT_TILES(half, f16, small_dkv, 64, 1, 16, 1, false, true, true)
+MC_GRADIENT_TILES(bfloat, bf16, small_dq, 64, 1, 16, 1, true, true, false)
+MC_GRADIENT_TILES(bfloat, bf16, small_dkv, 64, 1, 16, 1, false, true, true)
+#endif
 #undef MC_GRADIENT_TILES
 #undef MC_GRADIENT_TILES_OF

@@ -25,11 +25,10 @@ MC_FUNCTION void load_mask(MC_CONSTANT AttentionProblem& p, AttentionShare share
   }
 }
 
-template <typename T, int kWidth, int kTiles>
+template <typename T, int kWidth, int kTiles, int kKeys = attention_block_keys(kWidth, kTiles)>
 MC_FUNCTION void attention_tiles(MC_CONSTANT AttentionArguments& arguments, MC_GROUP char* memory,
                                  Thread self) {
   constexpr int kRows = 64 * kTiles;
-  constexpr int kKeys = attention_block_keys(kWidth, kTiles);
   constexpr int kStride = block_stride(kWidth);
   constexpr int kSteps = kWidth / 16;
   // Queries stay in registers where these suffice.
@@ -221,3 +220,15 @@ MC_ATTENTION_TILES_OF(half, f16)
 MC_ATTENTION_TILES_OF(bfloat, bf16)
 #undef MC_ATTENTION_TILES
 #undef MC_ATTENTION_TILES_OF
+
+// With fewer keys at a time, so that a group does with 32 KiB. NVIDIA GPUs all have more.
+#ifndef __CUDACC__
+#define MC_ATTENTION_SMALL_TILES(T, type, width, keys)                                           \
+  MC_KERNEL_DYNAMIC(attention_small_tiles_##width##_1_##type, AttentionArguments, kBlockThreads, \
+                    attention_tiles<T, width, 1, keys>);
+MC_ATTENTION_SMALL_TILES(half, f16, 64, 32)
+MC_ATTENTION_SMALL_TILES(half, f16, 128, 16)
+MC_ATTENTION_SMALL_TILES(bfloat, bf16, 64, 32)
+MC_ATTENTION_SMALL_TILES(bfloat, bf16, 128, 16)
+#undef MC_ATTENTION_SMALL_TILES
+#endif
