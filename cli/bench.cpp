@@ -61,7 +61,8 @@ void add_bench_command(CLI::App& app) {
   command->add_option("--suite", options->suite, "What to measure")
       ->check(CLI::IsMember({"engine", "ops", "generate", "train"}))
       ->capture_default_str();
-  command->add_option("--device", options->device, "Where to compute: cpu, metal, cuda or cuda:1 ...")
+  command
+      ->add_option("--device", options->device, "Where to compute: cpu, metal, cuda or cuda:1 ...")
       ->capture_default_str();
   CLI::Option* model =
       command

@@ -56,9 +56,9 @@ Backend& make_backend(Device device) {
   if (device.type == DeviceType::kMetal) return metal::metal_backend(device.index);
 #else
   if (device.type == DeviceType::kMetal) {
-    throw DeviceError(fmt::format(
-        "{}: this metal-candle was built without Metal; build it on macOS, or use cpu",
-        to_string(device)));
+    throw DeviceError(
+        fmt::format("{}: this metal-candle was built without Metal; build it on macOS, or use cpu",
+                    to_string(device)));
   }
 #endif
   throw DeviceError(fmt::format("{}: there is no such device", to_string(device)));

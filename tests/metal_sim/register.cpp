@@ -1,7 +1,7 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// Makes the Metal backend, on the Metal in software, that of metal:0 in test programs which are told
-// to compute there.
+// Makes the Metal backend, on the Metal in software, that of metal:0 in test programs which are
+// told to compute there.
 #include <cstdlib>
 #include <string_view>
 

@@ -45,7 +45,7 @@ MC_KERNEL(test_diverge, SumArguments, 64, 0, diverge);
 MC_FUNCTION void lanes(MC_CONSTANT SumArguments& arguments, MC_GROUP char*, Thread self) {
   const float x = arguments.x[self.index];
   arguments.y[self.index] = lane_shuffle_down(x, 1) + 100.0f * lane_shuffle_up(x, 2) +
-                              10000.0f * static_cast<float>(lane_ballot(self.lane < 3));
+                            10000.0f * static_cast<float>(lane_ballot(self.lane < 3));
 }
 MC_KERNEL(test_lanes, SumArguments, 64, 0, lanes);
 
