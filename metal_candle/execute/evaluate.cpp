@@ -7,11 +7,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 #include <unordered_map>
 #include <utility>
 
 #include "metal_candle/backend/registry.h"
 #include "metal_candle/core/error.h"
+#include "metal_candle/core/host_observer.h"
 #include "metal_candle/execute/async_executor.h"
 #include "metal_candle/execute/plan_cache.h"
 #include "metal_candle/execute/profiler.h"
@@ -217,11 +219,13 @@ void schedule(std::span<const Tensor> outputs, bool blocking, int queue) {
   const Device device = common_device(claims.nodes());
   std::vector<Value> values;
   {
+    std::optional<ScopedPhase> finding(HostPhase::kFindPlan);
     const Trace trace(claims.nodes());
     statistics().evaluations.fetch_add(1, std::memory_order_relaxed);
     statistics().nodes.fetch_add(trace.entries().size() - trace.leaves().size(),
                                  std::memory_order_relaxed);
     const auto compiled = find_or_compile(trace, passes_for(execution_mode()), device);
+    finding.reset();
     values = run_parts(compiled, trace, claims.nodes(), blocking, queue);
   }
   claims.resolve(std::move(values));
@@ -275,6 +279,7 @@ std::size_t Tensor::graph_size() const {
 }
 
 void synchronize(Device device) {
+  const ScopedPhase waiting(HostPhase::kWait);
   backend::Backend& backend = backend::backend_for(device);
   for (int queue = 0; queue < backend.num_queues(); ++queue) backend.queue(queue).synchronize();
 }

@@ -305,7 +305,7 @@ class Planner {
                                              needed.size());
     PlanStep step;
     step.kernel = backend_.make_kernel({operation, input_layouts, output_layouts, needed_flags});
-    step.label = make_label(operation, input_layouts, output_layouts);
+    step.label = make_label(backend_.device(), operation, input_layouts, output_layouts);
     PendingStep pending{inputs, outputs, -1, id};
     if (step.kernel->scratch_bytes() > 0)
       pending.scratch_block = new_block(step.kernel->scratch_bytes());

@@ -4,6 +4,7 @@
 #include "metal_candle/execute/plan_cache.h"
 
 #include "metal_candle/backend/registry.h"
+#include "metal_candle/core/host_observer.h"
 #include "metal_candle/execute/partition.h"
 #include "metal_candle/execute/statistics.h"
 #include "metal_candle/optimize/graph_optimizer.h"
@@ -78,7 +79,11 @@ std::shared_ptr<const CompiledGraph> compile(const Trace& trace, const PassSet& 
   auto compiled =
       std::make_shared<CompiledGraph>(CompiledGraph{trace.to_graph(), passes, device, {}});
   ComputationGraph graph = compiled->structure;
-  optimize_for_device(graph, passes, device);
+  {
+    const ScopedPhase optimizing(HostPhase::kOptimize);
+    optimize_for_device(graph, passes, device);
+  }
+  const ScopedPhase planning(HostPhase::kPlan);
   for (GraphPart& part : partition(graph)) {
     compiled->parts.push_back({make_plan(part.graph, backend::backend_for(device)),
                                std::move(part.inputs), std::move(part.outputs)});

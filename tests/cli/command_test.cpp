@@ -135,6 +135,32 @@ TEST_F(Command, TrainWritesWhatItSays) {
   EXPECT_NEAR(perplexity("--model " + (folder_ / "fused")) / adapted, 1, 0.02);
 }
 
+TEST_F(Command, ProfilesAndTracesAnySubcommand) {
+  const std::string trace = folder_ / "trace.json";
+  const Outcome outcome = run("generate --quiet --max-tokens 4 --prompt hope --model " + kModel +
+                              " --profile --trace " + trace);
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  for (const char* word : {"operation", "matmul", "GB/s", "find plan", "wait", "cpu queue 0",
+                           "memory of cpu", "plan hits", "graphs replayed", "recording took"}) {
+    EXPECT_THAT(outcome.err, HasSubstr(word));
+  }
+  const auto events = nlohmann::json::parse(folder_.read("trace.json")).at("traceEvents");
+  EXPECT_GT(events.size(), 20u);
+
+  const Outcome idle = run("info --json --profile");
+  EXPECT_EQ(idle.exit_code, 0) << idle.err;
+  EXPECT_TRUE(nlohmann::json::accept(idle.out));
+  EXPECT_THAT(idle.err, HasSubstr("no step ran"));
+
+  // Of a command that fails there is a trace, too; and a trace that cannot be written is a failure.
+  const std::string failed = folder_ / "failed.json";
+  EXPECT_EQ(run("generate --prompt x --model /nonexistent --trace " + failed).exit_code, 1);
+  EXPECT_TRUE(nlohmann::json::accept(folder_.read("failed.json")));
+  const Outcome unwritten = run("info --trace /nonexistent/trace.json");
+  EXPECT_EQ(unwritten.exit_code, 1);
+  EXPECT_THAT(unwritten.err, HasSubstr("/nonexistent/trace.json"));
+}
+
 TEST_F(Command, KilledRunsGoOnToTheBit) {
   ASSERT_EQ(run(train_arguments("unbroken") + "--json").exit_code, 0);
   const std::vector<double> expected = losses("unbroken");
