@@ -103,8 +103,8 @@ void Table::note(const std::string& text) const {
 
 void Table::header() const {
   if (quiet_) return;
-  std::fputs(fmt::format("{:<52}{:>10} {:<8}{:>10} {:<22}{:>7}  {:<14}{}\n", "case", "value",
-                         "unit", "reference", "of", "ratio", "goal", "met")
+  std::fputs(fmt::format("{:<52}{:>10} {:<8}{:>10} {:<22}{:>7}{:>7}  {:<14}{}\n", "case", "value",
+                         "unit", "reference", "of", "ratio", "limit", "goal", "met")
                  .c_str(),
              stdout);
 }
@@ -113,10 +113,15 @@ void Table::add(Row row) {
   if (!row.ratio && row.value && row.reference && *row.reference != 0)
     row.ratio = *row.value / *row.reference;
   if (!quiet_) {
-    std::fputs(fmt::format("{:<52}{:>10} {:<8}{:>10} {:<22}{:>7}  {:<14}{}{}\n", row.name,
+    std::string note = row.note;
+    for (const auto& [name, value] : row.peers) {
+      note += fmt::format("{}{} {}", note.empty() ? "" : ", ", name, cell(value));
+    }
+    std::fputs(fmt::format("{:<52}{:>10} {:<8}{:>10} {:<22}{:>7}{:>7}  {:<14}{}{}\n", row.name,
                            cell(row.value), row.unit, cell(row.reference), row.reference_name,
-                           cell(row.ratio), row.goal, row.met ? (*row.met ? "yes" : "NO") : "",
-                           row.note.empty() ? "" : "  (" + row.note + ")")
+                           cell(row.ratio), row.limit_fraction ? cell(row.limit_fraction) : "",
+                           row.goal, row.met ? (*row.met ? "yes" : "NO") : "",
+                           note.empty() ? "" : "  (" + note + ")")
                    .c_str(),
                stdout);
     std::fflush(stdout);
@@ -127,6 +132,8 @@ void Table::add(Row row) {
 std::string Table::to_json() const {
   nlohmann::json rows = nlohmann::json::array();
   for (const Row& row : rows_) {
+    nlohmann::json peers = nlohmann::json::object();
+    for (const auto& [name, value] : row.peers) peers[name] = value;
     rows.push_back({{"name", row.name},
                     {"value", or_null(row.value)},
                     {"unit", row.unit},
@@ -135,7 +142,9 @@ std::string Table::to_json() const {
                     {"ratio", or_null(row.ratio)},
                     {"goal", row.goal.empty() ? nlohmann::json(nullptr) : nlohmann::json(row.goal)},
                     {"met", row.met ? nlohmann::json(*row.met) : nlohmann::json(nullptr)},
-                    {"note", row.note}});
+                    {"note", row.note},
+                    {"peers", peers},
+                    {"limit_fraction", or_null(row.limit_fraction)}});
   }
   return rows.dump(2) + "\n";
 }

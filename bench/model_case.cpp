@@ -92,8 +92,7 @@ void for_each_model(Table& table, const std::string& folder, const std::string& 
                     std::span<const char* const> rows,
                     const std::function<void(const ModelCase&)>& measure) {
   std::string why;
-  const std::unique_ptr<TorchPeer> torch =
-      TorchPeer::start(kTorchModelsScript, why, torch_device());
+  const std::unique_ptr<Peer> torch = Peer::start(kTorchModelsScript, "torch", why, torch_device());
   table.note(torch ? "PyTorch " + torch->version()
                    : "PyTorch rows are without a reference: " + why);
   table.note(note);
@@ -127,8 +126,8 @@ void start_row(Table& table, const ModelCase& c, const char* row_name, const std
     contestants.emplace_back([&] {
       const double start = seconds_now();
       std::string why;
-      const std::unique_ptr<TorchPeer> torch =
-          TorchPeer::start(kTorchModelsScript, why, torch_device());
+      const std::unique_ptr<Peer> torch =
+          Peer::start(kTorchModelsScript, "torch", why, torch_device());
       if (!torch) throw Error("bench: " + why);
       torch->measure("load " + c.folder);
       torch->measure(command);

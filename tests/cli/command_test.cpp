@@ -161,6 +161,39 @@ TEST_F(Command, ProfilesAndTracesAnySubcommand) {
   EXPECT_THAT(unwritten.err, HasSubstr("/nonexistent/trace.json"));
 }
 
+TEST_F(Command, BenchDoesWithoutPeersAndFindsRegressions) {
+  const std::string first = folder_ / "first.json", second = folder_ / "second.json";
+  const std::string bench =
+      "bench --suite ops --compare torch,mlx,jax --filter 'pass softmax' --json ";
+  setenv("METAL_CANDLE_PYTHON", "/nonexistent/python", 1);
+  const Outcome measured = run(bench + first);
+  ASSERT_EQ(measured.exit_code, 0) << measured.err;
+  for (const char* word : {"without PyTorch: /nonexistent/python did not start", "without MLX",
+                           "without JAX", "limits of cpu: copies", "pass softmax"}) {
+    EXPECT_THAT(measured.out, HasSubstr(word));
+  }
+  auto rows = nlohmann::json::parse(folder_.read("first.json"));
+  ASSERT_EQ(rows.size(), 1u);
+  EXPECT_EQ(rows[0]["name"], "pass softmax");
+  EXPECT_GT(rows[0]["value"].get<double>(), 0);
+
+  // Against a baseline that was ten times as good, and one that was ten times as bad.
+  const double reference = rows[0]["reference"].get<double>();
+  rows[0]["reference"] = reference * 10;
+  folder_.write("better.json", rows.dump());
+  const Outcome worse = run(bench + second + " --baseline " + (folder_ / "better.json"));
+  EXPECT_EQ(worse.exit_code, 1);
+  EXPECT_THAT(worse.err, HasSubstr("regression: pass softmax: "));
+  rows[0]["reference"] = reference / 10;
+  folder_.write("worse.json", rows.dump());
+  const Outcome better = run(bench + second + " --baseline " + (folder_ / "worse.json"));
+  EXPECT_EQ(better.exit_code, 0) << better.err;
+  EXPECT_THAT(better.err, HasSubstr("0 of 1 rows"));
+  EXPECT_EQ(run(bench + second + " --baseline /nonexistent.json").exit_code, 1);
+  EXPECT_EQ(run("bench --compare tensorflow").exit_code, 2);
+  unsetenv("METAL_CANDLE_PYTHON");
+}
+
 TEST_F(Command, KilledRunsGoOnToTheBit) {
   ASSERT_EQ(run(train_arguments("unbroken") + "--json").exit_code, 0);
   const std::vector<double> expected = losses("unbroken");

@@ -1,6 +1,6 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// PyTorch as a contestant: a Python process that times a named case when it is told to.
+// Another framework as a contestant: a Python process that times a named case when it is told to.
 #pragma once
 
 #include <memory>
@@ -10,16 +10,16 @@
 
 namespace metal_candle::bench {
 
-class TorchPeer {
+class Peer {
  public:
-  /// Starts `python3` (METAL_CANDLE_PYTHON if set) on one of peer_scripts.h, with as many threads
-  /// as our kernels use and the name of a device as its arguments. Null, with the reason in `why`,
-  /// if it has no PyTorch.
-  static std::unique_ptr<TorchPeer> start(const char* script, std::string& why,
-                                          const char* device = "cpu");
-  ~TorchPeer();
-  TorchPeer(const TorchPeer&) = delete;
-  TorchPeer& operator=(const TorchPeer&) = delete;
+  /// Starts `python3` (METAL_CANDLE_PYTHON if set) on a text of peer_scripts.h, with as many
+  /// threads as our kernels use and the name of a device as its arguments. Null, with the reason in
+  /// `why`, if the script does not answer that it has its framework: `framework` and the version.
+  static std::unique_ptr<Peer> start(const std::string& script, const std::string& framework,
+                                     std::string& why, const char* device = "cpu");
+  ~Peer();
+  Peer(const Peer&) = delete;
+  Peer& operator=(const Peer&) = delete;
 
   [[nodiscard]] const std::string& version() const { return version_; }
   /// What the script answers to a line: seconds, mostly. Throws Error if it answers no number.
@@ -28,12 +28,13 @@ class TorchPeer {
   [[nodiscard]] Contestant contestant(const std::string& case_name);
 
  private:
-  TorchPeer() = default;
+  Peer() = default;
   std::string ask(const std::string& line);
 
   int pid_ = -1;
   int to_peer_ = -1;
   int from_peer_ = -1;
+  std::string framework_;
   std::string buffered_;
   std::string version_;
 };
