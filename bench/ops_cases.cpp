@@ -20,8 +20,8 @@ double product(std::initializer_list<std::int64_t> factors) {
   return result;
 }
 
-// Many large results at once would only measure the allocator.
-int depth_for(double bytes, double flops) { return bytes > 1e8 || flops > 1e9 ? 10 : 100; }
+// Many large results at once would only measure the allocator, and take slow peers minutes.
+int depth_for(double bytes, double flops) { return bytes > 4e6 || flops > 1e8 ? 10 : 100; }
 
 OpsCase lora_case(Device device, std::int64_t m, std::int64_t d, std::int64_t r, DType dtype,
                   int chain, OpsCase::Goals goals = {}) {

@@ -23,6 +23,7 @@ int run(int argc, char** argv) {
   metal_candle::cli::add_fuse_command(app);
   metal_candle::cli::add_info_command(app);
   metal_candle::cli::add_bench_command(app);
+  metal_candle::cli::add_tune_command(app);
   metal_candle::cli::add_profile_options(app);
   try {
     app.parse(argc, argv);
