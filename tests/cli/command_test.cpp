@@ -82,7 +82,7 @@ TEST_F(Command, UsageErrorsExitWithTwo) {
     EXPECT_FALSE(outcome.err.empty()) << arguments;
   }
   EXPECT_EQ(run("--help").exit_code, 0);
-  for (const char* command : {"train", "generate", "evaluate", "fuse", "info", "bench"})
+  for (const char* command : {"train", "generate", "evaluate", "fuse", "info", "bench", "tune"})
     EXPECT_THAT(run(std::string(command) + " --help").out, HasSubstr("--")) << command;
   EXPECT_THAT(run("--version").out, StartsWith("metal-candle "));
 }
@@ -192,6 +192,38 @@ TEST_F(Command, BenchDoesWithoutPeersAndFindsRegressions) {
   EXPECT_EQ(run(bench + second + " --baseline /nonexistent.json").exit_code, 1);
   EXPECT_EQ(run("bench --compare tensorflow").exit_code, 2);
   unsetenv("METAL_CANDLE_PYTHON");
+}
+
+TEST_F(Command, TuneKeepsWhatItFindsAndRefusesWhatItCannotRead) {
+  setenv("METAL_CANDLE_CACHE", (folder_ / "cache").c_str(), 1);
+  const std::string trace = folder_ / "trace.json";
+  ASSERT_EQ(
+      run("generate --quiet --max-tokens 2 --prompt hope --model " + kModel + " --trace " + trace)
+          .exit_code,
+      0);
+  const Outcome tuned = run("tune --budget 2 --from " + trace + " --shape 'softmax 64 512 f32'");
+  ASSERT_EQ(tuned.exit_code, 0) << tuned.err;
+  for (const char* word : {"tuning ", "matmul", "softmax 64 512 f32", "saved ", "tuning.json"}) {
+    EXPECT_THAT(tuned.out, HasSubstr(word));
+  }
+  const auto file = nlohmann::json::parse(folder_.read("cache/tuning.json"));
+  EXPECT_EQ(file["version"], 1);
+  ASSERT_EQ(file["devices"].size(), 1u);
+  const Outcome dry = run("tune --dry-run --budget 1 --op sum");
+  EXPECT_EQ(dry.exit_code, 0) << dry.err;
+  EXPECT_THAT(dry.out, ::testing::Not(HasSubstr("saved")));
+
+  // A cache that cannot be read is a warning where it would only help, and an error where it would
+  // be written over.
+  folder_.write("cache/tuning.json", "{\"format\": \"metal-candle tuning\", \"version\": 2}");
+  const Outcome later = run("generate --quiet --max-tokens 2 --prompt hope --model " + kModel);
+  EXPECT_EQ(later.exit_code, 0);
+  EXPECT_THAT(later.err, HasSubstr("cache/tuning.json: tuned parameters of version 2"));
+  EXPECT_EQ(run("tune --budget 1 --shape 'sum 4 4'").exit_code, 1);
+  EXPECT_THAT(folder_.read("cache/tuning.json"), HasSubstr("2}"));
+  EXPECT_THAT(run("tune --shape 'conv 1 2'").err, HasSubstr("known are matmul"));
+  EXPECT_EQ(run("tune --budget -1").exit_code, 2);
+  unsetenv("METAL_CANDLE_CACHE");
 }
 
 TEST_F(Command, KilledRunsGoOnToTheBit) {
