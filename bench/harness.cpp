@@ -9,11 +9,14 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <ctime>
 #include <nlohmann/json.hpp>
 #include <thread>
 
 namespace metal_candle::bench {
 namespace {
+
+Clock current_clock = Clock::kWall;
 
 double median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
@@ -45,8 +48,18 @@ nlohmann::json or_null(const std::optional<double>& value) {
 
 }  // namespace
 
-double seconds_now() {
+double wall_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+void set_clock(Clock clock) { current_clock = clock; }
+Clock clock_in_use() { return current_clock; }
+
+double seconds_now() {
+  if (current_clock == Clock::kWall) return wall_seconds();
+  timespec time{};
+  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
 Contestant timed(std::function<void()> fn, double batch_seconds) {
@@ -64,9 +77,9 @@ std::vector<double> compete(const std::vector<Contestant>& contestants, int roun
   constexpr double kMaxSeconds = 10;
   constexpr int kMinRounds = 3;
   std::vector<std::vector<double>> samples(contestants.size());
-  const double start = seconds_now();
+  const double start = wall_seconds();
   for (int round = -1; round < rounds; ++round) {
-    if (round >= kMinRounds && seconds_now() - start > kMaxSeconds) break;
+    if (round >= kMinRounds && wall_seconds() - start > kMaxSeconds) break;
     for (std::size_t i = 0; i < contestants.size(); ++i) {
       // OpenMP's threads wait actively for a while after a call; they must not do so on the next
       // one's cores.

@@ -31,6 +31,16 @@ struct Row {
 };
 
 /// Of a clock that only goes forward.
+[[nodiscard]] double wall_seconds();
+
+/// What contestants are timed with.
+enum class Clock {
+  kWall,
+  kProcess,  // Of the processor, all threads together: waiting for a busy machine does not enter.
+};
+void set_clock(Clock clock);
+[[nodiscard]] Clock clock_in_use();
+/// Of that clock.
 [[nodiscard]] double seconds_now();
 
 /// Seconds of one call, as one batch of calls measured it.

@@ -16,7 +16,7 @@
 namespace metal_candle::bench {
 namespace {
 
-constexpr int kTries = 8;
+constexpr int kTries = 30;
 
 // Of several calls, the quickest: disturbances only ever make it slower.
 template <typename Fn>

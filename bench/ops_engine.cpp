@@ -9,7 +9,7 @@
 #include "bench/ops_cases.h"
 #include "bench/ops_suite.h"
 #include "metal_candle/execute/evaluate.h"
-#include "metal_candle/execute/profiler.h"
+#include "metal_candle/execute/plan_traffic.h"
 #include "metal_candle/graph/ops.h"
 #include "metal_candle/optimize/pass_registry.h"
 
@@ -111,23 +111,6 @@ std::vector<PassCase> pass_cases() {
   };
 }
 
-// What one evaluation moves between kernels and memory, on paper, and how many steps it takes.
-struct Traffic {
-  double bytes = 0;
-  std::uint64_t steps = 0;
-};
-
-Traffic traffic_of(const std::function<Tensor()>& fn) {
-  start_profile();
-  fn().eval();
-  Traffic traffic;
-  for (const Profile::Step& step : stop_profile().steps) {
-    traffic.bytes += static_cast<double>(step.calls) * step.bytes;
-    traffic.steps += step.calls;
-  }
-  return traffic;
-}
-
 void pass_row(Table& table, Device device, const PassCase& c) {
   const std::string row_name = fmt::format("pass {}", c.pass);
   if (!table.wants(row_name)) return;
@@ -143,9 +126,10 @@ void pass_row(Table& table, Device device, const PassCase& c) {
   const auto seconds = compete({with_passes(all), with_passes(without)}, kRounds);
   const auto traffic = [&](PassSet passes) {
     const ScopedPasses scope(passes);
-    return traffic_of(fn);
+    const Tensor output = fn();
+    return plan_traffic({&output, 1});
   };
-  const Traffic on = traffic(all), off = traffic(without);
+  const PlanTraffic on = traffic(all), off = traffic(without);
   Row row{.name = row_name, .value = seconds[0] * 1e6, .unit = "us", .reference = seconds[1] * 1e6};
   row.reference_name = "without it";
   row.note = fmt::format("{} steps for {}, {:.1f} MB saved of {:.1f}", on.steps, off.steps,

@@ -30,7 +30,7 @@ std::unique_ptr<Peer> Peer::start(const std::string& script, const std::string& 
     ::dup2(from_peer[1], STDOUT_FILENO);
     for (const int fd : {to_peer[0], to_peer[1], from_peer[0], from_peer[1]}) ::close(fd);
     ::execlp(python, python, "-u", "-c", script.c_str(), threads.c_str(), device,
-             static_cast<char*>(nullptr));
+             clock_in_use() == Clock::kProcess ? "process" : "wall", static_cast<char*>(nullptr));
     ::_exit(127);
   }
   ::close(to_peer[0]);

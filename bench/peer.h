@@ -13,8 +13,9 @@ namespace metal_candle::bench {
 class Peer {
  public:
   /// Starts `python3` (METAL_CANDLE_PYTHON if set) on a text of peer_scripts.h, with as many
-  /// threads as our kernels use and the name of a device as its arguments. Null, with the reason in
-  /// `why`, if the script does not answer that it has its framework: `framework` and the version.
+  /// threads as our kernels use, the name of a device and that of the clock as its arguments. Null,
+  /// with the reason in `why`, if the script does not answer that it has its framework: `framework`
+  /// and the version.
   static std::unique_ptr<Peer> start(const std::string& script, const std::string& framework,
                                      std::string& why, const char* device = "cpu");
   ~Peer();

@@ -1,7 +1,8 @@
 # Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 #
 # What the peers of the suite ops share; their scripts follow this one in the same file. Arguments: the number of
-# threads, and cpu or cuda. Reads commands, one a line, and answers each with a number of seconds:
+# threads; cpu or cuda; and the clock, wall or process (of the processor, all threads together). Reads commands, one a
+# line, and answers each with a number of seconds:
 #   MODE DEPTH CASE...   of one call, of as many as take two milliseconds; DEPTH calls are queued before the device is
 #                        waited for, and each one's result is computed
 #   first MODE CASE...   of the first call: compiling, and whatever else happens once
@@ -10,6 +11,7 @@ import sys
 import time
 
 threads, device = int(sys.argv[1]), sys.argv[2]
+now = time.process_time if sys.argv[3] == "process" else time.perf_counter
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = str(threads)
 # Frameworks that have no setting of their own take one thread a core that they may use when they start.
@@ -44,25 +46,25 @@ def serve(make, prepare, run):
         command, argument, *words = line.split()
         if command == "first":
             fn = function(argument, words)
-            start = time.perf_counter()
+            start = time.perf_counter()  # Compilers may be processes of their own.
             run(fn, 1)
             return time.perf_counter() - start
         fn, depth = function(command, words), int(argument)
         if line not in batches:
             elapsed = 1.0
             for _ in range(4):
-                start = time.perf_counter()
+                start = now()
                 run(fn, depth)
-                elapsed = time.perf_counter() - start
+                elapsed = now() - start
                 if elapsed > 0.05:
                     break
             batches[line] = max(1, int(2e-3 / max(elapsed, 1e-9)))
         if batches[line] > 1:
             run(fn, depth)
-        start = time.perf_counter()
+        start = now()
         for count in range(1, batches[line] + 1):
             run(fn, depth)
-            elapsed = time.perf_counter() - start
+            elapsed = now() - start
             if elapsed > 0.05:  # The machine is busy with something else: there will be other rounds.
                 break
         return elapsed / count / depth

@@ -16,6 +16,7 @@
 #include "metal_candle/core/host_observer.h"
 #include "metal_candle/execute/async_executor.h"
 #include "metal_candle/execute/plan_cache.h"
+#include "metal_candle/execute/plan_traffic.h"
 #include "metal_candle/execute/profiler.h"
 #include "metal_candle/execute/statistics.h"
 #include "metal_candle/graph/trace.h"
@@ -321,6 +322,23 @@ EvaluationPlan plan_evaluation(std::span<const Tensor> outputs) {
 
 EvaluationPlan plan_evaluation(const std::vector<Tensor>& outputs) {
   return plan_evaluation(std::span<const Tensor>(outputs));
+}
+
+PlanTraffic plan_traffic(std::span<const Tensor> outputs) {
+  std::vector<Node*> nodes;
+  for (const Tensor& output : outputs) {
+    if (output.empty()) throw Error("plan_traffic: an output is an empty tensor");
+    if (!output.is_evaluated()) nodes.push_back(output.node().get());
+  }
+  PlanTraffic traffic;
+  if (nodes.empty()) return traffic;
+  const Trace trace(nodes);
+  const auto compiled = find_or_compile(trace, passes_for(execution_mode()), common_device(nodes));
+  for (const CompiledGraph::Part& part : compiled->parts) {
+    traffic.steps += part.plan.steps.size();
+    for (const PlanStep& step : part.plan.steps) traffic.bytes += step.label.bytes;
+  }
+  return traffic;
 }
 
 bool detail::has_plan(std::span<const Tensor> outputs) {

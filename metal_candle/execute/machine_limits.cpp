@@ -37,7 +37,7 @@ double product_rate(Device device, std::int64_t size, DType dtype, int depth) {
   const Tensor x = random::normal({size, size}, keys[0], dtype).eval();
   const Tensor w = random::normal({size, size}, keys[1], dtype).eval();
   const auto n = static_cast<double>(size);
-  return 2 * n * n * n / best_seconds([&] { return matmul(x, w); }, depth, 3);
+  return 2 * n * n * n / best_seconds([&] { return matmul(x, w); }, depth, 8);
 }
 
 }  // namespace
@@ -57,7 +57,7 @@ MachineLimits measure_machine_limits(Device device) {
   {
     const Tensor x = full({elements}, 1.0f, DType::kF32, device).eval();
     const double bytes = 2.0 * static_cast<double>(x.spec().bytes());
-    limits.copy_bytes_per_second = bytes / best_seconds([&] { return -x; }, depth, is_cpu ? 8 : 3);
+    limits.copy_bytes_per_second = bytes / best_seconds([&] { return -x; }, depth, is_cpu ? 30 : 3);
   }
   const std::int64_t size = is_cpu ? 1024 : 8192;
   limits.f32_flops_per_second = product_rate(device, size, DType::kF32, depth);

@@ -22,7 +22,7 @@ struct MachineLimits {
   [[nodiscard]] double least_seconds(double bytes, double flops, DType dtype) const;
 };
 
-/// Measures with the engine's own kernels, the best of several tries: about half a second on a CPU.
+/// Measures with the engine's own kernels, the best of several tries: about a second on a CPU.
 /// Throws OutOfMemoryError where there is no room for its arrays (96 MB on a CPU, 2 GB elsewhere).
 [[nodiscard]] MachineLimits measure_machine_limits(Device device);
 

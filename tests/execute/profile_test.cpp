@@ -18,9 +18,11 @@
 #include "metal_candle/core/host_observer.h"
 #include "metal_candle/execute/cost.h"
 #include "metal_candle/execute/evaluate.h"
+#include "metal_candle/execute/plan_traffic.h"
 #include "metal_candle/execute/profile_sums.h"
 #include "metal_candle/execute/profiler.h"
 #include "metal_candle/graph/ops.h"
+#include "metal_candle/optimize/pass_registry.h"
 
 namespace metal_candle {
 namespace {
@@ -257,6 +259,22 @@ TEST(MemoryTimeline, KeepsThePeaksOfEachSpan) {
       EXPECT_EQ(peaks[i], most) << span << " at " << i;
     }
   }
+}
+
+TEST(Cost, TrafficOfAPlanIsThatOfItsSteps) {
+  const Tensor x = ones({64, 32}).eval();
+  const auto traffic = [&](PassSet passes) {
+    const ScopedPasses scope(passes);
+    const Tensor y = cumsum(tanh(exp(x)), 1);
+    return plan_traffic({&y, 1});
+  };
+  const double once = 4.0 * 64 * 32;
+  const PlanTraffic fused = traffic(PassSet::all()), unfused = traffic(PassSet::none());
+  EXPECT_EQ(fused.steps, 2u);
+  EXPECT_EQ(fused.bytes, 4 * once);
+  EXPECT_EQ(unfused.steps, 3u);
+  EXPECT_EQ(unfused.bytes, 6 * once);
+  EXPECT_EQ(plan_traffic({&x, 1}).steps, 0u);
 }
 
 TEST(Cost, CountsOnlyTheRowsThatAreTouched) {

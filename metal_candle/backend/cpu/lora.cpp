@@ -5,6 +5,7 @@
 // row all of it is a few hundred nanoseconds on the calling thread, without allocation.
 //
 // Inputs: x, weight, a and b kMatrix, bias kAny. Nothing may be overwritten.
+#include <algorithm>
 #include <utility>
 
 #include "metal_candle/backend/cpu/batch.h"
@@ -15,12 +16,14 @@
 namespace metal_candle::backend::cpu {
 namespace {
 
-// From this many rows on, turning the product with a around pays for copying a.
+// From this many rows on, turning the product with a around pays for copying a; up to this rank,
+// reading x once for every kSmallGemmRows columns of a costs less than packing it.
 constexpr std::int64_t kTurnedRows = 16;
+constexpr std::int64_t kTurnedRank = 2 * kSmallGemmRows;
 
 struct LoraPlan {
   Product down;         // x @ a, scaled, into the scratch.
-  bool turned = false;  // It is a^T @ x^T instead.
+  bool turned = false;  // It is a^T @ x^T instead, kSmallGemmRows rows at a time.
   Product up;           // What is computed from that, for one batch.
   Shape batch;
   Strides x;
@@ -31,7 +34,7 @@ struct LoraPlan {
 // kernels read x where it lies, without packing it.
 void turn_narrow(LoraPlan& plan) {
   Product& down = plan.down;
-  if (down.n > kSmallGemmRows || down.m < kTurnedRows || down.a.column_stride != 1) return;
+  if (down.n > kTurnedRank || down.m < kTurnedRows || down.a.column_stride != 1) return;
   std::swap(down.m, down.n);
   std::swap(down.a, down.b);
   down.a = down.a.transposed();
@@ -76,6 +79,17 @@ std::size_t scratch_bytes(const LoraPlan& plan) {
   return static_cast<std::size_t>(plan.down.m * plan.down.n) * sizeof(float);
 }
 
+void run_down(const Product& down, bool turned) {
+  if (!turned) return run_product(down);
+  for (std::int64_t row = 0; row < down.m; row += kSmallGemmRows) {
+    Product part = down;
+    part.m = std::min(kSmallGemmRows, down.m - row);
+    part.a = down.a.block(row, 0);
+    part.out = static_cast<float*>(down.out) + row * down.n;
+    run_product(part);
+  }
+}
+
 // Calls fn(x, out) for each batch, with the product with a ready in the scratch.
 template <typename Fn>
 void for_each_batch(const LoraPlan& plan, const KernelArguments& arguments, int first, Fn fn) {
@@ -86,7 +100,7 @@ void for_each_batch(const LoraPlan& plan, const KernelArguments& arguments, int 
     (plan.turned ? down.a : down.b).data = arguments.inputs[static_cast<std::size_t>(first)];
     of_x.data = offset_data(arguments.inputs[0], offset, of_x.dtype);
     down.out = arguments.scratch;
-    run_product(down);
+    run_down(down, plan.turned);
     fn(of_x.data, offset_data(arguments.outputs[0], i * plan.up.m * plan.up.n, plan.up.out_dtype));
   }
 }
