@@ -2,8 +2,7 @@
 //
 // How the output is cut into blocks, and which product computes one. oneDNN takes the large ones:
 // its code is generated for the processor. It runs on our threads, in teams of one. Of its two
-// ways, sgemm is the faster for f32 weights that lie in rows, and its matmul for those in columns,
-// with few rows, and for bf16.
+// ways, sgemm is the faster for f32 and its matmul for bf16, but for some weights in columns.
 #include "metal_candle/backend/cpu/product.h"
 
 #include <algorithm>
@@ -19,10 +18,15 @@ namespace {
 
 // Below this many multiplications the work of one thread ends before another has begun.
 constexpr std::int64_t kSerialWork = std::int64_t{1} << 17;
-// From this many rows on, oneDNN's sgemm pays. Its matmul always does, if there is enough work to
-// make up for the call.
+// From this many rows on, oneDNN's sgemm pays where its code is for AVX2. From AVX-512 on it always
+// does, as its matmul, if there is enough work to make up for the call.
 constexpr std::int64_t kSgemmRows = 96;
-constexpr std::int64_t kSgemmRowsBesidesMatmul = 48;
+// From this many rows on, oneDNN copies a weight that lies in columns. Where each column is on a
+// page of its own that takes longer than the product, until there are many rows; our own packing
+// reads four columns at a time.
+constexpr std::int64_t kCopyingRows = 16;
+constexpr std::int64_t kManyRows = 128;
+constexpr std::int64_t kPageStride = 1024;  // Of f32.
 constexpr std::int64_t kMatmulWork = std::int64_t{1} << 20;
 constexpr std::int64_t kMatmulDepth = 512;
 
@@ -60,13 +64,12 @@ Method default_method(const Product& p) {
   if (!onednn_takes(p)) return Method::kOwn;
   const bool has_matmul =
       has_onednn_matmul(p.a.dtype) && !p.accumulate && p.m * p.n * p.k >= kMatmulWork;
-  if (p.a.dtype == DType::kF32) {
-    const bool prefers_sgemm = !has_matmul || p.b.column_stride == 1;
-    if (prefers_sgemm && p.m >= (has_matmul ? kSgemmRowsBesidesMatmul : kSgemmRows)) {
-      return Method::kSgemm;
-    }
-  }
-  return has_matmul ? Method::kMatmul : Method::kOwn;
+  if (p.a.dtype != DType::kF32) return has_matmul ? Method::kMatmul : Method::kOwn;
+  if (!has_matmul) return p.m >= kSgemmRows ? Method::kSgemm : Method::kOwn;
+  if (p.b.column_stride == 1) return Method::kSgemm;
+  if (p.m < kCopyingRows) return Method::kSgemm;
+  if (p.m < kManyRows && p.b.column_stride >= kPageStride) return Method::kOwn;
+  return p.k > kMatmulDepth ? Method::kSgemm : Method::kMatmul;
 }
 
 Method choose_method(const Product& p) {
