@@ -43,7 +43,8 @@ add_custom_command(OUTPUT "${kernel_image}"
   COMMENT "Compiling GPU kernels" VERBATIM)
 
 set(dialect_headers
-  metal_candle/backend/gpu/prelude_cuda.h metal_candle/backend/gpu/kernels/common.h)
+  metal_candle/backend/gpu/prelude_cuda.h metal_candle/backend/gpu/kernels/merged.h
+  metal_candle/backend/gpu/kernels/common.h)
 set(embedded "${PROJECT_BINARY_DIR}/cuda/embedded.cpp")
 list(TRANSFORM dialect_headers PREPEND "${PROJECT_SOURCE_DIR}/" OUTPUT_VARIABLE dialect_paths)
 add_custom_command(OUTPUT "${embedded}"

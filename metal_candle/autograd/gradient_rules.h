@@ -109,6 +109,7 @@ void vjp_rule(const op::Matmul& operation, VjpContext& c);
 void vjp_rule(const op::Lora& operation, VjpContext& c);
 void vjp_rule(const op::LoraLinear& operation, VjpContext& c);
 void vjp_rule(const op::Linear& operation, VjpContext& c);
+void vjp_rule(const op::NormLinear& operation, VjpContext& c);
 
 // Norms, positions, attention and losses.
 void vjp_rule(const op::RmsNorm& operation, VjpContext& c);

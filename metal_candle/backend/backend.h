@@ -115,6 +115,9 @@ class CommandBuffer {
   virtual void encode(const Kernel& kernel, std::span<const BufferRegion> inputs,
                       std::span<const BufferRegion> outputs, BufferRegion scratch,
                       const StepLabel& label) = 0;
+  /// What has been encoded before is before all that follows; what follows, up to the next call,
+  /// does not depend on each other. Until the first call each kernel may need those before it.
+  virtual void begin_wave() {}
   [[nodiscard]] virtual std::size_t size() const = 0;  // Kernels encoded.
 };
 
@@ -205,6 +208,9 @@ class Backend {
   [[nodiscard]] virtual int num_queues() const = 0;
   /// Of everything that a plan places in a buffer, in bytes: a power of two.
   [[nodiscard]] virtual std::size_t alignment() const { return 64; }
+  /// Whether plans should gather steps that do not depend on each other, and tell command buffers
+  /// (CommandBuffer::begin_wave).
+  [[nodiscard]] virtual bool wants_waves() const { return false; }
   /// Steps that are worth committing together.
   [[nodiscard]] virtual std::size_t steps_per_command_buffer() const = 0;
   [[nodiscard]] virtual QueueStatistics queue_statistics() const = 0;

@@ -163,8 +163,11 @@ Arena AsyncExecutor::make_arena(std::size_t bytes, const backend::CommandQueue* 
 void AsyncExecutor::encode(const Run& run, std::size_t begin, std::size_t end,
                            backend::CommandBuffer& buffer) const {
   std::vector<BufferRegion> regions;
+  std::int32_t wave = -1;
   for (std::size_t s = begin; s < end; ++s) {
     const PlanStep& step = run.plan().steps[s];
+    if (step.wave != wave) buffer.begin_wave();
+    wave = step.wave;
     regions.clear();
     for (const PlanRegion& region : step.inputs) regions.push_back(run.bind(region));
     for (const PlanRegion& region : step.outputs) regions.push_back(run.bind(region));

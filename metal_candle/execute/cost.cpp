@@ -43,6 +43,7 @@ double count_flops(const Operation& operation, std::span<const TensorLayout> inp
       Overload{
           [&](const op::Matmul&) { return matmul(); },
           [&](const op::Linear&) { return matmul(); },
+          [&](const op::NormLinear& o) { return matmul() * (o.gated ? 2 : 1); },
           [&](const op::Lora&) { return lora(1, 2); },
           [&](const op::LoraLinear&) { return matmul() + lora(2, 3); },
           [&](const op::Attention&) { return 2 * elements(inputs[0]) * last(inputs[1], 2) * 2; },

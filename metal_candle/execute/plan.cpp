@@ -8,11 +8,13 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 #include <optional>
 
 #include "metal_candle/core/error.h"
 #include "metal_candle/execute/cost.h"
 #include "metal_candle/execute/views.h"
+#include "metal_candle/execute/waves.h"
 #include "metal_candle/graph/shape_rules.h"
 
 namespace metal_candle {
@@ -80,6 +82,7 @@ class Planner {
     assign_arena();
     find_donations();
     resolve_regions();
+    if (backend_.wants_waves()) form_waves();
     return std::move(plan_);
   }
 
@@ -89,6 +92,7 @@ class Planner {
     std::vector<Location> outputs;
     std::int32_t scratch_block = -1;
     NodeId node;
+    std::uint64_t kind = 0;  // Of the operation.
   };
 
   [[nodiscard]] std::int32_t current_step() const {
@@ -306,7 +310,7 @@ class Planner {
     PlanStep step;
     step.kernel = backend_.make_kernel({operation, input_layouts, output_layouts, needed_flags});
     step.label = make_label(backend_.device(), operation, input_layouts, output_layouts);
-    PendingStep pending{inputs, outputs, -1, id};
+    PendingStep pending{inputs, outputs, -1, id, hash(operation)};
     if (step.kernel->scratch_bytes() > 0)
       pending.scratch_block = new_block(step.kernel->scratch_bytes());
     for (const Location& where : inputs) touch(where);
@@ -412,6 +416,28 @@ class Planner {
     }
   }
 
+  // Where the steps of a wave are to run at once, small blocks are kept longer than they are
+  // needed: memory that a step takes over from another one makes it wait for that. Tiny ones are
+  // kept for good, while there are not too many.
+  [[nodiscard]] std::size_t last_step_in_arena(const Block& block) {
+    constexpr std::size_t kTiny = std::size_t{128} << 10;
+    constexpr std::size_t kMostTiny = std::size_t{64} << 20;
+    constexpr std::size_t kSmall = std::size_t{4} << 20;
+    constexpr std::size_t kSteps = 24;
+    const auto last = static_cast<std::size_t>(block.last_step);
+    if (!backend_.wants_waves() || block.bytes > kSmall) return last;
+    if (block.bytes <= kTiny && tiny_bytes_ + block.bytes <= kMostTiny) {
+      tiny_bytes_ += block.bytes;
+      return steps_.size();
+    }
+    return std::min(last + kSteps, steps_.size());
+  }
+
+  // Steps in the order of their waves. Memory has been given out in the old order, and what that
+  // reuses counts as dependence, so none is needed beyond it.
+  void form_waves();
+  [[nodiscard]] std::vector<StepAccess> accesses() const;
+
   const ComputationGraph& graph_;
   const backend::Backend& backend_;
   Plan plan_;
@@ -423,6 +449,7 @@ class Planner {
   std::vector<std::int32_t> block_uses_;          // By block.
   std::vector<Location> output_locations_;
   std::vector<std::int64_t> last_leaf_step_;
+  std::size_t tiny_bytes_ = 0;  // Kept for good.
 };
 
 void Planner::assign_arena() {
@@ -432,7 +459,7 @@ void Planner::assign_arena() {
     if (blocks_[b].output_buffer >= 0) continue;
     starting[static_cast<std::size_t>(blocks_[b].first_step)].push_back(
         static_cast<std::int32_t>(b));
-    ending[static_cast<std::size_t>(blocks_[b].last_step)].push_back(static_cast<std::int32_t>(b));
+    ending[last_step_in_arena(blocks_[b])].push_back(static_cast<std::int32_t>(b));
   }
   std::map<std::size_t, std::size_t> gaps;                 // Offset to length.
   std::multimap<std::size_t, std::size_t> gaps_by_length;  // Length to offset.
@@ -500,6 +527,55 @@ void Planner::assign_arena() {
     }
   }
   plan_.arena_bytes = top;
+}
+
+std::vector<StepAccess> Planner::accesses() const {
+  // Space 0 is the arena; output buffer i is space 1 + i, and so is a leaf that it may overwrite.
+  // Other leaves are only read.
+  const auto add = [&](const Location& where, std::vector<MemoryRange>& ranges) {
+    if (where.block >= 0) {
+      const Block& block = blocks_[static_cast<std::size_t>(where.block)];
+      if (block.output_buffer >= 0) {
+        ranges.push_back({1 + block.output_buffer, 0, 1});
+      } else {
+        ranges.push_back({0, block.arena_offset, block.arena_offset + align(block.bytes)});
+      }
+      return;
+    }
+    for (const Donation& donation : plan_.donations) {
+      if (where.leaf == donation.leaf) ranges.push_back({1 + donation.output_buffer, 0, 1});
+    }
+  };
+  std::vector<StepAccess> all(steps_.size());
+  for (std::size_t s = 0; s < steps_.size(); ++s) {
+    for (const Location& where : steps_[s].inputs) add(where, all[s].reads);
+    for (const Location& where : steps_[s].outputs) add(where, all[s].writes);
+    Location scratch;
+    scratch.block = steps_[s].scratch_block;
+    add(scratch, all[s].writes);
+    all[s].kind = steps_[s].kind;
+  }
+  return all;
+}
+
+void Planner::form_waves() {
+  const std::vector<std::int32_t> waves = waves_of(accesses());
+  std::vector<std::size_t> order(waves.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return waves[a] < waves[b]; });
+  std::vector<PlanStep> sorted;
+  sorted.reserve(order.size());
+  std::int32_t peak = plan_.peak_step;
+  for (const std::size_t s : order) {
+    if (static_cast<std::int32_t>(s) == plan_.peak_step) {
+      peak = static_cast<std::int32_t>(sorted.size());
+    }
+    plan_.steps[s].wave = waves[s];
+    sorted.push_back(std::move(plan_.steps[s]));
+  }
+  plan_.steps = std::move(sorted);
+  plan_.peak_step = peak;
 }
 
 }  // namespace

@@ -33,6 +33,8 @@ struct PlanStep {
   std::vector<PlanRegion> outputs;
   PlanRegion scratch;
   backend::StepLabel label;
+  // Steps of one wave do not depend on each other (waves.h); -1 where the backend does not ask.
+  std::int32_t wave = -1;
 };
 
 /// How an output of the graph is found when the plan has run.

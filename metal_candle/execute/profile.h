@@ -19,7 +19,8 @@
 namespace metal_candle {
 
 struct Profile {
-  /// Steps of one operation with the same shapes.
+  /// Steps of one operation with the same shapes. On a GPU, what is launched at once: a part of a
+  /// step, or several steps of a kind, which the shapes then say.
   struct Step {
     std::string name;    // "matmul".
     std::string shapes;  // "f32[2, 3], f32[3, 4] -> f32[2, 4]".
@@ -27,8 +28,8 @@ struct Profile {
     DType dtype = DType::kF32;
     std::uint64_t calls = 0;
     double seconds = 0;  // Of all calls, on the device.
-    double bytes = 0;    // Of one call, read and written.
-    double flops = 0;    // Of one call.
+    double bytes = 0;    // Of one call on average, read and written.
+    double flops = 0;    // Of one call on average.
   };
   struct Phase {
     std::uint64_t count = 0;

@@ -113,10 +113,10 @@ void ProfileSums::add_step(const backend::StepLabel& label, int queue, std::int6
     step.shapes = label.detail;
     step.device = label.device;
     step.dtype = label.dtype;
-    step.bytes = label.bytes;
-    step.flops = label.flops;
   }
   ++step.calls;
+  step.bytes += label.bytes;
+  step.flops += label.flops;
   step.seconds += seconds_of(end_ns - start_ns);
   QueueSum& sum = queues_[{key_of(label.device), queue}];
   ++sum.steps;
@@ -145,6 +145,8 @@ Profile ProfileSums::finish(std::int64_t end_ns,
   std::uint64_t steps = 0;
   for (const auto& [key, step] : steps_) {
     profile.steps.push_back(step);
+    profile.steps.back().bytes /= static_cast<double>(step.calls);
+    profile.steps.back().flops /= static_cast<double>(step.calls);
     steps += step.calls;
   }
   for (const auto& [key, sum] : queues_) {

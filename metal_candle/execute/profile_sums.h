@@ -81,8 +81,9 @@ class ProfileSums {
 
   std::int64_t origin_ns_;
   Counters before_;
-  std::unordered_map<std::string, Profile::Step> steps_;  // By device, name and shapes.
-  std::string key_;                                       // Of the step at hand.
+  // By device, name and shapes. Bytes and flops are of all calls here.
+  std::unordered_map<std::string, Profile::Step> steps_;
+  std::string key_;  // Of the step at hand.
   std::map<std::pair<DeviceKey, int>, QueueSum> queues_;
   std::map<std::string, Profile::Range> ranges_;
   std::map<DeviceKey, MemoryTimeline> memory_;

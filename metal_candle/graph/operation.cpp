@@ -98,6 +98,9 @@ auto fields(const op::LoraLinear& operation) { return std::tuple(FIELD(scale), F
 auto fields(const op::Linear& operation) {
   return std::tuple(FIELD(activation), FIELD(has_bias), FIELD(has_residual), FIELD(scale));
 }
+auto fields(const op::NormLinear& operation) {
+  return std::tuple_cat(std::tuple(FIELD(eps), FIELD(gated)), fields(operation.linear));
+}
 auto fields(const op::Attention& operation) {
   return std::tuple(FIELD(scale), FIELD(causal), FIELD(window), FIELD(has_mask),
                     FIELD(has_key_length));
@@ -279,6 +282,7 @@ std::string_view name(const Operation& operation) {
           [](const op::Lora&) -> View { return "lora"; },
           [](const op::LoraLinear&) -> View { return "lora_linear"; },
           [](const op::Linear&) -> View { return "linear"; },
+          [](const op::NormLinear&) -> View { return "norm_linear"; },
           [](const op::Attention&) -> View { return "attention"; },
           [](const op::AttentionBackward&) -> View { return "attention_backward"; },
           [](const op::CrossEntropy&) -> View { return "cross_entropy"; },

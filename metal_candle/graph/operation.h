@@ -423,6 +423,17 @@ struct Linear {
   float scale;
   METAL_CANDLE_OP_EQUALITY(Linear);
 };
+/// A product of a few rows, as in decoding, with the norm before it and the gate after it:
+/// (x [..., m, k], norm [k], weight [k, n], bias [n]?, residual [..., m, n]?) ->
+/// linear(rms_norm(x, norm), weight, bias, residual), or where `gated`
+/// (x, norm, weight [k, n], up [k, n]) -> swiglu(rms_norm(x, norm) @ weight, rms_norm(x, norm) @
+/// up). What is between is not rounded.
+struct NormLinear {
+  float eps;
+  bool gated;     // `linear` is then plain: no activation, bias, residual or scale.
+  Linear linear;  // What follows the norm.
+  METAL_CANDLE_OP_EQUALITY(NormLinear);
+};
 /// (q [b, h, lq, d], k [b, hkv, lk, d], v [b, hkv, lk, dv], mask?, key_length i32 [] or [b]?) ->
 /// (output [b, h, lq, dv], logsumexp f32 [b, h, lq]). h is a multiple of hkv. Scores are scale * q
 /// @ k^T. With key_length n, only keys [0, n) exist, and queries are the last lq of them; without,
@@ -487,9 +498,9 @@ using Operation =
                  op::SliceUpdate, op::DynamicSlice, op::DynamicSliceUpdate, op::Softmax,
                  op::LogSoftmax, op::LogSumExp, op::TopPThreshold, op::SoftmaxBackward, op::RmsNorm,
                  op::RmsNormBackward, op::LayerNorm, op::LayerNormBackward, op::SwiGlu, op::Rope,
-                 op::Lora, op::LoraLinear, op::Linear, op::Attention, op::AttentionBackward,
-                 op::CrossEntropy, op::CrossEntropyBackward, op::LinearCrossEntropy,
-                 op::LinearCrossEntropyBackward, op::Elementwise>;
+                 op::Lora, op::LoraLinear, op::Linear, op::NormLinear, op::Attention,
+                 op::AttentionBackward, op::CrossEntropy, op::CrossEntropyBackward,
+                 op::LinearCrossEntropy, op::LinearCrossEntropyBackward, op::Elementwise>;
 
 /// One instruction of an elementwise program. Registers are numbered: operands first (0 .. inputs -
 /// 1), then one for each instruction, in order. Every value lives in its own dtype.

@@ -210,6 +210,7 @@ OptimizationReport GraphOptimizer::run(ComputationGraph& graph) const {
   // Composing leaves reshapes and signs that cancel.
   if (run.stage(OptimizerStage::kCompose)) run.stage(OptimizerStage::kCanonicalize);
   run.stage(OptimizerStage::kEpilogue);
+  run.stage(OptimizerStage::kPrologue);
   run.stage(OptimizerStage::kElementwise);
   return run.finish();
 }

@@ -21,9 +21,10 @@ enum class OptimizerStage : std::uint8_t {
   kCanonicalize,  // One spelling for each value, so that patterns need not list them all.
   kCompose,       // Primitives into composites: norms, softmax, attention, LoRA, losses.
   kEpilogue,      // What follows a matrix product goes into it.
+  kPrologue,      // What comes before goes into it too, where it is of few rows.
   kElementwise,   // What is left of elementwise operations becomes programs.
 };
-inline constexpr int kNumOptimizerStages = 4;
+inline constexpr int kNumOptimizerStages = 5;
 
 /// Makes an instance for one run.
 using PassFactory = std::function<std::unique_ptr<FusionPass>()>;

@@ -5,7 +5,9 @@
 
 #include <fmt/format.h>
 
-#include <atomic>
+#include <algorithm>
+#include <random>
+#include <string>
 #include <vector>
 
 #include "metal_candle/backend/gpu/gpu_kernel.h"
@@ -39,17 +41,25 @@ class SimCommandBuffer final : public backend::CommandBuffer {
     for (const BufferRegion& region : outputs) command.outputs.push_back(address(region));
     commands_.push_back(std::move(command));
   }
+  void begin_wave() override { waves_.push_back(commands_.size()); }
   [[nodiscard]] std::size_t size() const override { return commands_.size(); }
 
+  // The steps of a wave in an order of chance: any must do.
   void run() const {
-    SimEncoder encoder;
-    for (const Command& command : commands_) {
-      try {
-        command.kernel->encode({command.inputs, command.outputs, command.scratch}, encoder);
-      } catch (const std::exception& e) {
-        throw DeviceError(
-            fmt::format("{} {}: {}", command.label->name, command.label->detail, e.what()));
+    std::mt19937 random(static_cast<std::uint32_t>(commands_.size()));
+    std::vector<std::size_t> ends = waves_;
+    ends.push_back(commands_.size());
+    std::size_t begin = 0;
+    for (const std::size_t end : ends) {
+      std::vector<const Command*> wave;
+      for (std::size_t i = begin; i < end; ++i) wave.push_back(&commands_[i]);
+      if (begin >= (waves_.empty() ? commands_.size() : waves_[0])) {
+        std::shuffle(wave.begin(), wave.end(), random);
+        run_wave(wave);
+      } else {
+        for (const Command* command : wave) run_wave({command});
       }
+      begin = end;
     }
   }
 
@@ -61,7 +71,26 @@ class SimCommandBuffer final : public backend::CommandBuffer {
     std::vector<void*> outputs;
     void* scratch;
   };
+
+  static void run_wave(const std::vector<const Command*>& wave) {
+    backend::gpu::WaveEncoder encoder;
+    std::string names;
+    for (const Command* command : wave) {
+      encoder.begin_step(0);
+      command->kernel->encode({command->inputs, command->outputs, command->scratch}, encoder);
+      names += fmt::format("{}{} {}", names.empty() ? "" : ", ", command->label->name,
+                           command->label->detail);
+    }
+    try {
+      SimEncoder sink;
+      encoder.end_wave(sink);
+    } catch (const std::exception& e) {
+      throw DeviceError(fmt::format("{}: {}", names, e.what()));
+    }
+  }
+
   std::vector<Command> commands_;
+  std::vector<std::size_t> waves_;  // Where they begin.
 };
 
 class SimQueue final : public backend::CommandQueue {
@@ -124,6 +153,7 @@ class SimBackend final : public backend::gpu::GpuBackend {
     return queues_.at(static_cast<std::size_t>(index));
   }
   [[nodiscard]] int num_queues() const override { return static_cast<int>(queues_.size()); }
+  [[nodiscard]] bool wants_waves() const override { return true; }
   [[nodiscard]] std::size_t steps_per_command_buffer() const override { return 64; }
   [[nodiscard]] backend::QueueStatistics queue_statistics() const override { return {}; }
   [[nodiscard]] backend::gpu::GpuDevice& gpu() const override { return device_; }

@@ -24,11 +24,17 @@ using backend::gpu::MatmulDescription;
 
 class HostFunction final : public Function {
  public:
-  explicit HostFunction(const HostKernel& kernel) : kernel_(kernel) {}
+  explicit HostFunction(const HostKernel& kernel) : kernel_(kernel) {
+    if (const HostKernel* merged = find_kernel(kernel.name + "_merged")) {
+      merged_ = std::make_unique<HostFunction>(*merged);
+    }
+  }
   [[nodiscard]] const HostKernel& kernel() const { return kernel_; }
+  [[nodiscard]] const Function* merged() const override { return merged_.get(); }
 
  private:
   HostKernel kernel_;
+  std::unique_ptr<HostFunction> merged_;
 };
 
 double load(const void* base, std::int64_t index, DType dtype) {
@@ -114,7 +120,8 @@ std::string key_of(std::string_view name, const std::string& source) {
 const std::string& dialect() {
   static const std::string text = [] {
     std::string all;
-    for (const char* file : {"dialect.h", "prelude_host.h", "kernels/common.h"}) {
+    for (const char* file :
+         {"dialect.h", "prelude_host.h", "kernels/merged.h", "kernels/common.h"}) {
       std::ifstream in(
           fmt::format("{}/metal_candle/backend/gpu/{}", METAL_CANDLE_SOURCE_DIR, file));
       all.append(std::istreambuf_iterator<char>(in), {});

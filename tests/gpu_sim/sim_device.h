@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "metal_candle/backend/gpu/gpu_device.h"
+#include "metal_candle/backend/gpu/wave_encoder.h"
 
 namespace metal_candle::gpu_sim {
 
@@ -45,8 +46,9 @@ class SimDevice final : public backend::gpu::GpuDevice {
 };
 
 /// Runs what is encoded at once. Stateless.
-class SimEncoder final : public backend::gpu::Encoder {
+class SimEncoder final : public backend::gpu::WaveSink {
  public:
+  void next_serves(std::span<const std::uint32_t>, bool) override {}
   void zero(void* address, std::size_t bytes) override;
   void matmul(const backend::gpu::Matmul& product,
               const backend::gpu::MatmulOperands& operands) override;

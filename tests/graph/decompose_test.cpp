@@ -203,7 +203,17 @@ TEST(Decompose, LinearLayers) {
     check(op::Linear{activation, true, false, 1}, {x, w, bias});
     check(op::Linear{activation, false, true, 1}, {x, f32({2, 3, 7}), y});
     check(op::Linear{activation, true, true, 0.5f}, {x, w, bias, y});
+    check(op::NormLinear{1e-5f, false, {activation, true, true, 0.5f}},
+          {x, f32({w.shape[0]}), w, bias, y});
   }
+}
+
+TEST(Decompose, NormLinear) {
+  const op::Linear plain{op::Activation::kNone, false, false, 1};
+  const TensorSpec x = f32({1, 2, 5}), norm = f32({5}), w = f32({5, 7});
+  check(op::NormLinear{1e-6f, false, plain}, {x, norm, w});
+  check(op::NormLinear{1e-6f, true, plain}, {x, norm, w, w});
+  check(op::NormLinear{1e-6f, true, plain}, {bf16({3, 5}), bf16({5}), bf16({5, 7}), bf16({5, 7})});
 }
 
 struct AttentionCase {

@@ -162,6 +162,12 @@ TEST(ShapeErrors, MatrixProducts) {
       {op::Lora{1}, {f32({5, 3}), f32({1, 3, 2}), f32({2, 7})}},
       {op::LoraLinear{1, false}, {f32({5, 3}), f32({3, 7}), f32({3, 2}), f32({2, 6})}},
       {op::LoraLinear{1, true}, {f32({5, 3}), f32({3, 7}), f32({3, 2}), f32({2, 7}), f32({6})}},
+      {op::NormLinear{1, true, {op::Activation::kNone, false, false, 1}},
+       {f32({5, 3}), f32({3}), f32({3, 7}), f32({3, 8})}},
+      {op::NormLinear{1, true, {op::Activation::kRelu, false, false, 1}},
+       {f32({5, 3}), f32({3}), f32({3, 7}), f32({3, 7})}},
+      {op::NormLinear{1, false, {op::Activation::kNone, false, false, 1}},
+       {f32({5, 3}), f32({4}), f32({3, 7})}},
       {op::Linear{op::Activation::kRelu, true, false, 1}, {f32({5, 3}), f32({3, 7}), f32({1, 7})}},
       {op::Linear{op::Activation::kRelu, false, true, 1}, {f32({5, 3}), f32({3, 7}), f32({7})}},
   });

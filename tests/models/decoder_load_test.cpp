@@ -11,6 +11,7 @@
 #include "metal_candle/io/safetensors.h"
 #include "metal_candle/models/decoder.h"
 #include "tests/models/tiny_model.h"
+#include "tests/support/host_only.h"
 #include "tests/support/host_tensor.h"
 #include "tests/support/message_of.h"
 #include "tests/support/temporary_folder.h"
@@ -60,6 +61,7 @@ class DecoderLoad : public ::testing::Test {
 };
 
 TEST_F(DecoderLoad, WeightsLieInTheFile) {
+  METAL_CANDLE_HOST_ONLY("a GPU has a copy of its own");
   const Decoder model = tiny_decoder();
   write("", tensors_of(model));
   clear_memory_cache();

@@ -80,6 +80,45 @@ TEST_F(MatmulPassTest, WholeEpilogue) {
   EXPECT_EQ(the<op::Linear>(), (op::Linear{op::Activation::kSilu, true, true, 0.25f}));
 }
 
+TEST_F(MatmulPassTest, NormOfFewRows) {
+  const Expr x = input({1, 2, 16}), norm = input({16});
+  const Expr normed = apply(op::RmsNorm{1e-5f}, {x, norm});
+  output(matmul(normed, w_) + bias_);
+  output(matmul(normed, input({16, 4})) * 0.5);
+  optimize();
+  EXPECT_THAT(operations(), ElementsAre("norm_linear", "norm_linear")) << graph_.to_text();
+}
+
+TEST_F(MatmulPassTest, GateOfANormOfFewRows) {
+  const Expr x = input({4, 16});
+  const Expr normed = apply(op::RmsNorm{1e-5f}, {x, input({16})});
+  const Expr gate = matmul(normed, w_), up = matmul(normed, input({16, 12}));
+  output(unary(UnaryKind::kSilu, gate) * up);
+  optimize();
+  EXPECT_THAT(operations(), ElementsAre("norm_linear")) << graph_.to_text();
+  EXPECT_EQ(the<op::NormLinear>(),
+            (op::NormLinear{1e-5f, true, {op::Activation::kNone, false, false, 1}}));
+}
+
+TEST_F(MatmulPassTest, NormsThatStay) {
+  // Of many rows, without a weight, of a batch of matrices.
+  output(matmul(apply(op::RmsNorm{1e-5f}, {x_, input({16})}), w_));
+  output(matmul(apply(op::RmsNorm{1e-5f}, {input({2, 16})}), w_));
+  output(matmul(apply(op::RmsNorm{1e-5f}, {input({2, 1, 16}), input({16})}), input({2, 16, 12})));
+  optimize();
+  EXPECT_THAT(operations(), Not(Contains("norm_linear"))) << graph_.to_text();
+}
+
+TEST_F(MatmulPassTest, AGateThatIsReadElsewhereStays) {
+  const Expr normed = apply(op::RmsNorm{1e-5f}, {input({4, 16}), input({16})});
+  const Expr gate = matmul(normed, w_);
+  output(unary(UnaryKind::kSilu, gate) * matmul(normed, input({16, 12})));
+  output(gate);
+  optimize();
+  EXPECT_THAT(operations(), ElementsAre("norm_linear", "norm_linear", "swiglu"))
+      << graph_.to_text();
+}
+
 TEST_F(MatmulPassTest, BiasAfterResidual) {
   output(matmul(x_, w_) + input({2, 5, 12}) + reshape(bias_, {1, 1, 12}));
   optimize();

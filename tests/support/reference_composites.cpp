@@ -252,6 +252,19 @@ HostTensor linear(const op::Linear& operation, Inputs inputs, const TensorSpec& 
   return out;
 }
 
+HostTensor norm_linear(const op::NormLinear& operation, Inputs inputs, const TensorSpec& spec) {
+  const HostTensor normed = rms_norm(static_cast<double>(operation.eps), inputs.first(2));
+  if (operation.gated) {
+    const HostTensor gate = matmul(normed, *inputs[2], spec.dtype);
+    const HostTensor up = matmul(normed, *inputs[3], spec.dtype);
+    const HostTensor* const both[] = {&gate, &up};
+    return swiglu(both, spec);
+  }
+  std::vector<const HostTensor*> operands{&normed};
+  operands.insert(operands.end(), inputs.begin() + 2, inputs.end());
+  return linear(operation.linear, operands, spec);
+}
+
 Outputs cross_entropy(std::int64_t ignore_index, const HostTensor& logits,
                       const HostTensor& targets) {
   Outputs all(2, HostTensor(targets.shape(), DType::kF32));

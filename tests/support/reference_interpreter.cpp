@@ -159,6 +159,9 @@ struct Evaluate {
     return outputs(reference::lora_linear(o, in));
   }
   Outputs operator()(const op::Linear& o) const { return outputs(reference::linear(o, in, spec)); }
+  Outputs operator()(const op::NormLinear& o) const {
+    return outputs(reference::norm_linear(o, in, spec));
+  }
   Outputs operator()(const op::Attention& o) const { return reference::attention(o, in); }
   Outputs operator()(const op::AttentionBackward& o) const {
     return reference::attention_backward(o, in);

@@ -20,7 +20,16 @@ std::uint64_t mix(std::uint64_t hash, std::uint64_t value) {
 
 }  // namespace
 
+void CommandList::next_serves(std::span<const std::uint32_t> steps, bool begins) {
+  next_begins_ = begins;
+  steps_.insert(steps_.end(), steps.begin(), steps.end());
+  steps_of_next_ = static_cast<std::uint32_t>(steps.size());
+}
+
 void CommandList::append(Command command, const void* arguments, std::size_t bytes) {
+  command.first_step = static_cast<std::uint32_t>(steps_.size()) - steps_of_next_;
+  command.step_count = steps_of_next_;
+  command.begins = next_begins_;
   command.arguments = static_cast<std::uint32_t>(arguments_.size());
   command.argument_bytes = static_cast<std::uint32_t>(bytes);
   arguments_.resize((arguments_.size() + bytes + kArgumentAlignment - 1) / kArgumentAlignment *
@@ -63,6 +72,8 @@ void CommandList::dispatch_bytes(const gpu::Function& function, gpu::Grid grid,
 void CommandList::clear() {
   commands_.clear();
   arguments_.clear();
+  steps_.clear();
+  steps_of_next_ = 0;
   hash_ = 0;
 }
 

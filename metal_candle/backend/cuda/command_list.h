@@ -11,6 +11,7 @@
 #include "metal_candle/backend/cuda/cuda_device.h"
 #include "metal_candle/backend/cuda/cuda_matmul.h"
 #include "metal_candle/backend/gpu/gpu_device.h"
+#include "metal_candle/backend/gpu/wave_encoder.h"
 
 namespace metal_candle::backend::cuda {
 
@@ -24,6 +25,9 @@ struct Command {
   std::uint32_t dynamic_group_bytes = 0;
   std::uint32_t arguments = 0;  // Where they begin in CommandList::arguments.
   std::uint32_t argument_bytes = 0;
+  std::uint32_t first_step = 0;  // Where those that it serves begin in CommandList::steps.
+  std::uint32_t step_count = 0;
+  bool begins = false;  // It is the first command of them.
 };
 
 struct ZeroArguments {
@@ -31,8 +35,9 @@ struct ZeroArguments {
   std::uint64_t bytes;
 };
 
-class CommandList final : public gpu::Encoder {
+class CommandList final : public gpu::WaveSink {
  public:
+  void next_serves(std::span<const std::uint32_t> steps, bool begins) override;
   void zero(void* address, std::size_t bytes) override;
   void matmul(const gpu::Matmul& product, const gpu::MatmulOperands& operands) override;
   void dispatch_bytes(const gpu::Function& function, gpu::Grid grid, std::uint32_t threads,
@@ -44,6 +49,10 @@ class CommandList final : public gpu::Encoder {
   [[nodiscard]] std::span<const std::byte> arguments() const { return arguments_; }
   [[nodiscard]] const std::byte* arguments_of(const Command& command) const {
     return arguments_.data() + command.arguments;
+  }
+  /// The steps that a command serves, or serves a part of.
+  [[nodiscard]] std::span<const std::uint32_t> steps_of(const Command& command) const {
+    return std::span(steps_).subspan(command.first_step, command.step_count);
   }
   /// Of everything but addresses.
   [[nodiscard]] std::uint64_t structure_hash() const { return hash_; }
@@ -57,6 +66,9 @@ class CommandList final : public gpu::Encoder {
 
   std::vector<Command> commands_;
   std::vector<std::byte> arguments_;
+  std::vector<std::uint32_t> steps_;
+  std::uint32_t steps_of_next_ = 0;  // How many of the last.
+  bool next_begins_ = false;
   std::uint64_t hash_ = 0;
 };
 

@@ -101,9 +101,12 @@ void CudaBackend::read(const Buffer& buffer, std::size_t offset, std::span<std::
 }
 
 CudaQueue& CudaBackend::cuda_queue(int index) {
+  std::atomic<CudaQueue*>& ready = ready_queues_.at(static_cast<std::size_t>(index));
+  if (CudaQueue* queue = ready.load(std::memory_order_acquire)) return *queue;
   const std::lock_guard lock(queues_mutex_);
-  std::unique_ptr<CudaQueue>& queue = queues_.at(static_cast<std::size_t>(index));
+  std::unique_ptr<CudaQueue>& queue = queues_[static_cast<std::size_t>(index)];
   if (!queue) queue = std::make_unique<CudaQueue>(index, gpu_, *this);
+  ready.store(queue.get(), std::memory_order_release);
   return *queue;
 }
 
@@ -129,9 +132,9 @@ QueueStatistics CudaBackend::queue_statistics() const {
 }
 
 CudaQueue* CudaBackend::find_queue(const CompletionSource* source) const {
-  const std::lock_guard lock(queues_mutex_);
-  for (const auto& queue : queues_) {
-    if (queue && queue.get() == source) return queue.get();
+  for (const auto& ready : ready_queues_) {
+    CudaQueue* queue = ready.load(std::memory_order_acquire);
+    if (queue != nullptr && queue == source) return queue;
   }
   return nullptr;
 }

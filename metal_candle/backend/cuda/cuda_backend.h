@@ -39,6 +39,7 @@ class CudaBackend final : public gpu::GpuBackend {
   /// What cuBLASLt asks of its workspace.
   [[nodiscard]] std::size_t alignment() const override { return 256; }
   /// All of a plan: a graph is launched as one, and the device starts on it at once.
+  [[nodiscard]] bool wants_waves() const override { return true; }
   [[nodiscard]] std::size_t steps_per_command_buffer() const override { return 1u << 20; }
   [[nodiscard]] QueueStatistics queue_statistics() const override;
   [[nodiscard]] gpu::GpuDevice& gpu() const override { return gpu_; }
@@ -58,6 +59,7 @@ class CudaBackend final : public gpu::GpuBackend {
   PoolAllocator allocator_;
   mutable std::mutex queues_mutex_;
   std::array<std::unique_ptr<CudaQueue>, kNumQueues> queues_;
+  std::array<std::atomic<CudaQueue*>, kNumQueues> ready_queues_{};  // Those made, without a lock.
   // Uploads have a stream of their own, so that they neither wait for work nor hold it up.
   std::mutex upload_mutex_;
   CUstream upload_stream_ = nullptr;

@@ -98,13 +98,22 @@ CUlibrary load(const void* image) {
   return library;
 }
 
-std::unique_ptr<CudaFunction> find(CUlibrary library, std::string_view name) {
-  std::string symbol(name);
+// Null if there is none.
+std::unique_ptr<CudaFunction> find_one(CUlibrary library, const std::string& symbol) {
   CUkernel kernel = nullptr;
   CUfunction function = nullptr;
-  check(driver().cuLibraryGetKernel(&kernel, library, symbol.c_str()), symbol.c_str());
+  const CUresult result = driver().cuLibraryGetKernel(&kernel, library, symbol.c_str());
+  if (result == CUDA_ERROR_NOT_FOUND) return nullptr;
+  check(result, symbol.c_str());
   check(driver().cuKernelGetFunction(&function, kernel), "cuKernelGetFunction");
-  return std::make_unique<CudaFunction>(function, std::move(symbol));
+  return std::make_unique<CudaFunction>(function, symbol);
+}
+
+std::unique_ptr<CudaFunction> find(CUlibrary library, std::string_view name) {
+  std::unique_ptr<CudaFunction> function = find_one(library, std::string(name));
+  if (!function) throw DeviceError(fmt::format("cuda: no kernel {}", name));
+  function->set_merged(find_one(library, fmt::format("{}_merged", name)));
+  return function;
 }
 
 }  // namespace

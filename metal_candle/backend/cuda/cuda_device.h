@@ -21,12 +21,15 @@ class CudaFunction final : public gpu::Function {
   CudaFunction(CUfunction handle, std::string name) : handle_(handle), name_(std::move(name)) {}
   [[nodiscard]] CUfunction handle() const { return handle_; }
   [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] const gpu::Function* merged() const override { return merged_.get(); }
+  void set_merged(std::unique_ptr<CudaFunction> merged) { merged_ = std::move(merged); }
   /// Lets dispatches ask for more group memory than every device has.
   void allow_group_bytes(std::uint32_t bytes) const;
 
  private:
   CUfunction handle_;
   std::string name_;
+  std::unique_ptr<CudaFunction> merged_;
   mutable std::mutex mutex_;
   mutable std::uint32_t allowed_group_bytes_ = 48 << 10;
 };

@@ -58,31 +58,58 @@ std::exception_ptr placed(const std::exception_ptr& error, const CudaCommandBuff
 void CudaCommandBuffer::encode(const Kernel& kernel, std::span<const BufferRegion> inputs,
                                std::span<const BufferRegion> outputs, BufferRegion scratch,
                                const StepLabel& label) {
-  steps_.push_back({&label, list_.commands().size()});
+  waves_.begin_step(static_cast<std::uint32_t>(steps_.size()));
+  steps_.push_back(&label);
   addresses_.clear();
   for (const BufferRegion& region : inputs) addresses_.push_back(address(region));
   for (const BufferRegion& region : outputs) addresses_.push_back(address(region));
   const std::span<void* const> all(addresses_);
   static_cast<const gpu::GpuKernel&>(kernel).encode(
-      {all.first(inputs.size()), all.subspan(inputs.size()), address(scratch)}, list_);
+      {all.first(inputs.size()), all.subspan(inputs.size()), address(scratch)}, waves_);
+  if (!in_wave_) waves_.end_wave(list_);
+}
+
+void CudaCommandBuffer::begin_wave() {
+  waves_.end_wave(list_);
+  in_wave_ = true;
 }
 
 void CudaCommandBuffer::clear() {
+  waves_.clear();
+  in_wave_ = false;
   list_.clear();
   steps_.clear();
+}
+
+// A step that takes several commands has done all of its work in the first: what is read and
+// computed is not known command by command.
+StepLabel CudaCommandBuffer::label_of(const Command& command) const {
+  const std::span<const std::uint32_t> steps = list_.steps_of(command);
+  StepLabel label = *steps_[steps.front()];
+  if (steps.size() > 1) label.detail += fmt::format(" and {} more", steps.size() - 1);
+  label.flops = label.bytes = 0;
+  for (const std::uint32_t step : steps) {
+    if (!command.begins) break;
+    label.flops += steps_[step]->flops;
+    label.bytes += steps_[step]->bytes;
+  }
+  return label;
 }
 
 std::string CudaCommandBuffer::describe() const {
   if (steps_.empty()) return "an empty command buffer";
   const auto text = [](const StepLabel& label) { return label.name + " " + label.detail; };
-  const std::string first = text(*steps_.front().label);
+  const std::string first = text(*steps_.front());
   if (steps_.size() == 1) return first;
   return fmt::format("one of {} steps from {} to {} (METAL_CANDLE_MODE=sync says which)",
-                     steps_.size(), first, text(*steps_.back().label));
+                     steps_.size(), first, text(*steps_.back()));
 }
 
 CudaQueue::CudaQueue(int index, CudaDevice& device, CudaBackend& backend)
-    : index_(index), device_(device), backend_(backend) {
+    : index_(index),
+      device_(device),
+      backend_(backend),
+      graphs_(device.limits().architecture >= 90 && std::getenv("MC_NO_PDL") == nullptr) {
   device_.enter();
   check(driver().cuStreamCreate(&stream_, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
   check(driver().cuStreamCreate(&capture_stream_, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
@@ -135,15 +162,10 @@ void CudaQueue::launch_observed(Work& work) {
     check(driver().cuEventRecord(work.times.back(), stream_), "cuEventRecord");
   };
   mark();
-  for (std::size_t s = 0; s < buffer.steps().size(); ++s) {
-    const std::size_t begin = buffer.steps()[s].first_command;
-    const std::size_t end = s + 1 < buffer.steps().size() ? buffer.steps()[s + 1].first_command
-                                                          : buffer.list().commands().size();
+  for (const Command& command : buffer.list().commands()) {
     const std::size_t markers =
-        metal_candle::detail::push_range(buffer.steps()[s].label->name.c_str());
-    for (std::size_t c = begin; c < end; ++c) {
-      buffer.list().launch(buffer.list().commands()[c], stream_);
-    }
+        metal_candle::detail::push_range(buffer.label_of(command).name.c_str());
+    buffer.list().launch(command, stream_);
     metal_candle::detail::pop_range(markers);
     mark();
   }
@@ -159,8 +181,9 @@ void CudaQueue::report(Work& work, CUevent last, std::int64_t last_ns) {
     return last_ns - static_cast<std::int64_t>(static_cast<double>(milliseconds) * 1e6);
   };
   if (StepObserver* observer = step_observer()) {
-    for (std::size_t s = 0; s < buffer.steps().size(); ++s) {
-      observer->on_step(*buffer.steps()[s].label, index_, time_of(s), time_of(s + 1));
+    const std::vector<Command>& commands = buffer.list().commands();
+    for (std::size_t c = 0; c < commands.size(); ++c) {
+      observer->on_step(buffer.label_of(commands[c]), index_, time_of(c), time_of(c + 1));
     }
   }
   for (CUevent event : work.times) driver().cuEventDestroy(event);
@@ -170,6 +193,7 @@ void CudaQueue::report(Work& work, CUevent last, std::int64_t last_ns) {
 void CudaQueue::commit(std::unique_ptr<CommandBuffer> buffer,
                        std::span<const CompletionPtr> dependencies, CompletionHandler on_complete) {
   device_.enter();
+  static_cast<CudaCommandBuffer&>(*buffer).finish();
   backend_.order_after_uploads(*this);
   std::exception_ptr error;
   for (const CompletionPtr& dependency : dependencies) {
@@ -219,6 +243,7 @@ void CudaQueue::commit(std::unique_ptr<CommandBuffer> buffer,
 
 bool CudaQueue::run_inline(std::unique_ptr<CommandBuffer>& buffer) {
   device_.enter();
+  static_cast<CudaCommandBuffer&>(*buffer).finish();
   backend_.order_after_uploads(*this);
   Work work{std::move(buffer), {}, {}};
   const auto& encoded = static_cast<const CudaCommandBuffer&>(*work.buffer);

@@ -24,21 +24,23 @@ class CudaCommandBuffer final : public CommandBuffer {
   void encode(const Kernel& kernel, std::span<const BufferRegion> inputs,
               std::span<const BufferRegion> outputs, BufferRegion scratch,
               const StepLabel& label) override;
+  void begin_wave() override;
   [[nodiscard]] std::size_t size() const override { return steps_.size(); }
   void clear();
 
-  struct Step {
-    const StepLabel* label;
-    std::size_t first_command;
-  };
+  /// To be called when all has been encoded.
+  void finish() { waves_.end_wave(list_); }
   [[nodiscard]] const CommandList& list() const { return list_; }
-  [[nodiscard]] const std::vector<Step>& steps() const { return steps_; }
+  /// What a command does: one step, several as one, or a part of one.
+  [[nodiscard]] StepLabel label_of(const Command& command) const;
   /// "matmul [2, 3] ... to softmax [2]": for errors, which the device does not place closer.
   [[nodiscard]] std::string describe() const;
 
  private:
+  gpu::WaveEncoder waves_;
+  bool in_wave_ = false;
   CommandList list_;
-  std::vector<Step> steps_;
+  std::vector<const StepLabel*> steps_;
   std::vector<void*> addresses_;
 };
 
@@ -74,7 +76,7 @@ class CudaQueue final : public CommandQueue {
   struct Work {
     std::unique_ptr<CommandBuffer> buffer;
     CompletionHandler on_complete;
-    std::vector<CUevent> times;  // Around each step, when steps are observed.
+    std::vector<CUevent> times;  // Around each command, when steps are observed.
   };
   void submit(Work& work);
   void launch_observed(Work& work);

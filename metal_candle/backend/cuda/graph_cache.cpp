@@ -68,12 +68,16 @@ CUcontext current_context() {
 
 }  // namespace
 
-CommandGraph::CommandGraph(const CommandList& list, CUstream stream) : list_(list) {
+CommandGraph::CommandGraph(const CommandList& list, CUstream stream, bool overlaps) : list_(list) {
   check(driver().cuGraphCreate(&graph_, 0), "cuGraphCreate");
   CUgraphNode previous = nullptr;
+  bool previous_is_kernel = false;
   for (const Command& command : list_.commands()) {
-    const CUgraphNode* dependencies = previous == nullptr ? nullptr : &previous;
-    const std::size_t count = previous == nullptr ? 0 : 1;
+    const bool is_kernel = command.kind == Command::Kind::kDispatch;
+    // Our kernels wait for the one before by themselves (begin_kernel() of prelude_cuda.h).
+    const bool early = overlaps && is_kernel && previous_is_kernel;
+    const CUgraphNode* dependencies = previous == nullptr || early ? nullptr : &previous;
+    const std::size_t count = dependencies == nullptr ? 0 : 1;
     CUgraphNode node = nullptr;
     switch (command.kind) {
       case Command::Kind::kDispatch: {
@@ -98,8 +102,16 @@ CommandGraph::CommandGraph(const CommandList& list, CUstream stream) : list_(lis
         break;
       }
     }
+    if (early) {
+      CUgraphEdgeData edge{};
+      edge.from_port = CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC;
+      edge.type = CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC;
+      check(driver().cuGraphAddDependencies(graph_, &previous, &node, &edge, 1),
+            "cuGraphAddDependencies");
+    }
     nodes_.push_back(node);
     previous = node;
+    previous_is_kernel = is_kernel;
   }
   check(driver().cuGraphInstantiate(&executable_, graph_, 0), "cuGraphInstantiate");
 }
@@ -185,7 +197,7 @@ void GraphCache::run(const CommandList& list, CUstream stream, CUstream capture_
     ++statistics_.direct;
     return;
   }
-  graphs_.push_front(std::make_unique<CommandGraph>(list, capture_stream));
+  graphs_.push_front(std::make_unique<CommandGraph>(list, capture_stream, overlaps_));
   by_structure_.emplace(structure, graphs_.begin());
   ++statistics_.made;
   graphs_.front()->launch(stream);

@@ -17,8 +17,9 @@ namespace metal_candle::backend::cuda {
 /// An instantiated graph and the commands that it was last made to run.
 class CommandGraph {
  public:
-  /// `stream` is used for capturing, and nothing runs on it.
-  CommandGraph(const CommandList& list, CUstream stream);
+  /// `stream` is used for capturing, and nothing runs on it. `overlaps`: the device can make a
+  /// kernel ready while the one before it runs.
+  CommandGraph(const CommandList& list, CUstream stream, bool overlaps);
   ~CommandGraph();
   CommandGraph(const CommandGraph&) = delete;
   CommandGraph& operator=(const CommandGraph&) = delete;
@@ -47,6 +48,7 @@ struct GraphStatistics {
 /// Of one queue. Not thread safe. Bounded, the least recently used graph out first.
 class GraphCache {
  public:
+  explicit GraphCache(bool overlaps) : overlaps_(overlaps) {}
   /// Puts the commands on the stream: one by one the first time, as a graph from then on. Buffers
   /// alternate between a few places in a loop, so that a few graphs of a structure are kept.
   void run(const CommandList& list, CUstream stream, CUstream capture_stream);
@@ -58,6 +60,7 @@ class GraphCache {
   static constexpr std::size_t kMaxSeen = 16384;
 
   using Entry = std::unique_ptr<CommandGraph>;
+  const bool overlaps_;
   std::list<Entry> graphs_;  // Most recently used first.
   std::unordered_multimap<std::uint64_t, std::list<Entry>::iterator> by_structure_;
   std::unordered_map<std::uint64_t, std::uint32_t> seen_;

@@ -51,6 +51,7 @@ namespace metal_candle::backend::cuda {
   X(cuLaunchKernel)                      \
   X(cuGraphCreate)                       \
   X(cuGraphDestroy)                      \
+  X(cuGraphAddDependencies)              \
   X(cuGraphAddKernelNode)                \
   X(cuGraphAddMemsetNode)                \
   X(cuGraphAddChildGraphNode)            \

@@ -37,6 +37,9 @@ constexpr TileKernel kTileKernels[] = {
 constexpr std::int64_t kLeastTileQueries = 16;
 constexpr std::uint32_t kTileThreads = 128;
 constexpr std::uint32_t kRowThreads = 128;
+constexpr std::uint32_t kLoneThreads = 512;
+// Up to so many keys a row is quicker done by one group than by several and a second kernel.
+constexpr std::int64_t kLoneKeys = 1024;
 constexpr std::uint32_t kJoinThreads = 256;
 constexpr std::int64_t kMaxSplits = 256;
 
@@ -68,6 +71,20 @@ std::unique_ptr<Kernel> make_row_attention(const AttentionPlan& plan, GpuDevice&
   const std::int64_t splits =
       std::clamp<std::int64_t>(std::min(wanted / groups, most), 1, kMaxSplits);
   AttentionArguments base{};
+  if (splits > 1 && plan.problem.keys <= kLoneKeys && plan.rows() <= wanted) {
+    base.splits = 1;
+    base.tile_rows = 1;
+    base.split_unit = static_cast<std::int32_t>(shape.keys);
+    const Function& lone =
+        device.function(fmt::format("attention_row_{}_{}", shape.width, name(plan.dtype)));
+    return make_gpu_kernel([plan, base, &lone](const KernelArguments& run, Encoder& encoder) {
+      AttentionArguments arguments = base;
+      arguments.problem = plan.with(run.inputs);
+      arguments.out = run.outputs[0];
+      arguments.logsumexp = run.outputs[1];
+      encoder.dispatch(lone, {static_cast<std::uint32_t>(plan.rows())}, kLoneThreads, arguments);
+    });
+  }
   base.splits = static_cast<std::int32_t>(splits);
   base.split_unit = static_cast<std::int32_t>(shape.keys);
   base.tile_rows = static_cast<std::int32_t>(shape.rows);

@@ -25,6 +25,9 @@
 //                            memory: group_bytes bytes, 16-byte aligned
 //   MC_KERNEL_DYNAMIC(name, Arguments, max_threads, function...);
 //                            the same with as much memory as the dispatch says
+//   MC_KERNEL_MERGED(...);   (kernels/common.h) as MC_KERNEL, and once more as `name`_merged, which
+//                            runs several dispatches that do not depend on each other as one. For
+//                            kernels that come many at a time and small.
 //   MC_UNROLL                before a loop with constant bounds that has to be unrolled, so that
 //                            arrays which it indexes stay in registers
 //   MC_UNROLL_BY(count)      before a loop that is better unrolled so many times

@@ -123,8 +123,8 @@ class LoopText {
     ElementwiseSource source;
     source.name = fmt::format("{}_{}_{}_{:016x}", short_name(operation),
                               ::metal_candle::name(loop_.output), layout, fnv1a(text_));
-    source.text = fmt::format("{}MC_KERNEL({}, Arguments, {}, 0, body);\n", text_, source.name,
-                              kElementwiseThreads);
+    source.text = fmt::format("{}MC_KERNEL_MERGED({}, Arguments, {}, 0, body);\n", text_,
+                              source.name, kElementwiseThreads);
     source.arguments = arguments_.bytes();
     source.in_flight = in_flight_;
     return source;

@@ -43,6 +43,7 @@ constexpr Overload kFamilies{
     [](const op::ArgTopK&) -> Maker { return make_sort; },
     [](const op::Matmul&) -> Maker { return make_matmul; },
     [](const op::Linear&) -> Maker { return make_matmul; },
+    [](const op::NormLinear&) -> Maker { return make_norm_linear; },
     [](const op::Pick&) -> Maker { return nullptr; },
     [](const op::CustomGradient&) -> Maker { return nullptr; },
     [](const op::Concatenate&) -> Maker { return make_concatenate; },
@@ -96,6 +97,9 @@ InputLayout GpuBackend::input_layout(const Operation& operation, int input) cons
           [&](const op::Reduce&) { return kAny; },
           [&](const op::Matmul&) { return kMatrix; },
           [&](const op::Linear&) { return input < 2 ? kMatrix : kContiguous; },
+          [&](const op::NormLinear& o) {
+            return input == 2 || (o.gated && input == 3) ? kMatrix : kContiguous;
+          },
           [&](const op::Lora&) { return input == 0 ? kContiguous : kMatrix; },
           [&](const op::LoraLinear&) { return input >= 1 && input < 4 ? kMatrix : kContiguous; },
           [&](const op::LinearCrossEntropy&) { return input == 1 ? kMatrix : kContiguous; },

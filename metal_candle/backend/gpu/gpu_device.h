@@ -24,6 +24,8 @@ namespace metal_candle::backend::gpu {
 class Function {
  public:
   virtual ~Function() = default;
+  /// The same for several dispatches in one (kernels/merged.h), or null.
+  [[nodiscard]] virtual const Function* merged() const { return nullptr; }
 };
 
 /// Groups of a grid.

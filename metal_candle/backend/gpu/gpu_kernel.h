@@ -68,6 +68,7 @@ std::unique_ptr<Kernel> make_norm(const KernelRequest& request,
 std::unique_ptr<Kernel> make_rope(const KernelRequest& request, GpuDevice& device);
 std::unique_ptr<Kernel> make_matmul(const KernelRequest& request,
                                     GpuDevice& device);  // Matmul, Linear.
+std::unique_ptr<Kernel> make_norm_linear(const KernelRequest& request, GpuDevice& device);
 std::unique_ptr<Kernel> make_lora(const KernelRequest& request,
                                   GpuDevice& device);  // Lora, LoraLinear.
 std::unique_ptr<Kernel> make_attention(const KernelRequest& request,

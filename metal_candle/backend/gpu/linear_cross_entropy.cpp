@@ -20,7 +20,7 @@ namespace {
 
 constexpr std::uint32_t kThreads = 512;
 // Of logits and derivatives together.
-constexpr std::int64_t kMaxBlockBytes = std::int64_t{1} << 30;
+constexpr std::int64_t kMaxBlockBytes = std::int64_t{1} << 28;
 constexpr std::size_t kScratchAlignment = 256;
 
 // Sizes and where things lie in scratch.

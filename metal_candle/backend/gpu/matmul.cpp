@@ -201,8 +201,9 @@ std::unique_ptr<Kernel> make_in_two(BatchPlan plan, const Epilogue& epilogue, DT
 // rate of memory.
 constexpr std::int64_t kFewRows = 4;
 constexpr std::size_t kPacketBytes = 16;
-// As kernels/matmul.h has it.
+// As kernels/matmul.h has them.
 constexpr std::int64_t kFewColumns = 2;
+constexpr std::int64_t kFewRowsWarps = kThreads / 32;
 
 bool suits_few_rows(const BatchPlan& plan) {
   const MatmulDescription& p = plan.product;
@@ -217,32 +218,64 @@ bool starts_packet(const void* address) {
   return reinterpret_cast<std::uintptr_t>(address) % kPacketBytes == 0;
 }
 
+// How many warps share the depth of their columns: as many as it takes to keep a few dozen busy on
+// each multiprocessor, while each lane has something to read.
+std::uint32_t depth_share(const MatmulDescription& p, std::int64_t sets, const GpuDevice& device) {
+  constexpr std::int64_t kWarpsOfMultiprocessor = 32;
+  const auto width = static_cast<std::int64_t>(kPacketBytes / size_of(p.operands));
+  const std::int64_t wanted = kWarpsOfMultiprocessor * device.limits().multiprocessors;
+  std::int64_t share = 1;
+  while (share < kFewRowsWarps && sets * share < wanted && p.k / width > share * 32) share *= 2;
+  return static_cast<std::uint32_t>(share);
+}
+
+// What product_of_few_rows() is asked for but addresses. `sets`: of columns that warps make at
+// once.
+struct FewRowsLaunch {
+  const Function* function;
+  FewRowsArguments arguments{};
+  Grid grid;
+
+  FewRowsLaunch(const MatmulDescription& p, const op::Linear& linear, bool gated, float eps,
+                GpuDevice& device)
+      : function(&device.function(fmt::format("few_rows_{}_{}", p.m, name(p.operands)))) {
+    const std::int64_t sets = gated ? p.n : (p.n + kFewColumns - 1) / kFewColumns;
+    arguments.column_stride = p.b.column_stride;
+    arguments.depth = static_cast<std::uint32_t>(p.k);
+    arguments.columns = static_cast<std::uint32_t>(p.n);
+    arguments.scale = linear.scale;
+    arguments.eps = eps;
+    arguments.activation = static_cast<std::uint32_t>(linear.activation);
+    arguments.share = depth_share(p, sets, device);
+    grid = {groups_for(sets * arguments.share, kFewRowsWarps)};
+  }
+  void encode(FewRowsArguments filled, Encoder& encoder) const {
+    encoder.dispatch(*function, grid, kThreads, filled);
+  }
+};
+
 // Falls to `general` where an operand begins in the middle of a packet.
 std::unique_ptr<Kernel> make_few_rows(const BatchPlan& plan, const Epilogue& epilogue,
                                       std::unique_ptr<Kernel> general, GpuDevice& device) {
-  const MatmulDescription p = plan.product;
-  const Function& function = device.function(fmt::format("few_rows_{}_{}", p.m, name(p.operands)));
+  const op::Linear linear{epilogue.activation, epilogue.has_bias, epilogue.has_residual,
+                          plan.product.alpha};
+  const FewRowsLaunch launch(plan.product, linear, false, 0, device);
   const std::shared_ptr<const Kernel> other = std::move(general);
   return make_gpu_kernel(
-      [p, epilogue, other, &function](const KernelArguments& arguments, Encoder& encoder) {
-        if (!starts_packet(arguments.inputs[0]) || !starts_packet(arguments.inputs[1])) {
-          static_cast<const GpuKernel&>(*other).encode(arguments, encoder);
+      [launch, epilogue, other](const KernelArguments& run, Encoder& encoder) {
+        if (!starts_packet(run.inputs[0]) || !starts_packet(run.inputs[1])) {
+          static_cast<const GpuKernel&>(*other).encode(run, encoder);
           return;
         }
-        FewRowsArguments rows{};
-        rows.x = arguments.inputs[0];
-        rows.weight = arguments.inputs[1];
-        rows.bias = epilogue.has_bias ? arguments.inputs[2] : nullptr;
-        rows.residual = epilogue.has_residual
-                            ? arguments.inputs[static_cast<std::size_t>(epilogue.residual_input())]
-                            : nullptr;
-        rows.out = arguments.outputs[0];
-        rows.column_stride = p.b.column_stride;
-        rows.depth = static_cast<std::uint32_t>(p.k);
-        rows.columns = static_cast<std::uint32_t>(p.n);
-        rows.scale = p.alpha;
-        rows.activation = static_cast<std::uint32_t>(epilogue.activation);
-        encoder.dispatch(function, {groups_for(p.n, kThreads / 32 * kFewColumns)}, kThreads, rows);
+        FewRowsArguments arguments = launch.arguments;
+        arguments.x = run.inputs[0];
+        arguments.weight = run.inputs[1];
+        if (epilogue.has_bias) arguments.bias = run.inputs[2];
+        if (epilogue.has_residual) {
+          arguments.residual = run.inputs[static_cast<std::size_t>(epilogue.residual_input())];
+        }
+        arguments.out = run.outputs[0];
+        launch.encode(arguments, encoder);
       },
       other->scratch_bytes());
 }
@@ -275,6 +308,97 @@ std::unique_ptr<Kernel> make_matmul(const KernelRequest& request, GpuDevice& dev
   std::unique_ptr<Kernel> general = make_general(plan, epilogue, out.dtype, count, device);
   if (plan.product.k == 0 || !suits_few_rows(plan)) return general;
   return make_few_rows(plan, epilogue, std::move(general), device);
+}
+
+namespace {
+
+// NormLinear as the operations that it was made of, each a kernel of its own.
+std::unique_ptr<Kernel> make_norm_linear_in_parts(const KernelRequest& request, GpuDevice& device) {
+  const auto& o = std::get<op::NormLinear>(request.operation);
+  const TensorLayout normed =
+      TensorLayout::contiguous({request.inputs[0].shape, request.inputs[0].dtype});
+  const bool needed[] = {true};
+  // Kernels are asked for in the order in which they run.
+  std::vector<std::shared_ptr<const Kernel>> parts;
+  std::size_t most_scratch = 0;
+  const auto add = [&](const Operation& operation, const std::vector<TensorLayout>& inputs,
+                       const TensorLayout& output, auto make) {
+    parts.push_back(make(KernelRequest{operation, inputs, {&output, 1}, needed}, device));
+    most_scratch = std::max(most_scratch, parts.back()->scratch_bytes());
+  };
+  const TensorLayout& out = request.outputs[0];
+  add(op::RmsNorm{o.eps}, {request.inputs[0], request.inputs[1]}, normed, make_norm);
+  if (o.gated) {
+    add(op::Matmul{}, {normed, request.inputs[2]}, out, make_matmul);
+    add(op::Matmul{}, {normed, request.inputs[3]}, out, make_matmul);
+    add(op::SwiGlu{}, {out, out}, out, make_elementwise);
+  } else {
+    std::vector<TensorLayout> inputs{normed};
+    inputs.insert(inputs.end(), request.inputs.begin() + 2, request.inputs.end());
+    add(o.linear, inputs, out, make_matmul);
+  }
+  const auto room = [](const TensorLayout& layout) {
+    return round_up(TensorSpec{layout.shape, layout.dtype}.bytes(), 256);
+  };
+  const std::size_t gate_at = room(normed);
+  const std::size_t up_at = gate_at + (o.gated ? room(out) : 0);
+  const std::size_t scratch_at = up_at + (o.gated ? room(out) : 0);
+  return make_gpu_kernel(
+      [parts, gated = o.gated, gate_at, up_at, scratch_at](const KernelArguments& run,
+                                                           Encoder& encoder) {
+        auto* const memory = static_cast<std::byte*>(run.scratch);
+        void* const normed_memory = memory;
+        const auto encode = [&](std::size_t part, std::vector<void*> inputs, void* output) {
+          void* const outputs[] = {output};
+          static_cast<const GpuKernel&>(*parts[part])
+              .encode({inputs, outputs, memory + scratch_at}, encoder);
+        };
+        encode(0, {run.inputs[0], run.inputs[1]}, normed_memory);
+        if (gated) {
+          encode(1, {normed_memory, run.inputs[2]}, memory + gate_at);
+          encode(2, {normed_memory, run.inputs[3]}, memory + up_at);
+          encode(3, {memory + gate_at, memory + up_at}, run.outputs[0]);
+          return;
+        }
+        std::vector<void*> inputs{normed_memory};
+        inputs.insert(inputs.end(), run.inputs.begin() + 2, run.inputs.end());
+        encode(1, std::move(inputs), run.outputs[0]);
+      },
+      scratch_at + most_scratch);
+}
+
+}  // namespace
+
+std::unique_ptr<Kernel> make_norm_linear(const KernelRequest& request, GpuDevice& device) {
+  const auto& o = std::get<op::NormLinear>(request.operation);
+  std::unique_ptr<Kernel> parts = make_norm_linear_in_parts(request, device);
+  if (num_elements(request.outputs[0].shape) == 0 || request.inputs[0].shape.back() == 0) {
+    return parts;
+  }
+  const TensorLayout operands[] = {request.inputs[0], request.inputs[2]};
+  const BatchPlan plan = make_plan({op::Matmul{}, operands, request.outputs, request.needed});
+  if (!suits_few_rows(plan)) return parts;
+  if (o.gated && request.inputs[3].strides != request.inputs[2].strides) return parts;
+  const FewRowsLaunch launch(plan.product, o.linear, o.gated, o.eps, device);
+  const std::shared_ptr<const Kernel> other = std::move(parts);
+  const std::size_t packed = o.gated ? 4 : 3;  // Inputs that are read in packets.
+  return make_gpu_kernel(
+      [launch, o, other, packed](const KernelArguments& run, Encoder& encoder) {
+        if (!std::all_of(run.inputs.begin(), run.inputs.begin() + packed, starts_packet)) {
+          static_cast<const GpuKernel&>(*other).encode(run, encoder);
+          return;
+        }
+        FewRowsArguments arguments = launch.arguments;
+        arguments.x = run.inputs[0];
+        arguments.norm = run.inputs[1];
+        arguments.weight = run.inputs[2];
+        if (o.gated) arguments.up = run.inputs[3];
+        if (o.linear.has_bias) arguments.bias = run.inputs[3];
+        if (o.linear.has_residual) arguments.residual = run.inputs.back();
+        arguments.out = run.outputs[0];
+        launch.encode(arguments, encoder);
+      },
+      other->scratch_bytes());
 }
 
 }  // namespace metal_candle::backend::gpu

@@ -67,6 +67,21 @@ Outputs expand(const op::Linear& o, Builder& b) {
   return {b.cast(y, b.dtype(b.input(0)))};
 }
 
+// Into the composites that it was made of, for which a backend may have kernels.
+Outputs expand(const op::NormLinear& o, Builder& b) {
+  const NodeId normed = b.add(op::RmsNorm{o.eps}, {b.input(0), b.input(1)});
+  if (o.gated) {
+    const NodeId gate = b.matmul(normed, b.input(2));
+    return {b.add(op::SwiGlu{}, {gate, b.matmul(normed, b.input(3))})};
+  }
+  std::vector<NodeId> operands{normed};
+  for (std::size_t i = 2; i < b.count(); ++i) operands.push_back(b.input(i));
+  if (o.linear == op::Linear{op::Activation::kNone, false, false, 1}) {
+    return {b.add(op::Matmul{}, operands)};
+  }
+  return {b.add(o.linear, operands)};
+}
+
 Outputs expand(const op::Rope& o, Builder& b) {
   const NodeId x = b.wide(b.input(0));
   const Shape shape = b.shape(x);

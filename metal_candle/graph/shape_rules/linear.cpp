@@ -83,4 +83,24 @@ TensorSpec infer(const op::Linear& o, const Context& c) {
   return result;
 }
 
+TensorSpec infer(const op::NormLinear& o, const Context& c) {
+  const op::Linear& linear = o.linear;
+  const std::size_t extra = (linear.has_bias ? 1u : 0u) + (linear.has_residual ? 1u : 0u);
+  c.require_count(o.gated ? 4u : 3u + extra);
+  c.require_floating(0);
+  c.require_one_dtype();
+  c.require_shape(1, {c.shape(0).back()});
+  require_matrix(c, 2);
+  TensorSpec result{product(c, 0, 2), c.dtype(0)};
+  if (o.gated) {
+    if (!(linear == op::Linear{op::Activation::kNone, false, false, 1})) [[unlikely]]
+      c.shape_error("a gated product is a plain one");
+    c.require_shape(3, c.shape(2));
+    return result;
+  }
+  if (linear.has_bias) c.require_shape(3, {result.shape.back()});
+  if (linear.has_residual) c.require_shape(c.count() - 1, result.shape);
+  return result;
+}
+
 }  // namespace metal_candle::shape_rules

@@ -34,6 +34,8 @@ std::vector<PassEntry> builtin_passes() {
       {"matmul_residual", kEpilogue, passes::matmul_residual},
       {"swiglu", kEpilogue, passes::swiglu},
 
+      {"norm_linear", kPrologue, passes::norm_linear},
+
       {"elementwise", kElementwise, passes::elementwise},
   };
 }

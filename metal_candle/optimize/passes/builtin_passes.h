@@ -40,6 +40,7 @@ using PassPtr = std::unique_ptr<FusionPass>;
 [[nodiscard]] PassPtr matmul_activation();
 [[nodiscard]] PassPtr matmul_residual();
 [[nodiscard]] PassPtr swiglu();
+PassPtr norm_linear();
 
 [[nodiscard]] PassPtr elementwise();
 

@@ -84,6 +84,43 @@ TEST(GpuLinearTest, FewRowsAgreeWithTheReferenceWhicheverWayTheWeightLies) {
   }
 }
 
+TEST(GpuLinearTest, WarpsThatShareTheDepth) {
+  for (const std::int64_t depth : {256, 520, 1048, 4096}) {
+    const HostTensor x = random_operand({2, depth}, DType::kF32, 1);
+    const HostTensor w = random_operand({depth, 5}, DType::kF32, 2);
+    const HostTensor* const inputs[] = {&x, &w};
+    expect_gpu_matches(op::Matmul{}, inputs, {}, Tolerance{1e-4, 1e-3}, Placement::kColumns);
+  }
+}
+
+TEST(GpuNormLinearTest, AgreesWithTheReferenceWhicheverWayTheWeightLies) {
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    for (const std::int64_t rows : {1, 3, 4, 6}) {
+      for (const std::int64_t depth : {8, 7, 528}) {
+        const HostTensor x = random_operand({rows, depth}, dtype, 1);
+        const HostTensor norm = random_operand({depth}, dtype, 2);
+        const HostTensor w = random_operand({depth, 19}, dtype, 3);
+        const HostTensor up = random_operand({depth, 19}, dtype, 4);
+        const HostTensor bias = random_operand({19}, dtype, 5);
+        const HostTensor residual = random_operand({rows, 19}, dtype, 6);
+        const Tolerance tolerance =
+            dtype == DType::kF32 ? Tolerance{1e-4, 1e-3} : Tolerance{5e-2, 0.2};
+        const op::Linear plain{op::Activation::kNone, false, false, 1};
+        for (const Placement placement : {Placement::kContiguous, Placement::kColumns}) {
+          const HostTensor* const linear[] = {&x, &norm, &w, &bias, &residual};
+          expect_gpu_matches(
+              op::NormLinear{1e-5f, false, {op::Activation::kSilu, true, true, 0.5f}}, linear, {},
+              tolerance, placement);
+          const HostTensor* const alone[] = {&x, &norm, &w};
+          expect_gpu_matches(op::NormLinear{0.1f, false, plain}, alone, {}, tolerance, placement);
+          const HostTensor* const gated[] = {&x, &norm, &w, &up};
+          expect_gpu_matches(op::NormLinear{1e-5f, true, plain}, gated, {}, tolerance, placement);
+        }
+      }
+    }
+  }
+}
+
 TEST(GpuLinearTest, AProductOverNothingIsItsBias) {
   const HostTensor x({3, 0}, DType::kF32);
   const HostTensor w({0, 2}, DType::kF32);

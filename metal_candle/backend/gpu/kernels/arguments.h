@@ -20,14 +20,18 @@ struct FinishProductArguments {
 
 struct FewRowsArguments {
   const MC_GLOBAL void* x;         // [rows, depth], dense
+  const MC_GLOBAL void* norm;      // [depth]: x is its RMS norm with this weight; or null
   const MC_GLOBAL void* weight;    // [depth, columns], its columns dense and column_stride apart
+  const MC_GLOBAL void* up;        // As weight: what silu of the product gates; or null
   const MC_GLOBAL void* bias;      // [columns], or null
   const MC_GLOBAL void* residual;  // [rows, columns], or null
   MC_GLOBAL void* out;             // [rows, columns]
   int64_t column_stride;
   uint32_t depth, columns;
   float scale;
+  float eps;            // Of the norm.
   uint32_t activation;  // op::Activation
+  uint32_t share;       // Warps that share the depth of their columns: 1, 2, 4 or 8.
 };
 
 struct IntegerProductArguments {
@@ -307,6 +311,8 @@ struct ArgReduceArguments {
   uint32_t n;
   uint32_t tile_shift;
   uint32_t is_max;
+  uint32_t part_length;   // Of a column, for each row of the grid.
+  MC_GLOBAL void* parts;  // What each part found [outer][columns][parts]; null if there is one.
 };
 
 // ---- cumulative.h

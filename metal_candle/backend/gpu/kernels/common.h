@@ -5,6 +5,28 @@
 #pragma once
 
 #include "metal_candle/backend/gpu/dialect.h"
+#include "metal_candle/backend/gpu/kernels/merged.h"
+
+// Of several dispatches in one, that which this group belongs to; makes the thread one of its grid.
+template <typename Arguments>
+MC_FUNCTION uint32_t merged_item(MC_CONSTANT Merged<Arguments>& all, MC_THREAD Thread& thread) {
+  uint32_t item = 0;
+  while (item + 1 < all.count && thread.group >= all.ends[item]) ++item;
+  const uint32_t begin = item == 0 ? 0 : all.ends[item - 1];
+  thread.group -= begin;
+  thread.groups = all.ends[item] - begin;
+  return item;
+}
+
+// A kernel, and the same for several dispatches in one (kernels/merged.h), called `name`_merged.
+#define MC_KERNEL_MERGED(name, Arguments, max_threads, group_bytes, ...)                     \
+  MC_KERNEL(name, Arguments, max_threads, group_bytes, __VA_ARGS__);                         \
+  MC_FUNCTION void name##_of_many(MC_CONSTANT Merged<Arguments>& all, MC_GROUP char* memory, \
+                                  Thread thread) {                                           \
+    const uint32_t item = merged_item(all, thread);                                          \
+    __VA_ARGS__(all.at[item], memory, thread);                                               \
+  }                                                                                          \
+  MC_KERNEL(name##_merged, Merged<Arguments>, max_threads, group_bytes, name##_of_many)
 
 // N elements, loaded and stored with one instruction when they are 4, 8 or 16 bytes.
 template <typename T, int N>

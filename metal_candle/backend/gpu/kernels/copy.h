@@ -87,12 +87,12 @@ MC_FUNCTION void copy(MC_CONSTANT CopyArguments& a, MC_GROUP char*, Thread threa
   if (thread.group == 0 && thread.index < a.tail) out[i] = in[i];
 }
 MC_KERNEL(copy_u8, CopyArguments, 256, 0, copy<uint8_t, 1>);
-MC_KERNEL(copy_u16, CopyArguments, 256, 0, copy<uint16_t, 1>);
-MC_KERNEL(copy_u32, CopyArguments, 256, 0, copy<uint32_t, 1>);
+MC_KERNEL_MERGED(copy_u16, CopyArguments, 256, 0, copy<uint16_t, 1>);
+MC_KERNEL_MERGED(copy_u32, CopyArguments, 256, 0, copy<uint32_t, 1>);
 MC_KERNEL(copy_u64, CopyArguments, 256, 0, copy<uint64_t, 1>);
 MC_KERNEL(copy_packets_u8, CopyArguments, 256, 0, copy<uint8_t, 16>);
-MC_KERNEL(copy_packets_u16, CopyArguments, 256, 0, copy<uint16_t, 8>);
-MC_KERNEL(copy_packets_u32, CopyArguments, 256, 0, copy<uint32_t, 4>);
+MC_KERNEL_MERGED(copy_packets_u16, CopyArguments, 256, 0, copy<uint16_t, 8>);
+MC_KERNEL_MERGED(copy_packets_u32, CopyArguments, 256, 0, copy<uint32_t, 4>);
 MC_KERNEL(copy_packets_u64, CopyArguments, 256, 0, copy<uint64_t, 2>);
 
 // Stores a.value at the places of the copy's output.

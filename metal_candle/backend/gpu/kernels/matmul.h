@@ -41,68 +41,129 @@ MC_FUNCTION void finish_product(MC_CONSTANT FinishProductArguments& arguments, M
     out[i] = T(x);
   }
 }
-MC_KERNEL(finish_product_f32, FinishProductArguments, 256, 0, finish_product<float>);
-MC_KERNEL(finish_product_f16, FinishProductArguments, 256, 0, finish_product<half>);
-MC_KERNEL(finish_product_bf16, FinishProductArguments, 256, 0, finish_product<bfloat>);
+MC_KERNEL_MERGED(finish_product_f32, FinishProductArguments, 256, 0, finish_product<float>);
+MC_KERNEL_MERGED(finish_product_f16, FinishProductArguments, 256, 0, finish_product<half>);
+MC_KERNEL_MERGED(finish_product_bf16, FinishProductArguments, 256, 0, finish_product<bfloat>);
 
 // A product of a few rows with a weight whose columns are dense: what a step of decoding consists
-// of, and bound by reading the weight. A warp makes kFewColumns columns at once; 16 bytes a load.
-// Rows, columns and packets begin at multiples of 16 bytes.
+// of, and bound by reading the weight. A warp, or some that share the depth, makes two columns at
+// once, or one of the weight and the same of `up`; 16 bytes a load. Rows, columns and packets begin
+// at multiples of 16 bytes. The norm of x is a factor of each sum, known when all of x has been
+// seen.
 constexpr uint32_t kFewColumns = 2;
+constexpr uint32_t kFewRowsWarps = 8;
 
 template <typename T, int kRows>
-MC_FUNCTION void product_of_few_rows(MC_CONSTANT FewRowsArguments& arguments, MC_GROUP char*,
+MC_FUNCTION void product_of_few_rows(MC_CONSTANT FewRowsArguments& arguments, MC_GROUP char* memory,
                                      Thread thread) {
   constexpr int kWidth = 16 / sizeof(T);
-  const uint32_t warp = thread.group * (thread.size / 32) + thread.warp;
-  const uint32_t first = warp * kFewColumns;
-  if (first >= arguments.columns) return;
+  const bool gated = arguments.up != nullptr;
+  const uint32_t share = arguments.share;
+  const uint32_t part = thread.warp % share;
+  const uint32_t set = (thread.group * kFewRowsWarps + thread.warp) / share;
+  const uint32_t first = gated ? set : set * kFewColumns;
   const uint32_t packets = arguments.depth / kWidth;
   const MC_GLOBAL Packet<T, kWidth>* x =
       static_cast<const MC_GLOBAL Packet<T, kWidth>*>(arguments.x);
+  const MC_GLOBAL Packet<T, kWidth>* norm =
+      static_cast<const MC_GLOBAL Packet<T, kWidth>*>(arguments.norm);
   const MC_GLOBAL T* weight = static_cast<const MC_GLOBAL T*>(arguments.weight);
-  const MC_GLOBAL Packet<T, kWidth>* column[kFewColumns];
-  MC_UNROLL
-  for (uint32_t c = 0; c < kFewColumns; ++c) {
-    // The last warp may have a column less: it reads one twice.
-    const uint32_t at = first + c < arguments.columns ? first + c : first;
-    column[c] =
-        reinterpret_cast<const MC_GLOBAL Packet<T, kWidth>*>(weight + at * arguments.column_stride);
-  }
+  const MC_GLOBAL T* up = static_cast<const MC_GLOBAL T*>(arguments.up);
+  // Warps past the end, and past the last column, read what others read too.
+  const uint32_t last = arguments.columns - 1;
+  const uint64_t here = uint64_t(first < last ? first : last) * arguments.column_stride;
+  const uint64_t next = uint64_t(first + 1 < last ? first + 1 : last) * arguments.column_stride;
+  const MC_GLOBAL Packet<T, kWidth>* column[kFewColumns] = {
+      reinterpret_cast<const MC_GLOBAL Packet<T, kWidth>*>(weight + here),
+      reinterpret_cast<const MC_GLOBAL Packet<T, kWidth>*>(gated ? up + here : weight + next)};
   float sums[kRows][kFewColumns];
+  float squares[kRows];
   MC_UNROLL
   for (int r = 0; r < kRows; ++r) {
+    squares[r] = 0.0f;
     MC_UNROLL
     for (uint32_t c = 0; c < kFewColumns; ++c) sums[r][c] = 0.0f;
   }
-  MC_UNROLL_BY(2)
-  for (uint32_t i = thread.lane; i < packets; i += 32) {
+  MC_UNROLL_BY(4)
+  for (uint32_t i = part * 32 + thread.lane; i < packets; i += share * 32) {
     Packet<T, kWidth> w[kFewColumns];
     MC_UNROLL
     for (uint32_t c = 0; c < kFewColumns; ++c) w[c] = column[c][i];
+    float factor[kWidth];
+    if (norm != nullptr) {
+      const Packet<T, kWidth> factors = norm[i];
+      MC_UNROLL
+      for (int j = 0; j < kWidth; ++j) factor[j] = float(factors.values[j]);
+    }
     MC_UNROLL
     for (int r = 0; r < kRows; ++r) {
       const Packet<T, kWidth> row = x[r * packets + i];
       MC_UNROLL
       for (int j = 0; j < kWidth; ++j) {
+        float value = float(row.values[j]);
+        if (norm != nullptr) {
+          squares[r] = fmaf(value, value, squares[r]);
+          value *= factor[j];
+        }
         MC_UNROLL
         for (uint32_t c = 0; c < kFewColumns; ++c) {
-          sums[r][c] = fmaf(float(row.values[j]), float(w[c].values[j]), sums[r][c]);
+          sums[r][c] = fmaf(value, float(w[c].values[j]), sums[r][c]);
         }
       }
     }
   }
+  MC_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    if (norm != nullptr) squares[r] = lane_sum(squares[r]);
+    MC_UNROLL
+    for (uint32_t c = 0; c < kFewColumns; ++c) sums[r][c] = lane_sum(sums[r][c]);
+  }
+  if (share > 1) {
+    // Sums of the columns and of the squares, a row after the other, for each warp.
+    constexpr uint32_t kSums = kRows * (kFewColumns + 1);
+    MC_GROUP float* const shared = reinterpret_cast<MC_GROUP float*>(memory);
+    if (thread.lane == 0) {
+      MC_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        MC_GROUP float* const mine = shared + thread.warp * kSums + r * (kFewColumns + 1);
+        MC_UNROLL
+        for (uint32_t c = 0; c < kFewColumns; ++c) mine[c] = sums[r][c];
+        mine[kFewColumns] = squares[r];
+      }
+    }
+    group_barrier();
+    if (part != 0) return;
+    for (uint32_t other = 1; other < share; ++other) {
+      MC_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        const MC_GROUP float* const theirs =
+            shared + (thread.warp + other) * kSums + r * (kFewColumns + 1);
+        MC_UNROLL
+        for (uint32_t c = 0; c < kFewColumns; ++c) sums[r][c] += theirs[c];
+        squares[r] += theirs[kFewColumns];
+      }
+    }
+  }
+  if (thread.lane != 0) return;
   const MC_GLOBAL T* bias = static_cast<const MC_GLOBAL T*>(arguments.bias);
   const MC_GLOBAL T* residual = static_cast<const MC_GLOBAL T*>(arguments.residual);
   MC_GLOBAL T* out = static_cast<MC_GLOBAL T*>(arguments.out);
   MC_UNROLL
   for (int r = 0; r < kRows; ++r) {
+    float scale = arguments.scale;
+    if (norm != nullptr) scale *= rsqrtf(squares[r] / float(arguments.depth) + arguments.eps);
+    if (gated) {
+      if (first > last) continue;
+      const float gate = scale * sums[r][0];
+      out[uint64_t(r) * arguments.columns + first] =
+          T(gate / (1.0f + expf(-gate)) * (scale * sums[r][1]));
+      continue;
+    }
     MC_UNROLL
     for (uint32_t c = 0; c < kFewColumns; ++c) {
-      const float sum = lane_sum(sums[r][c]);
-      if (thread.lane != 0 || first + c >= arguments.columns) continue;
+      if (first + c > last) continue;
       const uint64_t place = uint64_t(r) * arguments.columns + first + c;
-      float y = arguments.scale * sum;
+      float y = scale * sums[r][c];
       if (bias != nullptr) y += float(bias[first + c]);
       y = activate(y, arguments.activation);
       if (residual != nullptr) y += float(residual[place]);
@@ -110,11 +171,16 @@ MC_FUNCTION void product_of_few_rows(MC_CONSTANT FewRowsArguments& arguments, MC
     }
   }
 }
-#define MC_FEW_ROWS(suffix, T)                                                         \
-  MC_KERNEL(few_rows_1_##suffix, FewRowsArguments, 256, 0, product_of_few_rows<T, 1>); \
-  MC_KERNEL(few_rows_2_##suffix, FewRowsArguments, 256, 0, product_of_few_rows<T, 2>); \
-  MC_KERNEL(few_rows_3_##suffix, FewRowsArguments, 256, 0, product_of_few_rows<T, 3>); \
-  MC_KERNEL(few_rows_4_##suffix, FewRowsArguments, 256, 0, product_of_few_rows<T, 4>)
+constexpr uint32_t kFewRowsBytes = kFewRowsWarps * 4 * (kFewColumns + 1) * 4;
+#define MC_FEW_ROWS(suffix, T)                                                \
+  MC_KERNEL_MERGED(few_rows_1_##suffix, FewRowsArguments, 256, kFewRowsBytes, \
+                   product_of_few_rows<T, 1>);                                \
+  MC_KERNEL_MERGED(few_rows_2_##suffix, FewRowsArguments, 256, kFewRowsBytes, \
+                   product_of_few_rows<T, 2>);                                \
+  MC_KERNEL_MERGED(few_rows_3_##suffix, FewRowsArguments, 256, kFewRowsBytes, \
+                   product_of_few_rows<T, 3>);                                \
+  MC_KERNEL_MERGED(few_rows_4_##suffix, FewRowsArguments, 256, kFewRowsBytes, \
+                   product_of_few_rows<T, 4>)
 MC_FEW_ROWS(f32, float);
 MC_FEW_ROWS(f16, half);
 MC_FEW_ROWS(bf16, bfloat);

@@ -112,9 +112,9 @@ MC_FUNCTION void rope(MC_CONSTANT RopeArguments& arguments, MC_GROUP char*, Thre
   }
 }
 
-#define MC_ROPE_KERNELS(type, T)                             \
-  MC_KERNEL(rope_##type, RopeArguments, 128, 0, rope<T, 4>); \
-  MC_KERNEL(rope_##type##_unaligned, RopeArguments, 128, 0, rope<T, 1>);
+#define MC_ROPE_KERNELS(type, T)                                    \
+  MC_KERNEL_MERGED(rope_##type, RopeArguments, 128, 0, rope<T, 4>); \
+  MC_KERNEL_MERGED(rope_##type##_unaligned, RopeArguments, 128, 0, rope<T, 1>);
 MC_ROPE_KERNELS(f32, float)
 MC_ROPE_KERNELS(f16, half)
 MC_ROPE_KERNELS(bf16, bfloat)
