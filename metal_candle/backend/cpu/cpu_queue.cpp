@@ -122,11 +122,7 @@ void CpuQueue::commit(std::unique_ptr<CommandBuffer> buffer,
   bool waited = false;
   {
     std::unique_lock lock(mutex_);
-    const auto must_wait = [&] {
-      if (pending_.load(std::memory_order_relaxed) >= kMaxPending) draining_ = true;
-      return draining_ && !stopping_;
-    };
-    while (must_wait()) {
+    while (pending_.load(std::memory_order_relaxed) >= kMaxPending && !stopping_) {
       const ScopedPhase waiting(HostPhase::kWait);
       waited = true;
       work_finished_.wait(lock);
@@ -189,10 +185,8 @@ void CpuQueue::run_worker() {
     // idle.
     work = Work{};
     lock.lock();
-    const std::size_t left = pending_.fetch_sub(1, std::memory_order_release) - 1;
-    const bool drained = draining_ && left <= kMaxPending / 2;
-    if (drained) draining_ = false;
-    if (drained || left == 0) work_finished_.notify_all();
+    pending_.fetch_sub(1, std::memory_order_release);
+    work_finished_.notify_all();
   }
 }
 

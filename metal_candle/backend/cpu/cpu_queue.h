@@ -90,9 +90,6 @@ class CpuQueue final : public CommandQueue {
   std::condition_variable work_finished_;
   std::deque<Work> work_;
   bool stopping_ = false;
-  // Commits wait since kMaxPending were reached, until half of them are done: a thread that was
-  // woken for every single one would spend its time falling asleep.
-  bool draining_ = false;
   std::thread worker_;  // Started by the first commit.
 };
 
