@@ -48,6 +48,7 @@ class SimDevice final : public backend::gpu::GpuDevice {
 /// Runs what is encoded at once. Stateless.
 class SimEncoder final : public backend::gpu::WaveSink {
  public:
+  void begin_group() override {}
   void next_serves(std::span<const std::uint32_t>, bool) override {}
   void zero(void* address, std::size_t bytes) override;
   void matmul(const backend::gpu::Matmul& product,

@@ -30,12 +30,14 @@ void CommandList::append(Command command, const void* arguments, std::size_t byt
   command.first_step = static_cast<std::uint32_t>(steps_.size()) - steps_of_next_;
   command.step_count = steps_of_next_;
   command.begins = next_begins_;
+  command.group = group_;
   command.arguments = static_cast<std::uint32_t>(arguments_.size());
   command.argument_bytes = static_cast<std::uint32_t>(bytes);
   arguments_.resize((arguments_.size() + bytes + kArgumentAlignment - 1) / kArgumentAlignment *
                     kArgumentAlignment);
   std::memcpy(arguments_.data() + command.arguments, arguments, bytes);
-  hash_ = mix(hash_, command.identity + static_cast<std::uint64_t>(command.kind));
+  hash_ = mix(hash_, command.identity + static_cast<std::uint64_t>(command.kind) +
+                         (std::uint64_t{command.group} << 48));
   hash_ = mix(hash_, (std::uint64_t{command.grid.x} << 32) + command.threads);
   hash_ = mix(hash_, (std::uint64_t{command.grid.y} << 32) + command.grid.z +
                          (std::uint64_t{command.dynamic_group_bytes} << 16));
@@ -74,6 +76,7 @@ void CommandList::clear() {
   arguments_.clear();
   steps_.clear();
   steps_of_next_ = 0;
+  group_ = 0;
   hash_ = 0;
 }
 
@@ -81,8 +84,8 @@ bool CommandList::same_structure(const CommandList& other) const {
   return hash_ == other.hash_ &&
          std::equal(commands_.begin(), commands_.end(), other.commands_.begin(),
                     other.commands_.end(), [](const Command& a, const Command& b) {
-                      return a.kind == b.kind && a.identity == b.identity && a.grid.x == b.grid.x &&
-                             a.grid.y == b.grid.y && a.grid.z == b.grid.z &&
+                      return a.kind == b.kind && a.identity == b.identity && a.group == b.group &&
+                             a.grid.x == b.grid.x && a.grid.y == b.grid.y && a.grid.z == b.grid.z &&
                              a.threads == b.threads &&
                              a.dynamic_group_bytes == b.dynamic_group_bytes &&
                              a.argument_bytes == b.argument_bytes;

@@ -27,7 +27,8 @@ struct Command {
   std::uint32_t argument_bytes = 0;
   std::uint32_t first_step = 0;  // Where those that it serves begin in CommandList::steps.
   std::uint32_t step_count = 0;
-  bool begins = false;  // It is the first command of them.
+  std::uint32_t group = 0;  // Commands of a group need none of it, and all of those before it.
+  bool begins = false;      // It is the first command of them.
 };
 
 struct ZeroArguments {
@@ -37,6 +38,7 @@ struct ZeroArguments {
 
 class CommandList final : public gpu::WaveSink {
  public:
+  void begin_group() override { ++group_; }
   void next_serves(std::span<const std::uint32_t> steps, bool begins) override;
   void zero(void* address, std::size_t bytes) override;
   void matmul(const gpu::Matmul& product, const gpu::MatmulOperands& operands) override;
@@ -69,6 +71,7 @@ class CommandList final : public gpu::WaveSink {
   std::vector<std::uint32_t> steps_;
   std::uint32_t steps_of_next_ = 0;  // How many of the last.
   bool next_begins_ = false;
+  std::uint32_t group_ = 0;
   std::uint64_t hash_ = 0;
 };
 

@@ -106,14 +106,16 @@ std::string CudaCommandBuffer::describe() const {
 }
 
 CudaQueue::CudaQueue(int index, CudaDevice& device, CudaBackend& backend)
-    : index_(index),
-      device_(device),
-      backend_(backend),
-      graphs_(device.limits().architecture >= 90 && std::getenv("MC_NO_PDL") == nullptr) {
+    : index_(index), device_(device), backend_(backend) {}
+
+// When it is first given work: whoever only waits for all queues makes no streams.
+void CudaQueue::open() {
   device_.enter();
-  check(driver().cuStreamCreate(&stream_, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
-  check(driver().cuStreamCreate(&capture_stream_, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
-  ordering_ = make_event(CU_EVENT_DISABLE_TIMING);
+  std::call_once(opened_, [&] {
+    check(driver().cuStreamCreate(&stream_, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
+    check(driver().cuStreamCreate(&capture_stream_, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
+    ordering_ = make_event(CU_EVENT_DISABLE_TIMING);
+  });
 }
 
 CudaQueue::~CudaQueue() { stop(); }
@@ -192,7 +194,7 @@ void CudaQueue::report(Work& work, CUevent last, std::int64_t last_ns) {
 
 void CudaQueue::commit(std::unique_ptr<CommandBuffer> buffer,
                        std::span<const CompletionPtr> dependencies, CompletionHandler on_complete) {
-  device_.enter();
+  open();
   static_cast<CudaCommandBuffer&>(*buffer).finish();
   backend_.order_after_uploads(*this);
   std::exception_ptr error;
@@ -242,7 +244,7 @@ void CudaQueue::commit(std::unique_ptr<CommandBuffer> buffer,
 }
 
 bool CudaQueue::run_inline(std::unique_ptr<CommandBuffer>& buffer) {
-  device_.enter();
+  open();
   static_cast<CudaCommandBuffer&>(*buffer).finish();
   backend_.order_after_uploads(*this);
   Work work{std::move(buffer), {}, {}};

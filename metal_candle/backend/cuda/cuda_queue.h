@@ -78,6 +78,7 @@ class CudaQueue final : public CommandQueue {
     CompletionHandler on_complete;
     std::vector<CUevent> times;  // Around each command, when steps are observed.
   };
+  void open();
   void submit(Work& work);
   void launch_observed(Work& work);
   void report(Work& work, CUevent last, std::int64_t last_ns);
@@ -88,6 +89,7 @@ class CudaQueue final : public CommandQueue {
   const int index_;
   CudaDevice& device_;
   CudaBackend& backend_;
+  std::once_flag opened_;
   CUstream stream_ = nullptr;
   CUstream capture_stream_ = nullptr;
   CUevent ordering_ = nullptr;  // Of wait_for().

@@ -3,6 +3,7 @@
 // See graph_cache.h.
 #include "metal_candle/backend/cuda/graph_cache.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -68,52 +69,62 @@ CUcontext current_context() {
 
 }  // namespace
 
-CommandGraph::CommandGraph(const CommandList& list, CUstream stream, bool overlaps) : list_(list) {
+CommandGraph::CommandGraph(const CommandList& list, CUstream stream) : list_(list) {
   check(driver().cuGraphCreate(&graph_, 0), "cuGraphCreate");
-  CUgraphNode previous = nullptr;
-  bool previous_is_kernel = false;
+  std::vector<CUgraphNode> before;  // What the group at hand waits for.
+  std::vector<CUgraphNode> group;
+  std::uint32_t number = 0;
   for (const Command& command : list_.commands()) {
-    const bool is_kernel = command.kind == Command::Kind::kDispatch;
-    // Our kernels wait for the one before by themselves (begin_kernel() of prelude_cuda.h).
-    const bool early = overlaps && is_kernel && previous_is_kernel;
-    const CUgraphNode* dependencies = previous == nullptr || early ? nullptr : &previous;
-    const std::size_t count = dependencies == nullptr ? 0 : 1;
-    CUgraphNode node = nullptr;
-    switch (command.kind) {
-      case Command::Kind::kDispatch: {
-        void* argument = nullptr;
-        const CUDA_KERNEL_NODE_PARAMS parameters = kernel_parameters(list_, command, &argument);
-        check(driver().cuGraphAddKernelNode(&node, graph_, dependencies, count, &parameters),
-              "cuGraphAddKernelNode");
-        break;
-      }
-      case Command::Kind::kZero: {
-        const CUDA_MEMSET_NODE_PARAMS parameters = memset_parameters(list_, command);
-        check(driver().cuGraphAddMemsetNode(&node, graph_, dependencies, count, &parameters,
-                                            current_context()),
-              "cuGraphAddMemsetNode");
-        break;
-      }
-      case Command::Kind::kMatmul: {
-        const Captured captured(list_, command, stream);
-        check(
-            driver().cuGraphAddChildGraphNode(&node, graph_, dependencies, count, captured.graph()),
-            "cuGraphAddChildGraphNode");
-        break;
-      }
+    if (command.group != number && !group.empty()) {
+      before = std::exchange(group, {});
+      join(before, command.group);
     }
-    if (early) {
-      CUgraphEdgeData edge{};
-      edge.from_port = CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC;
-      edge.type = CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC;
-      check(driver().cuGraphAddDependencies(graph_, &previous, &node, &edge, 1),
-            "cuGraphAddDependencies");
-    }
-    nodes_.push_back(node);
-    previous = node;
-    previous_is_kernel = is_kernel;
+    number = command.group;
+    group.push_back(add_node(command, before, stream));
+    nodes_.push_back(group.back());
   }
   check(driver().cuGraphInstantiate(&executable_, graph_, 0), "cuGraphInstantiate");
+}
+
+// One node in the place of many, if the next group has many too.
+void CommandGraph::join(std::vector<CUgraphNode>& nodes, std::uint32_t next_group) const {
+  constexpr std::ptrdiff_t kManyEdges = 16;
+  const auto next = std::count_if(list_.commands().begin(), list_.commands().end(),
+                                  [&](const Command& c) { return c.group == next_group; });
+  if (nodes.size() == 1 || std::ssize(nodes) * next <= kManyEdges) return;
+  CUgraphNode node = nullptr;
+  check(driver().cuGraphAddEmptyNode(&node, graph_, nodes.data(), nodes.size()),
+        "cuGraphAddEmptyNode");
+  nodes.assign(1, node);
+}
+
+CUgraphNode CommandGraph::add_node(const Command& command, std::span<const CUgraphNode> before,
+                                   CUstream stream) const {
+  CUgraphNode node = nullptr;
+  switch (command.kind) {
+    case Command::Kind::kDispatch: {
+      void* argument = nullptr;
+      const CUDA_KERNEL_NODE_PARAMS parameters = kernel_parameters(list_, command, &argument);
+      check(driver().cuGraphAddKernelNode(&node, graph_, before.data(), before.size(), &parameters),
+            "cuGraphAddKernelNode");
+      break;
+    }
+    case Command::Kind::kZero: {
+      const CUDA_MEMSET_NODE_PARAMS parameters = memset_parameters(list_, command);
+      check(driver().cuGraphAddMemsetNode(&node, graph_, before.data(), before.size(), &parameters,
+                                          current_context()),
+            "cuGraphAddMemsetNode");
+      break;
+    }
+    case Command::Kind::kMatmul: {
+      const Captured captured(list_, command, stream);
+      check(driver().cuGraphAddChildGraphNode(&node, graph_, before.data(), before.size(),
+                                              captured.graph()),
+            "cuGraphAddChildGraphNode");
+      break;
+    }
+  }
+  return node;
 }
 
 CommandGraph::~CommandGraph() {
@@ -197,7 +208,7 @@ void GraphCache::run(const CommandList& list, CUstream stream, CUstream capture_
     ++statistics_.direct;
     return;
   }
-  graphs_.push_front(std::make_unique<CommandGraph>(list, capture_stream, overlaps_));
+  graphs_.push_front(std::make_unique<CommandGraph>(list, capture_stream));
   by_structure_.emplace(structure, graphs_.begin());
   ++statistics_.made;
   graphs_.front()->launch(stream);

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <list>
 #include <memory>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
@@ -17,9 +18,8 @@ namespace metal_candle::backend::cuda {
 /// An instantiated graph and the commands that it was last made to run.
 class CommandGraph {
  public:
-  /// `stream` is used for capturing, and nothing runs on it. `overlaps`: the device can make a
-  /// kernel ready while the one before it runs.
-  CommandGraph(const CommandList& list, CUstream stream, bool overlaps);
+  /// `stream` is used for capturing, and nothing runs on it.
+  CommandGraph(const CommandList& list, CUstream stream);
   ~CommandGraph();
   CommandGraph(const CommandGraph&) = delete;
   CommandGraph& operator=(const CommandGraph&) = delete;
@@ -31,6 +31,10 @@ class CommandGraph {
   void launch(CUstream stream) const;
 
  private:
+  void join(std::vector<CUgraphNode>& nodes, std::uint32_t next_group) const;
+  CUgraphNode add_node(const Command& command, std::span<const CUgraphNode> before,
+                       CUstream stream) const;
+
   CommandList list_;
   CUgraph graph_ = nullptr;
   CUgraphExec executable_ = nullptr;
@@ -48,7 +52,6 @@ struct GraphStatistics {
 /// Of one queue. Not thread safe. Bounded, the least recently used graph out first.
 class GraphCache {
  public:
-  explicit GraphCache(bool overlaps) : overlaps_(overlaps) {}
   /// Puts the commands on the stream: one by one the first time, as a graph from then on. Buffers
   /// alternate between a few places in a loop, so that a few graphs of a structure are kept.
   void run(const CommandList& list, CUstream stream, CUstream capture_stream);
@@ -60,7 +63,6 @@ class GraphCache {
   static constexpr std::size_t kMaxSeen = 16384;
 
   using Entry = std::unique_ptr<CommandGraph>;
-  const bool overlaps_;
   std::list<Entry> graphs_;  // Most recently used first.
   std::unordered_multimap<std::uint64_t, std::list<Entry>::iterator> by_structure_;
   std::unordered_map<std::uint64_t, std::uint32_t> seen_;

@@ -51,7 +51,7 @@ namespace metal_candle::backend::cuda {
   X(cuLaunchKernel)                      \
   X(cuGraphCreate)                       \
   X(cuGraphDestroy)                      \
-  X(cuGraphAddDependencies)              \
+  X(cuGraphAddEmptyNode)                 \
   X(cuGraphAddKernelNode)                \
   X(cuGraphAddMemsetNode)                \
   X(cuGraphAddChildGraphNode)            \

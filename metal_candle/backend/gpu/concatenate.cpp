@@ -34,10 +34,12 @@ std::unique_ptr<Kernel> make_join(const op::Concatenate& join, const KernelReque
   }
   return make_gpu_kernel(
       [boxes = std::move(boxes), bytes](const KernelArguments& arguments, Encoder& encoder) {
+        encoder.concurrently(true);
         for (std::size_t i = 0; i < boxes.size(); ++i) {
           boxes[i].part.encode(encoder, arguments.inputs[i],
                                element_address(arguments.outputs[0], boxes[i].offset, bytes));
         }
+        encoder.concurrently(false);
       });
 }
 
@@ -58,10 +60,12 @@ std::unique_ptr<Kernel> make_pad(const op::Pad& pad, const KernelRequest& reques
   return make_gpu_kernel(
       [slabs = std::move(slabs), box, bytes](const KernelArguments& arguments, Encoder& encoder) {
         void* out = arguments.outputs[0];
+        encoder.concurrently(true);
         for (const Placed<StridedFill>& slab : slabs) {
           slab.part.encode(encoder, element_address(out, slab.offset, bytes));
         }
         box.part.encode(encoder, arguments.inputs[0], element_address(out, box.offset, bytes));
+        encoder.concurrently(false);
       });
 }
 

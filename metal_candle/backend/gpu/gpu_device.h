@@ -91,7 +91,8 @@ class Matmul {
   const std::uint64_t id_ = next_id_.fetch_add(1, std::memory_order_relaxed);
 };
 
-/// Puts work into a command buffer, in order. Each piece sees what those before it wrote.
+/// Puts work into a command buffer, in order. Each piece sees what those before it wrote, except
+/// that of pieces between concurrently(true) and concurrently(false) none needs another.
 class Encoder {
  public:
   virtual ~Encoder() = default;
@@ -105,6 +106,7 @@ class Encoder {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
     dispatch_bytes(function, grid, threads, dynamic_group_bytes, &arguments, sizeof(Arguments));
   }
+  virtual void concurrently(bool begin) { static_cast<void>(begin); }
   /// Sets `bytes` bytes at `address` to 0.
   virtual void zero(void* address, std::size_t bytes) = 0;
   virtual void matmul(const Matmul& product, const MatmulOperands& operands) = 0;

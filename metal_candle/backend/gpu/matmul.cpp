@@ -218,15 +218,16 @@ bool starts_packet(const void* address) {
   return reinterpret_cast<std::uintptr_t>(address) % kPacketBytes == 0;
 }
 
-// How many warps share the depth of their columns: as many as it takes to keep a few dozen busy on
-// each multiprocessor, while each lane has something to read.
-std::uint32_t depth_share(const MatmulDescription& p, std::int64_t sets, const GpuDevice& device) {
+// How many warps, as a power of 2, share the depth of their columns: as many as it takes to keep a
+// few dozen busy on each multiprocessor, while each lane has something to read.
+std::uint32_t depth_share_shift(const MatmulDescription& p, std::int64_t sets,
+                                const GpuDevice& device) {
   constexpr std::int64_t kWarpsOfMultiprocessor = 32;
   const auto width = static_cast<std::int64_t>(kPacketBytes / size_of(p.operands));
   const std::int64_t wanted = kWarpsOfMultiprocessor * device.limits().multiprocessors;
-  std::int64_t share = 1;
-  while (share < kFewRowsWarps && sets * share < wanted && p.k / width > share * 32) share *= 2;
-  return static_cast<std::uint32_t>(share);
+  std::uint32_t shift = 0;
+  while (kFewRowsWarps >> shift > 1 && sets << shift < wanted && p.k / width > 32 << shift) ++shift;
+  return shift;
 }
 
 // What product_of_few_rows() is asked for but addresses. `sets`: of columns that warps make at
@@ -246,8 +247,8 @@ struct FewRowsLaunch {
     arguments.scale = linear.scale;
     arguments.eps = eps;
     arguments.activation = static_cast<std::uint32_t>(linear.activation);
-    arguments.share = depth_share(p, sets, device);
-    grid = {groups_for(sets * arguments.share, kFewRowsWarps)};
+    arguments.share_shift = depth_share_shift(p, sets, device);
+    grid = {groups_for(sets << arguments.share_shift, kFewRowsWarps)};
   }
   void encode(FewRowsArguments filled, Encoder& encoder) const {
     encoder.dispatch(*function, grid, kThreads, filled);

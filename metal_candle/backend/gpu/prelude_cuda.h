@@ -32,14 +32,12 @@ using uint64_t = unsigned long long;
   extern "C" __global__ void __launch_bounds__(max_threads)                        \
       name(const __grid_constant__ Arguments arguments) {                          \
     __shared__ __align__(16) char memory[(group_bytes) > 16 ? (group_bytes) : 16]; \
-    begin_kernel();                                                                \
     __VA_ARGS__(arguments, memory, Thread::current());                             \
   }
 #define MC_KERNEL_DYNAMIC(name, Arguments, max_threads, ...) \
   extern "C" __global__ void __launch_bounds__(max_threads)  \
       name(const __grid_constant__ Arguments arguments) {    \
     extern __shared__ __align__(16) char memory[];           \
-    begin_kernel();                                          \
     __VA_ARGS__(arguments, memory, Thread::current());       \
   }
 
@@ -54,16 +52,6 @@ struct Thread {
             gridDim.x,   gridDim.y,  gridDim.z,  threadIdx.x & 31, threadIdx.x >> 5};
   }
 };
-
-// In a graph whose edges say so, a kernel is made ready while the one before it runs, and waits
-// here until that has ended. So each kernel waits for all that came before, and what is saved is
-// the time between kernels. Elsewhere these do nothing.
-MC_FUNCTION void begin_kernel() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;");
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
-}
 
 MC_FUNCTION void group_barrier() { __syncthreads(); }
 template <typename T>

@@ -14,6 +14,7 @@ namespace metal_candle::backend::gpu {
 void WaveEncoder::begin_step(std::uint32_t step) {
   step_ = step;
   round_ = 0;
+  concurrent_ = false;
 }
 
 void WaveEncoder::clear() {
@@ -23,8 +24,14 @@ void WaveEncoder::clear() {
 
 void WaveEncoder::add(Piece piece) {
   piece.step = step_;
-  piece.round = round_++;
+  piece.round = round_;
+  if (!concurrent_) ++round_;
   pieces_.push_back(piece);
+}
+
+void WaveEncoder::concurrently(bool begin) {
+  if (concurrent_ && !begin) ++round_;
+  concurrent_ = begin;
 }
 
 void WaveEncoder::zero(void* address, std::size_t bytes) {
@@ -68,9 +75,12 @@ void WaveEncoder::end_wave(WaveSink& sink) {
   std::uint32_t rounds = 0;
   for (const Piece& piece : pieces_) rounds = std::max(rounds, piece.round + 1);
   for (std::uint32_t round = 0; round < rounds; ++round) {
+    bool begun = false;
     for (std::size_t i = 0; i < pieces_.size(); ++i) {
       const Piece& piece = pieces_[i];
       if (passed_[i] != 0 || piece.round != round) continue;
+      if (!begun) sink.begin_group();
+      begun = true;
       group_.assign(1, static_cast<std::uint32_t>(i));
       if (piece.function != nullptr && piece.function->merged() != nullptr && piece.grid.y == 1 &&
           piece.grid.z == 1) {

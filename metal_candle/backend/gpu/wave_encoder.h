@@ -16,6 +16,8 @@ namespace metal_candle::backend::gpu {
 /// Where a wave encoder puts work: an encoder that is told for whom it is.
 class WaveSink : public Encoder {
  public:
+  /// What follows, up to the next call, sees all that came before, and none of it needs another.
+  virtual void begin_group() = 0;
   /// The next piece of work is for these steps, as begin_step() numbered them: the first of each if
   /// `begins`, which all of them do or none.
   virtual void next_serves(std::span<const std::uint32_t> steps, bool begins) = 0;
@@ -32,6 +34,7 @@ class WaveEncoder final : public Encoder {
   /// Forgets what has not been passed on.
   void clear();
 
+  void concurrently(bool begin) override;
   void zero(void* address, std::size_t bytes) override;
   void matmul(const Matmul& product, const MatmulOperands& operands) override;
   void dispatch_bytes(const Function& function, Grid grid, std::uint32_t threads,
@@ -62,6 +65,7 @@ class WaveEncoder final : public Encoder {
   std::vector<std::byte> arguments_;
   std::uint32_t step_ = 0;
   std::uint32_t round_ = 0;
+  bool concurrent_ = false;
   // Kept for their memory.
   std::vector<char> passed_;
   std::vector<std::uint32_t> group_;

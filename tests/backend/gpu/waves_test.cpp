@@ -43,7 +43,9 @@ class Notes final : public backend::gpu::WaveSink {
     std::string what;
   };
   std::vector<Note> notes;
+  int groups = 0;
 
+  void begin_group() override { ++groups; }
   void next_serves(std::span<const std::uint32_t> steps, bool begins) override {
     notes.push_back({{steps.begin(), steps.end()}, begins, ""});
   }
@@ -123,6 +125,24 @@ TEST(WaveEncoder, KeepsTheOrderWithinAStep) {
                                                    "32 threads: 10x2 11x2"));
   EXPECT_TRUE(notes.notes[0].begins);
   EXPECT_FALSE(notes.notes[2].begins);
+  EXPECT_EQ(notes.groups, 3);
+}
+
+TEST(WaveEncoder, PiecesOfAStepThatNeedNoOther) {
+  const FunctionOfMany merged(nullptr);
+  const FunctionOfMany a(&merged);
+  backend::gpu::WaveEncoder encoder;
+  encoder.begin_step(0);
+  encoder.dispatch(a, {1}, 32, Arguments{1});
+  encoder.concurrently(true);
+  encoder.dispatch(a, {2}, 32, Arguments{2});
+  encoder.dispatch(a, {3}, 32, Arguments{3});
+  encoder.concurrently(false);
+  encoder.dispatch(a, {4}, 32, Arguments{4});
+  Notes notes;
+  encoder.end_wave(notes);
+  EXPECT_THAT(texts(notes),
+              ::testing::ElementsAre("32 threads: 1x1", "32 threads: 2x2 3x3", "32 threads: 4x4"));
 }
 
 TEST(WaveEncoder, FillsOneDispatchAfterTheOther) {

@@ -29,9 +29,9 @@ struct FewRowsArguments {
   int64_t column_stride;
   uint32_t depth, columns;
   float scale;
-  float eps;            // Of the norm.
-  uint32_t activation;  // op::Activation
-  uint32_t share;       // Warps that share the depth of their columns: 1, 2, 4 or 8.
+  float eps;             // Of the norm.
+  uint32_t activation;   // op::Activation
+  uint32_t share_shift;  // Of 2: how many warps, up to 8, share the depth of their columns.
 };
 
 struct IntegerProductArguments {

@@ -58,9 +58,9 @@ MC_FUNCTION void product_of_few_rows(MC_CONSTANT FewRowsArguments& arguments, MC
                                      Thread thread) {
   constexpr int kWidth = 16 / sizeof(T);
   const bool gated = arguments.up != nullptr;
-  const uint32_t share = arguments.share;
-  const uint32_t part = thread.warp % share;
-  const uint32_t set = (thread.group * kFewRowsWarps + thread.warp) / share;
+  const uint32_t share = 1u << arguments.share_shift;
+  const uint32_t part = thread.warp & (share - 1);
+  const uint32_t set = (thread.group * kFewRowsWarps + thread.warp) >> arguments.share_shift;
   const uint32_t first = gated ? set : set * kFewColumns;
   const uint32_t packets = arguments.depth / kWidth;
   const MC_GLOBAL Packet<T, kWidth>* x =
@@ -84,30 +84,54 @@ MC_FUNCTION void product_of_few_rows(MC_CONSTANT FewRowsArguments& arguments, MC
     MC_UNROLL
     for (uint32_t c = 0; c < kFewColumns; ++c) sums[r][c] = 0.0f;
   }
-  MC_UNROLL_BY(4)
-  for (uint32_t i = part * 32 + thread.lane; i < packets; i += share * 32) {
-    Packet<T, kWidth> w[kFewColumns];
-    MC_UNROLL
-    for (uint32_t c = 0; c < kFewColumns; ++c) w[c] = column[c][i];
-    float factor[kWidth];
-    if (norm != nullptr) {
-      const Packet<T, kWidth> factors = norm[i];
-      MC_UNROLL
-      for (int j = 0; j < kWidth; ++j) factor[j] = float(factors.values[j]);
-    }
+  // What is added at the end is on its way while the weight is read.
+  const MC_GLOBAL T* bias = static_cast<const MC_GLOBAL T*>(arguments.bias);
+  const MC_GLOBAL T* residual = static_cast<const MC_GLOBAL T*>(arguments.residual);
+  float added[kRows][kFewColumns];
+  float biases[kFewColumns];
+  MC_UNROLL
+  for (uint32_t c = 0; c < kFewColumns; ++c) {
+    const bool there = thread.lane == 0 && part == 0 && !gated && first + c <= last;
+    biases[c] = there && bias != nullptr ? float(bias[first + c]) : 0.0f;
     MC_UNROLL
     for (int r = 0; r < kRows; ++r) {
-      const Packet<T, kWidth> row = x[r * packets + i];
+      added[r][c] = there && residual != nullptr
+                        ? float(residual[uint64_t(r) * arguments.columns + first + c])
+                        : 0.0f;
+    }
+  }
+  // A few packets at a time, all of which are asked for before the first is used.
+  constexpr uint32_t kBatch = 4;
+  const uint32_t stride = share * 32;
+  for (uint32_t start = part * 32; start < packets; start += kBatch * stride) {
+    Packet<T, kWidth> w[kBatch][kFewColumns];
+    MC_UNROLL
+    for (uint32_t b = 0; b < kBatch; ++b) {
+      const uint32_t i = start + b * stride + thread.lane;
+      if (i >= packets) continue;
       MC_UNROLL
-      for (int j = 0; j < kWidth; ++j) {
-        float value = float(row.values[j]);
-        if (norm != nullptr) {
-          squares[r] = fmaf(value, value, squares[r]);
-          value *= factor[j];
-        }
+      for (uint32_t c = 0; c < kFewColumns; ++c) w[b][c] = column[c][i];
+    }
+    MC_UNROLL
+    for (uint32_t b = 0; b < kBatch; ++b) {
+      const uint32_t i = start + b * stride + thread.lane;
+      if (i >= packets) continue;
+      Packet<T, kWidth> factors;
+      if (norm != nullptr) factors = norm[i];
+      MC_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        const Packet<T, kWidth> row = x[r * packets + i];
         MC_UNROLL
-        for (uint32_t c = 0; c < kFewColumns; ++c) {
-          sums[r][c] = fmaf(value, float(w[c].values[j]), sums[r][c]);
+        for (int j = 0; j < kWidth; ++j) {
+          float value = float(row.values[j]);
+          if (norm != nullptr) {
+            squares[r] = fmaf(value, value, squares[r]);
+            value *= float(factors.values[j]);
+          }
+          MC_UNROLL
+          for (uint32_t c = 0; c < kFewColumns; ++c) {
+            sums[r][c] = fmaf(value, float(w[b][c].values[j]), sums[r][c]);
+          }
         }
       }
     }
@@ -145,8 +169,6 @@ MC_FUNCTION void product_of_few_rows(MC_CONSTANT FewRowsArguments& arguments, MC
     }
   }
   if (thread.lane != 0) return;
-  const MC_GLOBAL T* bias = static_cast<const MC_GLOBAL T*>(arguments.bias);
-  const MC_GLOBAL T* residual = static_cast<const MC_GLOBAL T*>(arguments.residual);
   MC_GLOBAL T* out = static_cast<MC_GLOBAL T*>(arguments.out);
   MC_UNROLL
   for (int r = 0; r < kRows; ++r) {
@@ -162,12 +184,8 @@ MC_FUNCTION void product_of_few_rows(MC_CONSTANT FewRowsArguments& arguments, MC
     MC_UNROLL
     for (uint32_t c = 0; c < kFewColumns; ++c) {
       if (first + c > last) continue;
-      const uint64_t place = uint64_t(r) * arguments.columns + first + c;
-      float y = scale * sums[r][c];
-      if (bias != nullptr) y += float(bias[first + c]);
-      y = activate(y, arguments.activation);
-      if (residual != nullptr) y += float(residual[place]);
-      out[place] = T(y);
+      out[uint64_t(r) * arguments.columns + first + c] =
+          T(activate(scale * sums[r][c] + biases[c], arguments.activation) + added[r][c]);
     }
   }
 }

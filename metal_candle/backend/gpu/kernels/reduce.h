@@ -201,12 +201,13 @@ MC_FUNCTION void reduce_partials(MC_CONSTANT ReducePartialsArguments& arguments,
                                  Thread thread){MC_REDUCE_SWITCH(false, reduce_partials_by, T)}
 
 #define MC_REDUCE_KERNELS(type, T)                                                           \
-  MC_KERNEL(reduce_rows_##type, ReduceRowsArguments, 256, 256, reduce_rows<T, 1>);           \
+  MC_KERNEL_MERGED(reduce_rows_##type, ReduceRowsArguments, 256, 256, reduce_rows<T, 1>);    \
   MC_KERNEL(reduce_columns_##type, ReduceColumnsArguments, 256, 2048, reduce_columns<T, 1>); \
-  MC_KERNEL(reduce_partials_##type, ReducePartialsArguments, 256, 2048, reduce_partials<T>);
-#define MC_REDUCE_PACKET_KERNELS(type, T, width)                                                 \
-  MC_KERNEL(reduce_rows_##type##_packets, ReduceRowsArguments, 256, 256, reduce_rows<T, width>); \
-  MC_KERNEL(reduce_columns_##type##_packets, ReduceColumnsArguments, 256, 8192,                  \
+  MC_KERNEL_MERGED(reduce_partials_##type, ReducePartialsArguments, 256, 2048, reduce_partials<T>);
+#define MC_REDUCE_PACKET_KERNELS(type, T, width)                                \
+  MC_KERNEL_MERGED(reduce_rows_##type##_packets, ReduceRowsArguments, 256, 256, \
+                   reduce_rows<T, width>);                                      \
+  MC_KERNEL(reduce_columns_##type##_packets, ReduceColumnsArguments, 256, 8192, \
             reduce_columns<T, width>);
 MC_REDUCE_KERNELS(f32, float) MC_REDUCE_KERNELS(f16, half) MC_REDUCE_KERNELS(bf16, bfloat)
     MC_REDUCE_KERNELS(u8, uint8_t) MC_REDUCE_KERNELS(i8, int8_t) MC_REDUCE_KERNELS(u32, uint32_t)
