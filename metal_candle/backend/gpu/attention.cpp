@@ -37,9 +37,9 @@ constexpr TileKernel kTileKernels[] = {
 constexpr std::int64_t kLeastTileQueries = 16;
 constexpr std::uint32_t kTileThreads = 128;
 constexpr std::uint32_t kRowThreads = 128;
-constexpr std::uint32_t kLoneThreads = 512;
-// Up to so many keys a row is quicker done by one group than by several and a second kernel.
-constexpr std::int64_t kLoneKeys = 1024;
+constexpr std::uint32_t kOneThreads = 256;  // attention_one.h
+constexpr std::int64_t kOneKeys = 1024;
+constexpr std::int64_t kOneWidth = 128;
 constexpr std::uint32_t kJoinThreads = 256;
 constexpr std::int64_t kMaxSplits = 256;
 
@@ -71,20 +71,6 @@ std::unique_ptr<Kernel> make_row_attention(const AttentionPlan& plan, GpuDevice&
   const std::int64_t splits =
       std::clamp<std::int64_t>(std::min(wanted / groups, most), 1, kMaxSplits);
   AttentionArguments base{};
-  if (splits > 1 && plan.problem.keys <= kLoneKeys && plan.rows() <= wanted) {
-    base.splits = 1;
-    base.tile_rows = 1;
-    base.split_unit = static_cast<std::int32_t>(shape.keys);
-    const Function& lone =
-        device.function(fmt::format("attention_row_{}_{}", shape.width, name(plan.dtype)));
-    return make_gpu_kernel([plan, base, &lone](const KernelArguments& run, Encoder& encoder) {
-      AttentionArguments arguments = base;
-      arguments.problem = plan.with(run.inputs);
-      arguments.out = run.outputs[0];
-      arguments.logsumexp = run.outputs[1];
-      encoder.dispatch(lone, {static_cast<std::uint32_t>(plan.rows())}, kLoneThreads, arguments);
-    });
-  }
   base.splits = static_cast<std::int32_t>(splits);
   base.split_unit = static_cast<std::int32_t>(shape.keys);
   base.tile_rows = static_cast<std::int32_t>(shape.rows);
@@ -109,6 +95,27 @@ std::unique_ptr<Kernel> make_row_attention(const AttentionPlan& plan, GpuDevice&
         encoder.dispatch(join, {static_cast<std::uint32_t>(plan.rows())}, kJoinThreads, arguments);
       },
       scratch);
+}
+
+// One query a head and not many keys.
+bool suits_one(const AttentionPlan& plan, const DeviceLimits& limits) {
+  const AttentionProblem& p = plan.problem;
+  return p.queries == 1 && plan.mask_input < 0 && p.keys <= kOneKeys &&
+         std::max(p.width, p.value_width) <= kOneWidth &&
+         plan.rows() <= 4 * std::int64_t{limits.multiprocessors};
+}
+
+std::unique_ptr<Kernel> make_one_attention(const AttentionPlan& plan, GpuDevice& device) {
+  const int width = std::max(plan.problem.width, plan.problem.value_width) <= 64 ? 64 : 128;
+  const Function& function =
+      device.function(fmt::format("attention_one_{}_{}", width, name(plan.dtype)));
+  return make_gpu_kernel([plan, &function](const KernelArguments& run, Encoder& encoder) {
+    AttentionArguments arguments{};
+    arguments.problem = plan.with(run.inputs);
+    arguments.out = run.outputs[0];
+    arguments.logsumexp = run.outputs[1];
+    encoder.dispatch(function, {static_cast<std::uint32_t>(plan.rows())}, kOneThreads, arguments);
+  });
 }
 
 // The kernel of attention_tiles.h for this; null if there is none.
@@ -204,6 +211,7 @@ std::unique_ptr<Kernel> make_attention(const KernelRequest& request, GpuDevice& 
   if (const TileKernel* kernel = find_tile_kernel(plan, device.limits())) {
     return make_tile_attention(plan, *kernel, device);
   }
+  if (suits_one(plan, device.limits())) return make_one_attention(plan, device);
   return make_row_attention(plan, device);
 }
 

@@ -134,6 +134,33 @@ std::unique_ptr<Kernel> make_dynamic_slice(const op::DynamicSlice& slice,
   });
 }
 
+// Where an update is of whole rows along one axis, in packets: everything but addresses.
+std::optional<PlaceRowsArguments> plan_place_rows(const KernelRequest& request) {
+  const auto* o = std::get_if<op::DynamicSliceUpdate>(&request.operation);
+  const TensorLayout& x = request.inputs[0];
+  const TensorLayout& update = request.inputs[1];
+  if (o == nullptr || o->axes.size() != 1 || !update.is_contiguous()) return {};
+  const auto axis = static_cast<int>(o->axes[0]);
+  const AxisView view(x.shape, axis);
+  const auto bytes = static_cast<std::int64_t>(size_of(x.dtype));
+  const std::int64_t count = update.shape[axis];
+  // Other axes are updated from end to end.
+  if (num_elements(update.shape) != view.outer * count * view.inner) return {};
+  if (view.inner * bytes % kPacketBytes != 0 || num_elements(update.shape) >= INT32_MAX) return {};
+  PlaceRowsArguments a{};
+  a.outer = view.outer;
+  a.row = view.inner * bytes / kPacketBytes;
+  a.block = count * a.row;
+  a.length = view.length * a.row;
+  a.largest_start = view.length - count;
+  a.wide_start = request.inputs[2].dtype == DType::kI64 ? 1 : 0;
+  return a;
+}
+
+bool starts_packet(const void* address) {
+  return reinterpret_cast<std::uintptr_t>(address) % kPacketBytes == 0;
+}
+
 // x as it is, then the update over the block.
 std::unique_ptr<Kernel> make_slice_update(const KernelRequest& request, GpuDevice& device) {
   const TensorLayout& x = request.inputs[0];
@@ -154,13 +181,23 @@ std::unique_ptr<Kernel> make_slice_update(const KernelRequest& request, GpuDevic
   }
   const StridedCopy base(device, x.shape, x.strides, out, bytes);
   const StridedCopy block(device, update.shape, update.strides, block_strides, bytes, place);
-  return make_gpu_kernel(
-      [base, block, offset, bytes](const KernelArguments& arguments, Encoder& encoder) {
-        void* to = arguments.outputs[0];
-        if (arguments.inputs[0] != to) base.encode(encoder, arguments.inputs[0], to);
-        block.encode(encoder, arguments.inputs[1], element_address(to, offset, bytes),
-                     arguments.inputs.size() > 2 ? arguments.inputs[2] : nullptr);
-      });
+  const std::optional<PlaceRowsArguments> rows = plan_place_rows(request);
+  const Function& place_rows = device.function("place_rows");
+  return make_gpu_kernel([base, block, offset, bytes, rows, &place_rows](
+                             const KernelArguments& arguments, Encoder& encoder) {
+    void* to = arguments.outputs[0];
+    if (arguments.inputs[0] != to) base.encode(encoder, arguments.inputs[0], to);
+    if (rows && starts_packet(to) && starts_packet(arguments.inputs[1])) {
+      PlaceRowsArguments a = *rows;
+      a.update = arguments.inputs[1];
+      a.out = to;
+      a.start = arguments.inputs[2];
+      encoder.dispatch(place_rows, {groups_for(a.outer * a.block, kThreads)}, kThreads, a);
+      return;
+    }
+    block.encode(encoder, arguments.inputs[1], element_address(to, offset, bytes),
+                 arguments.inputs.size() > 2 ? arguments.inputs[2] : nullptr);
+  });
 }
 
 }  // namespace

@@ -202,7 +202,7 @@ std::unique_ptr<Kernel> make_in_two(BatchPlan plan, const Epilogue& epilogue, DT
 constexpr std::int64_t kFewRows = 4;
 constexpr std::size_t kPacketBytes = 16;
 // As kernels/matmul.h has them.
-constexpr std::int64_t kFewColumns = 2;
+constexpr std::int64_t kFewColumns = 4;
 constexpr std::int64_t kFewRowsWarps = kThreads / 32;
 
 bool suits_few_rows(const BatchPlan& plan) {
@@ -218,20 +218,20 @@ bool starts_packet(const void* address) {
   return reinterpret_cast<std::uintptr_t>(address) % kPacketBytes == 0;
 }
 
-// How many warps, as a power of 2, share the depth of their columns: as many as it takes to keep a
-// few dozen busy on each multiprocessor, while each lane has something to read.
-std::uint32_t depth_share_shift(const MatmulDescription& p, std::int64_t sets,
-                                const GpuDevice& device) {
-  constexpr std::int64_t kWarpsOfMultiprocessor = 32;
-  const auto width = static_cast<std::int64_t>(kPacketBytes / size_of(p.operands));
+// How many warps, as a power of 2, share the depth of their columns: as many as it takes to fill
+// each multiprocessor, while each lane has something to read.
+std::uint32_t depth_share_shift(std::int64_t sets, std::int64_t pieces, const GpuDevice& device) {
+  constexpr std::int64_t kWarpsOfMultiprocessor = 64;
   const std::int64_t wanted = kWarpsOfMultiprocessor * device.limits().multiprocessors;
   std::uint32_t shift = 0;
-  while (kFewRowsWarps >> shift > 1 && sets << shift < wanted && p.k / width > 32 << shift) ++shift;
+  while (kFewRowsWarps >> shift > 1 && sets << shift < wanted &&
+         pieces > std::int64_t{1} << shift) {
+    ++shift;
+  }
   return shift;
 }
 
-// What product_of_few_rows() is asked for but addresses. `sets`: of columns that warps make at
-// once.
+// What a kernel for few rows is asked for but addresses.
 struct FewRowsLaunch {
   const Function* function;
   FewRowsArguments arguments{};
@@ -240,14 +240,17 @@ struct FewRowsLaunch {
   FewRowsLaunch(const MatmulDescription& p, const op::Linear& linear, bool gated, float eps,
                 GpuDevice& device)
       : function(&device.function(fmt::format("few_rows_{}_{}", p.m, name(p.operands)))) {
-    const std::int64_t sets = gated ? p.n : (p.n + kFewColumns - 1) / kFewColumns;
+    // Columns that a warp, or a few that share the depth, makes at once.
+    const std::int64_t columns = gated ? kFewColumns / 2 : kFewColumns;
+    const std::int64_t sets = (p.n + columns - 1) / columns;
+    const auto width = static_cast<std::int64_t>(kPacketBytes / size_of(p.operands));
     arguments.column_stride = p.b.column_stride;
     arguments.depth = static_cast<std::uint32_t>(p.k);
     arguments.columns = static_cast<std::uint32_t>(p.n);
     arguments.scale = linear.scale;
     arguments.eps = eps;
     arguments.activation = static_cast<std::uint32_t>(linear.activation);
-    arguments.share_shift = depth_share_shift(p, sets, device);
+    arguments.share_shift = depth_share_shift(sets, p.k / width / 32, device);
     grid = {groups_for(sets << arguments.share_shift, kFewRowsWarps)};
   }
   void encode(FewRowsArguments filled, Encoder& encoder) const {

@@ -228,6 +228,20 @@ TEST_P(GpuAttentionTest, EachGradientAlone) {
   }
 }
 
+// What a step of decoding takes: no key, few, as many as one kernel holds, and one more.
+TEST_P(GpuAttentionTest, OneQuery) {
+  for (const std::int64_t keys : {1, 31, 130, 1024, 1025}) {
+    for (const std::int64_t width : {64, 128, 20}) {
+      if (keys > 1000 && width != 64) continue;
+      check_forward({1, 4, 2, 1, keys, width, width, true, 0, Mask::kNone, {}}, GetParam());
+      check_forward({2, 3, 1, 1, keys, width, 16, true, 9, Mask::kNone, {keys, keys / 2}},
+                    GetParam(), Placement::kScatteredRows);
+      check_forward({1, 2, 2, 1, keys, width, width, false, 0, Mask::kNone, {keys - 1}},
+                    GetParam());
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(DTypes, GpuAttentionTest,
                          ::testing::Values(DType::kF32, DType::kF16, DType::kBF16),
                          [](const auto& param_info) {

@@ -137,6 +137,16 @@ struct CopyArguments {
   uint32_t num_starts, wide_starts, starts_in_output;
 };
 
+// Rows put in the place that the device knows.
+struct PlaceRowsArguments {
+  const MC_GLOBAL void* update;  // [outer, block] packets of 16 bytes
+  MC_GLOBAL void* out;           // [outer, length]
+  const MC_GLOBAL void* start;   // i32 or i64: the row where the block goes, clamped
+  int64_t outer, block, length;  // Packets.
+  int64_t row, largest_start;    // Packets of a row; rows.
+  int64_t wide_start;
+};
+
 struct TransposeArguments {
   const MC_GLOBAL void* in;
   MC_GLOBAL void* out;

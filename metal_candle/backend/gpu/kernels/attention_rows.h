@@ -12,8 +12,6 @@
 #include "metal_candle/backend/gpu/kernels/attention_problem.h"
 
 constexpr int kAttentionRowThreads = 128;
-// Of a group with one row and all of its keys.
-constexpr int kAttentionLoneThreads = 512;
 
 // Parts of what the rows of a tile see. A function of the length on the device, since the host does
 // not know it: parts that are not active do nothing.
@@ -45,12 +43,12 @@ MC_FUNCTION void write_logsumexp(MC_GLOBAL void* logsumexp, int64_t row, float t
       sum == 0.0f ? -INFINITY : MC_LN_2 * top + logf(sum);
 }
 
-template <typename T, int kThreads, int kLanes, int kChunks, int kRows>
+template <typename T, int kLanes, int kChunks, int kRows>
 MC_FUNCTION void attention_rows(MC_CONSTANT AttentionArguments& arguments, MC_GROUP char* memory,
                                 Thread thread) {
   constexpr int kWidth = kLanes * kChunks * 8;
-  constexpr int kTeams = kThreads / kLanes;
-  constexpr int kWarps = kThreads / 32;
+  constexpr int kTeams = kAttentionRowThreads / kLanes;
+  constexpr int kWarps = kAttentionRowThreads / 32;
   constexpr int kBatch = 4 / kChunks;  // Keys that a team takes at once.
   constexpr int kKeys = kTeams * kBatch;
   MC_CONSTANT AttentionProblem& p = arguments.problem;
@@ -119,7 +117,7 @@ MC_FUNCTION void attention_rows(MC_CONSTANT AttentionArguments& arguments, MC_GR
                        start + kKeys <= (all.end < range.end ? all.end : range.end);
     if (!whole) {
       group_barrier();
-      for (int32_t i = int32_t(thread.index); i < rows * kKeys; i += kThreads) {
+      for (int32_t i = int32_t(thread.index); i < rows * kKeys; i += kAttentionRowThreads) {
         const int32_t number = start + i % kKeys;
         joined[i] = number < range.end ? masked_score(p, share, first + i / kKeys, number, 0.0f)
                                        : -INFINITY;
@@ -310,10 +308,7 @@ MC_FUNCTION void attention_join(MC_CONSTANT AttentionArguments& arguments, MC_GR
 #define MC_ATTENTION_ROWS(T, type, width, lanes, chunks, rows)                         \
   MC_KERNEL(attention_rows_##width##_##type, AttentionArguments, kAttentionRowThreads, \
             (4 * (rows) * (width) + 16 * (rows) * ((width) + 2)),                      \
-            attention_rows<T, kAttentionRowThreads, lanes, chunks, rows>);             \
-  MC_KERNEL(attention_row_##width##_##type, AttentionArguments, kAttentionLoneThreads, \
-            (4 * (width) + 64 * ((width) + 2)),                                        \
-            attention_rows<T, kAttentionLoneThreads, lanes, chunks, 1>);
+            attention_rows<T, lanes, chunks, rows>);
 #define MC_ATTENTION_ROWS_OF(T, type)                                                     \
   MC_ATTENTION_ROWS(T, type, 64, 8, 1, 8)                                                 \
   MC_ATTENTION_ROWS(T, type, 128, 16, 1, 8)                                               \

@@ -146,6 +146,20 @@ MC_FUNCTION void transpose_tile(MC_CONSTANT TransposeArguments& a, const MC_GLOB
   }
 }
 
+// What a step of decoding does to its cache, which copy() would take longer to set out for.
+MC_FUNCTION void place_rows(MC_CONSTANT PlaceRowsArguments& a, MC_GROUP char*, Thread thread) {
+  const int64_t i = int64_t(thread.group) * thread.size + thread.index;
+  if (i >= a.outer * a.block) return;
+  int64_t start = a.wide_start != 0 ? *static_cast<const MC_GLOBAL int64_t*>(a.start)
+                                    : int64_t(*static_cast<const MC_GLOBAL int32_t*>(a.start));
+  start = start < 0 ? 0 : start > a.largest_start ? a.largest_start : start;
+  const int64_t outer = uint32_t(i) / uint32_t(a.block);
+  static_cast<MC_GLOBAL Packet<uint32_t, 4>*>(
+      a.out)[outer * a.length + start * a.row + i - outer * a.block] =
+      static_cast<const MC_GLOBAL Packet<uint32_t, 4>*>(a.update)[i];
+}
+MC_KERNEL_MERGED(place_rows, PlaceRowsArguments, 256, 0, place_rows);
+
 // A group a tile; tiles of rows vary fastest, then those of columns, then the other axes.
 template <typename T, int kTile, int W>
 MC_FUNCTION void transpose(MC_CONSTANT TransposeArguments& a, MC_GROUP char* memory,

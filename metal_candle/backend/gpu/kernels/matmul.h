@@ -1,7 +1,7 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// What a library's matrix product leaves to do: activations that it does not have, and products of
-// integers. In the dialect of dialect.h.
+// What a library's matrix product leaves to do: activations that it does not have, products of few
+// rows and of integers. In the dialect of dialect.h.
 #pragma once
 
 #include "metal_candle/backend/gpu/kernels/arguments.h"
@@ -46,11 +46,11 @@ MC_KERNEL_MERGED(finish_product_f16, FinishProductArguments, 256, 0, finish_prod
 MC_KERNEL_MERGED(finish_product_bf16, FinishProductArguments, 256, 0, finish_product<bfloat>);
 
 // A product of a few rows with a weight whose columns are dense: what a step of decoding consists
-// of, and bound by reading the weight. A warp, or some that share the depth, makes two columns at
-// once, or one of the weight and the same of `up`; 16 bytes a load. Rows, columns and packets begin
-// at multiples of 16 bytes. The norm of x is a factor of each sum, known when all of x has been
-// seen.
-constexpr uint32_t kFewColumns = 2;
+// of, and bound by reading the weight. A warp, or some that share the depth, makes four columns at
+// once, or two of the weight and the same two of `up`; 16 bytes a load. Rows, columns and packets
+// begin at multiples of 16 bytes. The norm of x is a factor of each sum, known when all of x has
+// been seen.
+constexpr uint32_t kFewColumns = 4;
 constexpr uint32_t kFewRowsWarps = 8;
 
 template <typename T, int kRows>
@@ -61,77 +61,62 @@ MC_FUNCTION void product_of_few_rows(MC_CONSTANT FewRowsArguments& arguments, MC
   const uint32_t share = 1u << arguments.share_shift;
   const uint32_t part = thread.warp & (share - 1);
   const uint32_t set = (thread.group * kFewRowsWarps + thread.warp) >> arguments.share_shift;
-  const uint32_t first = gated ? set : set * kFewColumns;
+  const uint32_t outputs = gated ? kFewColumns / 2 : kFewColumns;
+  const uint32_t first = set * outputs;
   const uint32_t packets = arguments.depth / kWidth;
   const MC_GLOBAL Packet<T, kWidth>* x =
       static_cast<const MC_GLOBAL Packet<T, kWidth>*>(arguments.x);
   const MC_GLOBAL Packet<T, kWidth>* norm =
       static_cast<const MC_GLOBAL Packet<T, kWidth>*>(arguments.norm);
-  const MC_GLOBAL T* weight = static_cast<const MC_GLOBAL T*>(arguments.weight);
-  const MC_GLOBAL T* up = static_cast<const MC_GLOBAL T*>(arguments.up);
-  // Warps past the end, and past the last column, read what others read too.
-  const uint32_t last = arguments.columns - 1;
-  const uint64_t here = uint64_t(first < last ? first : last) * arguments.column_stride;
-  const uint64_t next = uint64_t(first + 1 < last ? first + 1 : last) * arguments.column_stride;
-  const MC_GLOBAL Packet<T, kWidth>* column[kFewColumns] = {
-      reinterpret_cast<const MC_GLOBAL Packet<T, kWidth>*>(weight + here),
-      reinterpret_cast<const MC_GLOBAL Packet<T, kWidth>*>(gated ? up + here : weight + next)};
+  const MC_GLOBAL Packet<T, kWidth>* column[kFewColumns];
+  MC_UNROLL
+  for (uint32_t c = 0; c < kFewColumns; ++c) {
+    // Past the last column others are read twice.
+    const uint32_t wanted = first + (gated ? c / 2 : c);
+    const uint32_t at = wanted < arguments.columns ? wanted : arguments.columns - 1;
+    const MC_GLOBAL void* matrix = gated && c % 2 == 1 ? arguments.up : arguments.weight;
+    column[c] = reinterpret_cast<const MC_GLOBAL Packet<T, kWidth>*>(
+        static_cast<const MC_GLOBAL T*>(matrix) + uint64_t(at) * arguments.column_stride);
+  }
+  // A lane an output in the end; what is added there is on its way while the weight is read.
+  const bool writes = part == 0 && thread.lane < outputs && first + thread.lane < arguments.columns;
+  const MC_GLOBAL T* bias = static_cast<const MC_GLOBAL T*>(arguments.bias);
+  const MC_GLOBAL T* residual = static_cast<const MC_GLOBAL T*>(arguments.residual);
+  const float shift = writes && bias != nullptr ? float(bias[first + thread.lane]) : 0.0f;
+  float added[kRows];
   float sums[kRows][kFewColumns];
   float squares[kRows];
   MC_UNROLL
   for (int r = 0; r < kRows; ++r) {
+    added[r] = writes && residual != nullptr
+                   ? float(residual[uint64_t(r) * arguments.columns + first + thread.lane])
+                   : 0.0f;
     squares[r] = 0.0f;
     MC_UNROLL
     for (uint32_t c = 0; c < kFewColumns; ++c) sums[r][c] = 0.0f;
   }
-  // What is added at the end is on its way while the weight is read.
-  const MC_GLOBAL T* bias = static_cast<const MC_GLOBAL T*>(arguments.bias);
-  const MC_GLOBAL T* residual = static_cast<const MC_GLOBAL T*>(arguments.residual);
-  float added[kRows][kFewColumns];
-  float biases[kFewColumns];
-  MC_UNROLL
-  for (uint32_t c = 0; c < kFewColumns; ++c) {
-    const bool there = thread.lane == 0 && part == 0 && !gated && first + c <= last;
-    biases[c] = there && bias != nullptr ? float(bias[first + c]) : 0.0f;
+  // Not unrolled: there are enough warps to hide what a load takes, but a kernel that runs for
+  // microseconds is held up by fetching its own instructions.
+  MC_UNROLL_BY(1)
+  for (uint32_t i = part * 32 + thread.lane; i < packets; i += share * 32) {
+    Packet<T, kWidth> w[kFewColumns];
+    MC_UNROLL
+    for (uint32_t c = 0; c < kFewColumns; ++c) w[c] = column[c][i];
+    Packet<T, kWidth> factors;
+    if (norm != nullptr) factors = norm[i];
     MC_UNROLL
     for (int r = 0; r < kRows; ++r) {
-      added[r][c] = there && residual != nullptr
-                        ? float(residual[uint64_t(r) * arguments.columns + first + c])
-                        : 0.0f;
-    }
-  }
-  // A few packets at a time, all of which are asked for before the first is used.
-  constexpr uint32_t kBatch = 4;
-  const uint32_t stride = share * 32;
-  for (uint32_t start = part * 32; start < packets; start += kBatch * stride) {
-    Packet<T, kWidth> w[kBatch][kFewColumns];
-    MC_UNROLL
-    for (uint32_t b = 0; b < kBatch; ++b) {
-      const uint32_t i = start + b * stride + thread.lane;
-      if (i >= packets) continue;
+      const Packet<T, kWidth> row = x[r * packets + i];
       MC_UNROLL
-      for (uint32_t c = 0; c < kFewColumns; ++c) w[b][c] = column[c][i];
-    }
-    MC_UNROLL
-    for (uint32_t b = 0; b < kBatch; ++b) {
-      const uint32_t i = start + b * stride + thread.lane;
-      if (i >= packets) continue;
-      Packet<T, kWidth> factors;
-      if (norm != nullptr) factors = norm[i];
-      MC_UNROLL
-      for (int r = 0; r < kRows; ++r) {
-        const Packet<T, kWidth> row = x[r * packets + i];
+      for (int j = 0; j < kWidth; ++j) {
+        float value = float(row.values[j]);
+        if (norm != nullptr) {
+          squares[r] = fmaf(value, value, squares[r]);
+          value *= float(factors.values[j]);
+        }
         MC_UNROLL
-        for (int j = 0; j < kWidth; ++j) {
-          float value = float(row.values[j]);
-          if (norm != nullptr) {
-            squares[r] = fmaf(value, value, squares[r]);
-            value *= float(factors.values[j]);
-          }
-          MC_UNROLL
-          for (uint32_t c = 0; c < kFewColumns; ++c) {
-            sums[r][c] = fmaf(value, float(w[b][c].values[j]), sums[r][c]);
-          }
+        for (uint32_t c = 0; c < kFewColumns; ++c) {
+          sums[r][c] = fmaf(value, float(w[c].values[j]), sums[r][c]);
         }
       }
     }
@@ -168,25 +153,22 @@ MC_FUNCTION void product_of_few_rows(MC_CONSTANT FewRowsArguments& arguments, MC
       }
     }
   }
-  if (thread.lane != 0) return;
-  MC_GLOBAL T* out = static_cast<MC_GLOBAL T*>(arguments.out);
+  if (!writes) return;
+  MC_GLOBAL T* out = static_cast<MC_GLOBAL T*>(arguments.out) + first + thread.lane;
   MC_UNROLL
   for (int r = 0; r < kRows; ++r) {
     float scale = arguments.scale;
     if (norm != nullptr) scale *= rsqrtf(squares[r] / float(arguments.depth) + arguments.eps);
-    if (gated) {
-      if (first > last) continue;
-      const float gate = scale * sums[r][0];
-      out[uint64_t(r) * arguments.columns + first] =
-          T(gate / (1.0f + expf(-gate)) * (scale * sums[r][1]));
-      continue;
-    }
+    float mine = 0.0f;
+    float other = 0.0f;
     MC_UNROLL
     for (uint32_t c = 0; c < kFewColumns; ++c) {
-      if (first + c > last) continue;
-      out[uint64_t(r) * arguments.columns + first + c] =
-          T(activate(scale * sums[r][c] + biases[c], arguments.activation) + added[r][c]);
+      if (c == (gated ? 2 * thread.lane : thread.lane)) mine = scale * sums[r][c];
+      if (c == 2 * thread.lane + 1) other = scale * sums[r][c];
     }
+    const float y = gated ? mine / (1.0f + expf(-mine)) * other
+                          : activate(mine + shift, arguments.activation) + added[r];
+    out[uint64_t(r) * arguments.columns] = T(y);
   }
 }
 constexpr uint32_t kFewRowsBytes = kFewRowsWarps * 4 * (kFewColumns + 1) * 4;
