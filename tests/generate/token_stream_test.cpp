@@ -140,7 +140,9 @@ TEST(TokenStream, StepsWriteTheCacheInPlace) {
   const std::size_t more_memory = memory_use().in_use;
   reset_peak_memory();
   while (longer.more()) static_cast<void>(longer.next());
-  EXPECT_LE(memory_use().peak - more_memory, one_step + 4096);
+  // On a GPU two steps may be in flight, each with memory of its own.
+  const std::size_t steps = default_device() == Device::cpu() ? 1 : 2;
+  EXPECT_LE(memory_use().peak - more_memory, steps * one_step + 4096);
 }
 
 TEST(TokenStream, SkipsWhatTheNextPromptBeginsWith) {

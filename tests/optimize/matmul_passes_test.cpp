@@ -92,8 +92,7 @@ TEST_F(MatmulPassTest, NormOfFewRows) {
 TEST_F(MatmulPassTest, GateOfANormOfFewRows) {
   const Expr x = input({4, 16});
   const Expr normed = apply(op::RmsNorm{1e-5f}, {x, input({16})});
-  const Expr gate = matmul(normed, w_), up = matmul(normed, input({16, 12}));
-  output(unary(UnaryKind::kSilu, gate) * up);
+  output(apply(op::SwiGlu{}, {matmul(normed, w_), matmul(normed, input({16, 12}))}));
   optimize();
   EXPECT_THAT(operations(), ElementsAre("norm_linear")) << graph_.to_text();
   EXPECT_EQ(the<op::NormLinear>(),
@@ -112,7 +111,7 @@ TEST_F(MatmulPassTest, NormsThatStay) {
 TEST_F(MatmulPassTest, AGateThatIsReadElsewhereStays) {
   const Expr normed = apply(op::RmsNorm{1e-5f}, {input({4, 16}), input({16})});
   const Expr gate = matmul(normed, w_);
-  output(unary(UnaryKind::kSilu, gate) * matmul(normed, input({16, 12})));
+  output(apply(op::SwiGlu{}, {gate, matmul(normed, input({16, 12}))}));
   output(gate);
   optimize();
   EXPECT_THAT(operations(), ElementsAre("norm_linear", "norm_linear", "swiglu"))

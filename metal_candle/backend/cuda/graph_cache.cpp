@@ -75,7 +75,7 @@ CommandGraph::CommandGraph(const CommandList& list, CUstream stream) : list_(lis
   std::vector<CUgraphNode> group;
   std::uint32_t number = 0;
   for (const Command& command : list_.commands()) {
-    if ((command.group != number || std::getenv("MC_SERIAL") != nullptr) && !group.empty()) {
+    if (command.group != number && !group.empty()) {
       before = std::exchange(group, {});
       join(before, command.group);
     }

@@ -39,7 +39,6 @@ constexpr std::uint32_t kTileThreads = 128;
 constexpr std::uint32_t kRowThreads = 128;
 constexpr std::uint32_t kOneThreads = 256;  // attention_one.h
 constexpr std::int64_t kOneKeys = 1024;
-constexpr std::int64_t kOneWidth = 128;
 constexpr std::uint32_t kJoinThreads = 256;
 constexpr std::int64_t kMaxSplits = 256;
 
@@ -97,25 +96,41 @@ std::unique_ptr<Kernel> make_row_attention(const AttentionPlan& plan, GpuDevice&
       scratch);
 }
 
-// One query a head and not many keys.
+// One query a head and not many keys, in rows of packets but for where they begin.
 bool suits_one(const AttentionPlan& plan, const DeviceLimits& limits) {
   const AttentionProblem& p = plan.problem;
+  const auto packet = static_cast<std::int64_t>(16 / size_of(plan.dtype));
+  const auto in_packets = [&](const HeadStrides& strides) {
+    return strides.batch % packet == 0 && strides.head % packet == 0 && strides.row % packet == 0;
+  };
   return p.queries == 1 && plan.mask_input < 0 && p.keys <= kOneKeys &&
-         std::max(p.width, p.value_width) <= kOneWidth &&
+         (p.width == 64 || p.width == 128) && p.value_width == p.width && in_packets(p.q_strides) &&
+         in_packets(p.k_strides) && in_packets(p.v_strides) &&
          plan.rows() <= 4 * std::int64_t{limits.multiprocessors};
 }
 
+// Falls to the kernel for any rows where an operand begins in the middle of a packet.
 std::unique_ptr<Kernel> make_one_attention(const AttentionPlan& plan, GpuDevice& device) {
-  const int width = std::max(plan.problem.width, plan.problem.value_width) <= 64 ? 64 : 128;
   const Function& function =
-      device.function(fmt::format("attention_one_{}_{}", width, name(plan.dtype)));
-  return make_gpu_kernel([plan, &function](const KernelArguments& run, Encoder& encoder) {
-    AttentionArguments arguments{};
-    arguments.problem = plan.with(run.inputs);
-    arguments.out = run.outputs[0];
-    arguments.logsumexp = run.outputs[1];
-    encoder.dispatch(function, {static_cast<std::uint32_t>(plan.rows())}, kOneThreads, arguments);
-  });
+      device.function(fmt::format("attention_one_{}_{}", plan.problem.width, name(plan.dtype)));
+  const std::shared_ptr<const Kernel> other = make_row_attention(plan, device);
+  const auto starts_packet = [](const void* address) {
+    return reinterpret_cast<std::uintptr_t>(address) % 16 == 0;
+  };
+  return make_gpu_kernel(
+      [=, &function](const KernelArguments& run, Encoder& encoder) {
+        if (!std::all_of(run.inputs.begin(), run.inputs.begin() + 3, starts_packet)) {
+          static_cast<const GpuKernel&>(*other).encode(run, encoder);
+          return;
+        }
+        AttentionArguments arguments{};
+        arguments.problem = plan.with(run.inputs);
+        arguments.out = run.outputs[0];
+        arguments.logsumexp = run.outputs[1];
+        encoder.dispatch(function, {static_cast<std::uint32_t>(plan.rows())}, kOneThreads,
+                         arguments);
+      },
+      other->scratch_bytes());
 }
 
 // The kernel of attention_tiles.h for this; null if there is none.

@@ -26,7 +26,7 @@ TEST(GpuTuner, NoCandidateIsWrong) {
                          Job{"layer_norm 2 512 f32", Tunable::kGpuRowThreads},
                          Job{"softmax 2 20000 f32", Tunable::kGpuChunkGroups},
                          Job{"sum 2 20000 f32", Tunable::kGpuReduceGroups},
-                         Job{"attention 1 2 1 300 16 f32", Tunable::kGpuAttentionGroups}}) {
+                         Job{"attention 1 2 2 300 16 f32", Tunable::kGpuAttentionGroups}}) {
     const TuningReport report = tune(device, {parse_tuning_job(job.name, device)},
                                      {.budget_seconds = 60, .least_gain = 0.9, .on_progress = {}});
     ASSERT_EQ(report.outcomes.size(), 1u);

@@ -5,13 +5,30 @@
 //
 // A group has one row. A team of lanes reads one key at a time, 8 elements a lane; all scores are
 // kept, so that there is one softmax; then teams add up the values. The first values are on their
-// way while the scores are made.
+// way while the scores are made. Rows begin at multiples of 16 bytes and have kLanes * 8 elements:
+// a kernel that runs for microseconds should be short, so other widths are left to
+// attention_rows.h.
 #pragma once
 
 #include "metal_candle/backend/gpu/kernels/attention_rows.h"
 
 constexpr int kAttentionOneThreads = 256;
 constexpr int kAttentionOneKeys = 1024;
+
+// Eight elements at 16 bytes, or zeros.
+template <typename T>
+MC_FUNCTION Chunk load_aligned_chunk(const MC_GLOBAL T* from, bool exists) {
+  constexpr int kTogether = 16 / sizeof(T);
+  Chunk chunk = {{0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f}};
+  if (!exists) return chunk;
+  MC_UNROLL
+  for (int i = 0; i < 8; i += kTogether) {
+    const Packet<T, kTogether> packet = load_packet<T, kTogether>(from + i);
+    MC_UNROLL
+    for (int j = 0; j < kTogether; ++j) chunk.at[i + j] = float(packet.values[j]);
+  }
+  return chunk;
+}
 
 template <typename T, int kLanes>
 MC_FUNCTION void attention_one(MC_CONSTANT AttentionArguments& arguments, MC_GROUP char* memory,
@@ -36,12 +53,12 @@ MC_FUNCTION void attention_one(MC_CONSTANT AttentionArguments& arguments, MC_GRO
   MC_GROUP float* const scores = reinterpret_cast<MC_GROUP float*>(memory);
   MC_GROUP float* const joined = scores + kAttentionOneKeys;  // [kWarps, kWidth], and before that
                                                               // what groups join by.
-  const Chunk query = load_chunk(q.row(head), column, p.width, q.aligned);
+  const Chunk query = load_aligned_chunk(q.row(head) + column, true);
   Chunk value[kBatch];
   MC_UNROLL
   for (int32_t b = 0; b < kBatch; ++b) {
     const int32_t i = team + b * kTeams;
-    value[b] = load_chunk(values + i * v.stride, column, i < count ? p.value_width : 0, v.aligned);
+    value[b] = load_aligned_chunk(values + i * v.stride + column, i < count);
   }
   float top = -INFINITY;
   // All teams of a warp go round as often, since they exchange parts of scores.
@@ -50,7 +67,7 @@ MC_FUNCTION void attention_one(MC_CONSTANT AttentionArguments& arguments, MC_GRO
     MC_UNROLL
     for (int32_t b = 0; b < kBatch; ++b) {
       const int32_t i = start + team + b * kTeams;
-      key[b] = load_chunk(keys + i * k.stride, column, i < count ? p.width : 0, k.aligned);
+      key[b] = load_aligned_chunk(keys + i * k.stride + column, i < count);
     }
     MC_UNROLL
     for (int32_t b = 0; b < kBatch; ++b) {
@@ -89,7 +106,7 @@ MC_FUNCTION void attention_one(MC_CONSTANT AttentionArguments& arguments, MC_GRO
     for (int32_t b = 0; b < kBatch; ++b) {
       const int32_t i = start + (kBatch + b) * kTeams;
       if (i >= count) break;
-      value[b] = load_chunk(values + i * v.stride, column, p.value_width, v.aligned);
+      value[b] = load_aligned_chunk(values + i * v.stride + column, true);
     }
   }
   MC_UNROLL
@@ -108,15 +125,15 @@ MC_FUNCTION void attention_one(MC_CONSTANT AttentionArguments& arguments, MC_GRO
   if (thread.index == 0) write_logsumexp(arguments.logsumexp, row, top, sum);
   if (arguments.out == nullptr) return;
   const float scale = sum == 0.0f ? 0.0f : 1.0f / sum;
-  for (int32_t i = int32_t(thread.index); i < p.value_width; i += kAttentionOneThreads) {
+  for (int32_t i = int32_t(thread.index); i < kWidth; i += kAttentionOneThreads) {
     float y = 0.0f;
     MC_UNROLL
     for (int32_t w = 0; w < kWarps; ++w) y += joined[w * kWidth + i];
-    static_cast<MC_GLOBAL T*>(arguments.out)[row * p.value_width + i] = T(y * scale);
+    static_cast<MC_GLOBAL T*>(arguments.out)[row * kWidth + i] = T(y * scale);
   }
 }
 
-// Widths up to 64 and 128.
+// Widths of 64 and 128.
 #define MC_ATTENTION_ONE(T, type)                                                             \
   MC_KERNEL(attention_one_64_##type, AttentionArguments, kAttentionOneThreads,                \
             kAttentionOneKeys * 4 + kAttentionOneThreads / 32 * 64 * 4, attention_one<T, 8>); \
