@@ -12,7 +12,15 @@ out=build/devil_adapter
 candle=build/bin/metal-candle
 
 scripts/install_dependencies.sh
-cmake --preset release >build.log 2>&1 || { cat build.log; exit 1; }
+# GPU kernels take minutes to compile: those of the GPUs that are here, if any.
+gpus=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | sort -u | tr -d . | sed 's/^90$/90a/' |
+  paste -sd ';' -)
+if [ -n "$gpus" ]; then
+  set -- -DMETAL_CANDLE_CUDA=AUTO "-DMETAL_CANDLE_CUDA_ARCHITECTURES=$gpus"
+else
+  set -- -DMETAL_CANDLE_CUDA=OFF
+fi
+cmake --preset release "$@" >build.log 2>&1 || { cat build.log; exit 1; }
 echo "Building (the first time takes some minutes) ..."
 cmake --build --preset release --target metal_candle_cli >build.log 2>&1 || { tail -40 build.log; exit 1; }
 mv build.log build/run.log

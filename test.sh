@@ -74,9 +74,10 @@ fixed_addresses() {
 
 build() {
   # Sanitizers make GCC warn of what is not there, so only the release build is strict.
-  strict=OFF
-  [ "$1" = release ] && strict=ON
-  cmake --preset "$1" -DMETAL_CANDLE_WERROR=$strict
+  options="-DMETAL_CANDLE_WERROR=OFF"
+  [ "$1" = release ] && options="-DMETAL_CANDLE_WERROR=ON -DMETAL_CANDLE_CUDA=AUTO"
+  # shellcheck disable=SC2086  # A list of words.
+  cmake --preset "$1" $options
   if [ -n "$fast" ]; then set -- "$1" --target fast_tests; fi
   cmake --build --preset "$@"
 }

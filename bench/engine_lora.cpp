@@ -24,7 +24,7 @@ struct LoraOperands {
   }
 };
 
-void single_case(Table& table, TorchPeer* torch) {
+void single_case(Table& table, Peer* torch) {
   const LoraOperands t(1, 1);
   DirectKernel direct(op::Lora{0.5f}, {t.x, t.a, t.b}, {{{1, kWidth}, DType::kF32}});
   // As a user writes it: the pass finds the LoRA in it.
@@ -47,7 +47,7 @@ void single_case(Table& table, TorchPeer* torch) {
   table.add(judge_ratio(row, Bound::kAtMost, 1));
 }
 
-void chain_case(Table& table, TorchPeer* torch) {
+void chain_case(Table& table, Peer* torch) {
   const LoraOperands first(1, 1);
   const LoraOperands second(1, 2);
   const auto layer = [](const Tensor& x, const LoraOperands& t) {
@@ -70,7 +70,7 @@ void chain_case(Table& table, TorchPeer* torch) {
 
 }  // namespace
 
-void run_lora_cases(Table& table, TorchPeer* torch) {
+void run_lora_cases(Table& table, Peer* torch) {
   if (table.wants("LoRA m=1 d=512 r=8 f32")) single_case(table, torch);
   if (table.wants("two LoRA layers chained")) chain_case(table, torch);
 }

@@ -89,8 +89,7 @@ std::vector<std::pair<std::string, Contestant>> direct_contestants(const Tensor&
   return found;
 }
 
-void matmul_case(Table& table, TorchPeer* torch, DType dtype, std::int64_t m,
-                 const std::string& name) {
+void matmul_case(Table& table, Peer* torch, DType dtype, std::int64_t m, const std::string& name) {
   const Tensor x = random::normal({m, kInner}, random::key(1), dtype).eval();
   const Tensor w = random::normal({kInner, kColumns}, random::key(2), dtype).eval();
   std::vector<Contestant> contestants{timed([&] { matmul(x, w).eval(); })};
@@ -117,7 +116,7 @@ void matmul_case(Table& table, TorchPeer* torch, DType dtype, std::int64_t m,
 
 }  // namespace
 
-void run_matmul_cases(Table& table, TorchPeer* torch) {
+void run_matmul_cases(Table& table, Peer* torch) {
   omp_set_num_threads(backend::cpu::num_threads());
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
     for (const std::int64_t m : {1, 8, 128, 512}) {

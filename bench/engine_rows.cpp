@@ -65,7 +65,7 @@ void large_case(Table& table, const RowOperation& operation, const std::string& 
   table.add(judge_ratio(row, Bound::kAtLeast, 0.8));
 }
 
-void small_case(Table& table, TorchPeer* torch, const char* operation, const std::string& name) {
+void small_case(Table& table, Peer* torch, const char* operation, const std::string& name) {
   const Tensor x = random::normal({64, 1024}, random::key(1)).eval();
   const Tensor weight = random::normal({1024}, random::key(2)).eval();
   const bool is_softmax = std::string_view(operation) == "softmax";
@@ -82,7 +82,7 @@ void small_case(Table& table, TorchPeer* torch, const char* operation, const std
 
 }  // namespace
 
-void run_row_cases(Table& table, TorchPeer* torch) {
+void run_row_cases(Table& table, Peer* torch) {
   for (const RowOperation& operation : kPrimitives) {
     const std::string name = fmt::format("{} in primitives, 4096x4096 f32", operation.name);
     if (table.wants(name)) large_case(table, operation, name);

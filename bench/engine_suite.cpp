@@ -9,7 +9,7 @@ namespace metal_candle::bench {
 
 void run_engine_suite(Table& table) {
   std::string why;
-  const std::unique_ptr<TorchPeer> torch = TorchPeer::start(kTorchEngineScript, why);
+  const std::unique_ptr<Peer> torch = Peer::start(kTorchEngineScript, "torch", why);
   table.note(torch ? "PyTorch " + torch->version()
                    : "PyTorch rows are without a reference: " + why);
   table.header();

@@ -6,19 +6,19 @@
 #pragma once
 
 #include "bench/harness.h"
-#include "bench/torch_peer.h"
+#include "bench/peer.h"
 
 namespace metal_candle::bench {
 
 /// Building nodes; tracing, hashing and finding a plan.
 void run_graph_cases(Table& table);
 /// LoRA at batch 1, against the same arithmetic without a graph, and PyTorch.
-void run_lora_cases(Table& table, TorchPeer* torch);
+void run_lora_cases(Table& table, Peer* torch);
 /// Norms, softmax and GELU written in primitives, against copy bandwidth; small rows against
 /// PyTorch.
-void run_row_cases(Table& table, TorchPeer* torch);
+void run_row_cases(Table& table, Peer* torch);
 /// Matrix products against direct oneDNN calls.
-void run_matmul_cases(Table& table, TorchPeer* torch);
+void run_matmul_cases(Table& table, Peer* torch);
 /// A transformer block, forward and backward: modes, fusion, memory.
 void run_block_cases(Table& table);
 

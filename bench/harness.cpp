@@ -9,11 +9,14 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <ctime>
 #include <nlohmann/json.hpp>
 #include <thread>
 
 namespace metal_candle::bench {
 namespace {
+
+Clock current_clock = Clock::kWall;
 
 double median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
@@ -45,8 +48,18 @@ nlohmann::json or_null(const std::optional<double>& value) {
 
 }  // namespace
 
-double seconds_now() {
+double wall_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+void set_clock(Clock clock) { current_clock = clock; }
+Clock clock_in_use() { return current_clock; }
+
+double seconds_now() {
+  if (current_clock == Clock::kWall) return wall_seconds();
+  timespec time{};
+  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
 Contestant timed(std::function<void()> fn, double batch_seconds) {
@@ -64,9 +77,9 @@ std::vector<double> compete(const std::vector<Contestant>& contestants, int roun
   constexpr double kMaxSeconds = 10;
   constexpr int kMinRounds = 3;
   std::vector<std::vector<double>> samples(contestants.size());
-  const double start = seconds_now();
+  const double start = wall_seconds();
   for (int round = -1; round < rounds; ++round) {
-    if (round >= kMinRounds && seconds_now() - start > kMaxSeconds) break;
+    if (round >= kMinRounds && wall_seconds() - start > kMaxSeconds) break;
     for (std::size_t i = 0; i < contestants.size(); ++i) {
       // OpenMP's threads wait actively for a while after a call; they must not do so on the next
       // one's cores.
@@ -103,8 +116,8 @@ void Table::note(const std::string& text) const {
 
 void Table::header() const {
   if (quiet_) return;
-  std::fputs(fmt::format("{:<52}{:>10} {:<8}{:>10} {:<22}{:>7}  {:<14}{}\n", "case", "value",
-                         "unit", "reference", "of", "ratio", "goal", "met")
+  std::fputs(fmt::format("{:<52}{:>10} {:<8}{:>10} {:<22}{:>7}{:>7}  {:<14}{}\n", "case", "value",
+                         "unit", "reference", "of", "ratio", "limit", "goal", "met")
                  .c_str(),
              stdout);
 }
@@ -113,10 +126,15 @@ void Table::add(Row row) {
   if (!row.ratio && row.value && row.reference && *row.reference != 0)
     row.ratio = *row.value / *row.reference;
   if (!quiet_) {
-    std::fputs(fmt::format("{:<52}{:>10} {:<8}{:>10} {:<22}{:>7}  {:<14}{}{}\n", row.name,
+    std::string note = row.note;
+    for (const auto& [name, value] : row.peers) {
+      note += fmt::format("{}{} {}", note.empty() ? "" : ", ", name, cell(value));
+    }
+    std::fputs(fmt::format("{:<52}{:>10} {:<8}{:>10} {:<22}{:>7}{:>7}  {:<14}{}{}\n", row.name,
                            cell(row.value), row.unit, cell(row.reference), row.reference_name,
-                           cell(row.ratio), row.goal, row.met ? (*row.met ? "yes" : "NO") : "",
-                           row.note.empty() ? "" : "  (" + row.note + ")")
+                           cell(row.ratio), row.limit_fraction ? cell(row.limit_fraction) : "",
+                           row.goal, row.met ? (*row.met ? "yes" : "NO") : "",
+                           note.empty() ? "" : "  (" + note + ")")
                    .c_str(),
                stdout);
     std::fflush(stdout);
@@ -127,6 +145,8 @@ void Table::add(Row row) {
 std::string Table::to_json() const {
   nlohmann::json rows = nlohmann::json::array();
   for (const Row& row : rows_) {
+    nlohmann::json peers = nlohmann::json::object();
+    for (const auto& [name, value] : row.peers) peers[name] = value;
     rows.push_back({{"name", row.name},
                     {"value", or_null(row.value)},
                     {"unit", row.unit},
@@ -135,7 +155,9 @@ std::string Table::to_json() const {
                     {"ratio", or_null(row.ratio)},
                     {"goal", row.goal.empty() ? nlohmann::json(nullptr) : nlohmann::json(row.goal)},
                     {"met", row.met ? nlohmann::json(*row.met) : nlohmann::json(nullptr)},
-                    {"note", row.note}});
+                    {"note", row.note},
+                    {"peers", peers},
+                    {"limit_fraction", or_null(row.limit_fraction)}});
   }
   return rows.dump(2) + "\n";
 }

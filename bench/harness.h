@@ -8,6 +8,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace metal_candle::bench {
@@ -23,9 +24,23 @@ struct Row {
   std::string goal = {};             // "ratio <= 4"; empty if there is none.
   std::optional<bool> met = {};
   std::string note = {};
+  /// What every peer took, in the row's unit; the best of them is the reference.
+  std::vector<std::pair<std::string, double>> peers = {};
+  /// Of what the machine could do at best (MachineLimits); above 1 where operands stay in a cache.
+  std::optional<double> limit_fraction = {};
 };
 
 /// Of a clock that only goes forward.
+[[nodiscard]] double wall_seconds();
+
+/// What contestants are timed with.
+enum class Clock {
+  kWall,
+  kProcess,  // Of the processor, all threads together: waiting for a busy machine does not enter.
+};
+void set_clock(Clock clock);
+[[nodiscard]] Clock clock_in_use();
+/// Of that clock.
 [[nodiscard]] double seconds_now();
 
 /// Seconds of one call, as one batch of calls measured it.
@@ -59,7 +74,7 @@ class Table {
   void add(Row row);
   [[nodiscard]] const std::vector<Row>& rows() const { return rows_; }
   /// An array of objects with the keys name, value, unit, reference, ratio, goal, met (and
-  /// reference_name, note).
+  /// reference_name, note, peers, limit_fraction).
   [[nodiscard]] std::string to_json() const;
 
  private:

@@ -77,10 +77,11 @@ double seconds_of_process(std::vector<std::string> arguments) {
   std::vector<char*> pointers;
   for (std::string& argument : arguments) pointers.push_back(argument.data());
   pointers.push_back(nullptr);
-  const double start = seconds_now();
+  const double start = wall_seconds();
   pid_t pid = 0;
   int status = ::posix_spawn(&pid, kProgram, nullptr, nullptr, pointers.data(), environ);
-  if (status == 0 && ::waitpid(pid, &status, 0) == pid && status == 0) return seconds_now() - start;
+  if (status == 0 && ::waitpid(pid, &status, 0) == pid && status == 0)
+    return wall_seconds() - start;
   throw Error(fmt::format("bench: {} failed", fmt::join(arguments, " ")));
 }
 
@@ -92,8 +93,7 @@ void for_each_model(Table& table, const std::string& folder, const std::string& 
                     std::span<const char* const> rows,
                     const std::function<void(const ModelCase&)>& measure) {
   std::string why;
-  const std::unique_ptr<TorchPeer> torch =
-      TorchPeer::start(kTorchModelsScript, why, torch_device());
+  const std::unique_ptr<Peer> torch = Peer::start(kTorchModelsScript, "torch", why, torch_device());
   table.note(torch ? "PyTorch " + torch->version()
                    : "PyTorch rows are without a reference: " + why);
   table.note(note);
@@ -125,14 +125,14 @@ void start_row(Table& table, const ModelCase& c, const char* row_name, const std
   }};
   if (c.torch != nullptr) {
     contestants.emplace_back([&] {
-      const double start = seconds_now();
+      const double start = wall_seconds();
       std::string why;
-      const std::unique_ptr<TorchPeer> torch =
-          TorchPeer::start(kTorchModelsScript, why, torch_device());
+      const std::unique_ptr<Peer> torch =
+          Peer::start(kTorchModelsScript, "torch", why, torch_device());
       if (!torch) throw Error("bench: " + why);
       torch->measure("load " + c.folder);
       torch->measure(command);
-      return seconds_now() - start;
+      return wall_seconds() - start;
     });
   }
   const std::vector<double> seconds = compete(contestants, kStarts);

@@ -8,14 +8,14 @@
 #include <string>
 
 #include "bench/harness.h"
-#include "bench/torch_peer.h"
+#include "bench/peer.h"
 
 namespace metal_candle::bench {
 
 struct ModelCase {
   std::string name;
   std::string folder;
-  TorchPeer* torch = nullptr;  // With the model loaded; null if there is no PyTorch.
+  Peer* torch = nullptr;  // With the model loaded; null if there is no PyTorch.
   bool fits_caches = false;
 
   /// The name of a row.

@@ -8,6 +8,10 @@ namespace metal_candle::bench {
 
 extern const char* const kTorchEngineScript;
 extern const char* const kTorchModelsScript;
+/// What the scripts of the suite ops have in common; goes before each of them.
+extern const char* const kPeerLoopScript;
 extern const char* const kTorchOpsScript;
+extern const char* const kMlxOpsScript;
+extern const char* const kJaxOpsScript;
 
 }  // namespace metal_candle::bench

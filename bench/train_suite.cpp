@@ -67,7 +67,7 @@ class StepTimer final : public TrainObserver {
 
   void on_step(const StepReport& step) override {
     if (stop_) return;
-    last_ = seconds_now();
+    last_ = wall_seconds();
     if (++steps_ == 1) {
       first_ = last_;
       loss_ = step.loss;

@@ -1,9 +1,15 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
 // metal-candle bench: measures this machine.
+#include <fmt/format.h>
+
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "bench/baseline.h"
 #include "bench/engine_suite.h"
 #include "bench/generate_suite.h"
 #include "bench/harness.h"
@@ -11,6 +17,7 @@
 #include "bench/train_suite.h"
 #include "cli/commands.h"
 #include "metal_candle/core/atomic_file.h"
+#include "metal_candle/core/error.h"
 #include "metal_candle/execute/device_info.h"
 
 namespace metal_candle::cli {
@@ -22,14 +29,40 @@ struct BenchOptions {
   std::string model;
   std::string json;
   std::string filter;
+  std::string baseline;
+  std::vector<std::string> compare = {"torch"};
+  std::string clock = "wall";
   std::string device = to_string(default_device());
 };
+
+std::string read_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw IoError(path + ": cannot be read");
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+void check_baseline(const bench::Table& table, const std::string& json, const std::string& path) {
+  const bench::BaselineReport report = bench::compare_with_baseline(table.rows(), json, path);
+  for (const bench::Regression& r : report.regressions) {
+    fmt::print(stderr, "regression: {}: {:.2f} times as good as {}, {:.2f} in {}\n", r.row, r.now,
+               r.reference, r.before, path);
+  }
+  fmt::print(stderr, "{} of {} rows in common with {} fell by more than 15 %\n",
+             report.regressions.size(), report.compared, path);
+  if (!report.regressions.empty()) throw CLI::RuntimeError(1);
+}
 
 void run(const BenchOptions& options) {
   if (options.first == "token") return bench::generate_first_token(options.model);
   if (options.first == "step") return bench::train_first_step(options.model);
   set_default_device(parse_device(options.device));
   static_cast<void>(device_info(default_device()));  // Throws if there is no such device.
+  if (options.clock == "process") {
+    if (options.suite != "ops") throw CLI::ValidationError("--clock", "process is for --suite ops");
+    bench::set_clock(bench::Clock::kProcess);
+  }
+  // Read before hours of measuring, and before --json may write it anew.
+  const std::string baseline = options.baseline.empty() ? "" : read_file(options.baseline);
   const bool json_to_stdout = options.json == "-";
   bench::Table table(options.filter, json_to_stdout);
   if (options.suite == "generate") {
@@ -37,7 +70,7 @@ void run(const BenchOptions& options) {
   } else if (options.suite == "train") {
     bench::run_train_suite(table, options.model);
   } else if (options.suite == "ops") {
-    bench::run_ops_suite(table, default_device());
+    bench::run_ops_suite(table, default_device(), options.compare);
   } else {
     bench::run_engine_suite(table);
   }
@@ -46,6 +79,7 @@ void run(const BenchOptions& options) {
   } else if (!options.json.empty()) {
     write_file_atomically(options.json, table.to_json());
   }
+  if (!options.baseline.empty()) check_baseline(table, baseline, options.baseline);
 }
 
 }  // namespace
@@ -56,8 +90,8 @@ void add_bench_command(CLI::App& app) {
       "bench",
       "Measures this machine: one row a case, against a reference that takes turns with ours in "
       "the same run.\n"
-      "Set METAL_CANDLE_PYTHON to a Python that has PyTorch (and transformers, for the suites "
-      "generate and train) for the rows that compare with it.");
+      "Set METAL_CANDLE_PYTHON to a Python that has the peers (bench/setup_peers.sh makes one): "
+      "PyTorch,\nand transformers for the suites generate and train; MLX and JAX for --compare.");
   command->add_option("--suite", options->suite, "What to measure")
       ->check(CLI::IsMember({"engine", "ops", "generate", "train"}))
       ->capture_default_str();
@@ -69,6 +103,25 @@ void add_bench_command(CLI::App& app) {
           ->add_option("--model", options->model,
                        "A model folder for the suites generate and train to measure, too")
           ->type_name("FOLDER");
+  command
+      ->add_option("--compare", options->compare,
+                   "Peers of the suite ops, separated by commas: torch, mlx, jax; or none")
+      ->delimiter(',')
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->check(CLI::IsMember({"torch", "mlx", "jax", "none"}))
+      ->capture_default_str();
+  command
+      ->add_option("--clock", options->clock,
+                   "What the suite ops is timed with: wall, or process: the time of the processor, "
+                   "all threads together,\nfor a machine that is busy (METAL_CANDLE_NUM_THREADS=1 "
+                   "then makes contestants alike)")
+      ->check(CLI::IsMember({"wall", "process"}))
+      ->capture_default_str();
+  command
+      ->add_option("--baseline", options->baseline,
+                   "What --json wrote in an earlier run: exit with 1 and name the rows whose ratio "
+                   "to their reference\nhas fallen by more than 15 % since")
+      ->type_name("FILE");
   command->add_option("--filter", options->filter, "Only cases whose name contains this");
   command
       ->add_option("--json", options->json,

@@ -13,5 +13,6 @@ void add_fuse_command(CLI::App& app);
 void add_generate_command(CLI::App& app);
 void add_info_command(CLI::App& app);
 void add_train_command(CLI::App& app);
+void add_tune_command(CLI::App& app);
 
 }  // namespace metal_candle::cli

@@ -6,6 +6,7 @@
 #include <exception>
 
 #include "cli/commands.h"
+#include "cli/profile.h"
 
 namespace {
 
@@ -22,6 +23,8 @@ int run(int argc, char** argv) {
   metal_candle::cli::add_fuse_command(app);
   metal_candle::cli::add_info_command(app);
   metal_candle::cli::add_bench_command(app);
+  metal_candle::cli::add_tune_command(app);
+  metal_candle::cli::add_profile_options(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::RuntimeError& error) {
@@ -34,11 +37,22 @@ int run(int argc, char** argv) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
+// Runs fn; the exit code of what it throws.
+template <typename Fn>
+int report_errors(Fn fn) {
   try {
-    return run(argc, argv);
+    return fn();
   } catch (const std::exception& error) {
     std::fprintf(stderr, "metal-candle: %s\n", error.what());
     return 1;
   }
+}
+
+int main(int argc, char** argv) {
+  const int ran = report_errors([&] { return run(argc, argv); });
+  const int finished = report_errors([] {
+    metal_candle::cli::finish_profile();
+    return 0;
+  });
+  return ran != 0 ? ran : finished;
 }

@@ -15,6 +15,7 @@
 #include "metal_candle/execute/device_info.h"
 #include "metal_candle/execute/evaluate.h"
 #include "metal_candle/execute/future.h"
+#include "metal_candle/execute/machine_limits.h"
 #include "metal_candle/execute/mode.h"
 #include "metal_candle/execute/profiler.h"
 #include "metal_candle/generate/evaluate.h"

@@ -1,11 +1,6 @@
 # Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 #
-# PyTorch's side of the suite ops. Reads "MODE DEPTH CASE...", one a line: MODE is eager, compile or graph (a CUDA graph
-# that is replayed); DEPTH calls are queued before the device is waited for. Answers each with the seconds that one call
-# took, averaged over a batch of about two milliseconds.
-import sys
-import time
-
+# PyTorch's side of the suite ops (after peer_loop.py): eager, torch.compile, and on a GPU a CUDA graph that is replayed.
 try:
     import torch
     import torch.nn.functional as F
@@ -13,14 +8,16 @@ except Exception as error:
     print("no PyTorch:", str(error).splitlines()[0])
     sys.exit(0)
 
-torch.set_num_threads(int(sys.argv[1]))
+torch.set_num_threads(threads)
 torch.set_grad_enabled(False)
-device = sys.argv[2]
 if device == "cuda" and not torch.cuda.is_available():
     print("PyTorch sees no GPU")
     sys.exit(0)
+# Each case is compiled for its own shapes. Otherwise the second case makes them dynamic, and the ninth is not compiled.
+torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 10000
 print("torch", torch.__version__, "on", device)
 
+MODES = ("eager", "compile") + (("graph",) if device == "cuda" else ())
 TYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 
 
@@ -47,9 +44,17 @@ def mlp(m, d, hidden, dtype):
     return lambda: F.gelu(x @ up, approximate="tanh") @ down
 
 
-def attention(batch, heads, length, d, dtype):
-    q, k, v = (randn(batch, heads, length, d, dtype=dtype) for _ in range(3))
-    return lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True)
+def attention(batch, heads, queries, keys, d, dtype):
+    q = randn(batch, heads, queries, d, dtype=dtype)
+    k, v = (randn(batch, heads, keys, d, dtype=dtype) for _ in range(2))
+    return lambda: F.scaled_dot_product_attention(q, k, v, is_causal=queries > 1)
+
+
+def chain(x, w):
+    y = x
+    for _ in range(8):
+        y = torch.relu(y * w + x)
+    return y
 
 
 def rows(op, m, n, dtype):
@@ -59,6 +64,7 @@ def rows(op, m, n, dtype):
         "rms_norm": lambda: F.rms_norm(x, (n,), w, 1e-5),
         "layer_norm": lambda: F.layer_norm(x, (n,), w, b, 1e-5),
         "elementwise": lambda: x * torch.sigmoid(x) + w * x,
+        "chain": lambda: chain(x, w),
     }[op]
 
 
@@ -69,47 +75,34 @@ def make(words):
     return build(*numbers, dtype) if build else rows(words[0], *numbers, dtype)
 
 
-def prepared(mode, fn):
-    if mode == "compile":
-        fn = torch.compile(fn)
-    for _ in range(3):
-        fn()
-    if mode != "graph":
-        return fn
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        fn()
-    return graph.replay
+class Graph:
+    """Captured when first called."""
+
+    def __init__(self, fn):
+        self.fn, self.graph = fn, None
+
+    def __call__(self):
+        if self.graph is None:
+            for _ in range(3):
+                self.fn()
+            torch.cuda.synchronize()
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self.fn()
+        self.graph.replay()
 
 
-def wait():
-    if device == "cuda":
-        torch.cuda.synchronize()
+def prepare(mode, fn):
+    if mode == "graph":
+        return Graph(fn)
+    return torch.compile(fn, dynamic=False) if mode == "compile" else fn
 
 
 def run(fn, depth):
     for _ in range(depth):
         fn()
-    wait()
+    if device == "cuda":
+        torch.cuda.synchronize()
 
 
-cases = {}
-for line in sys.stdin:
-    key = line.strip()
-    try:
-        if key not in cases:
-            mode, depth, *words = key.split()
-            fn, depth = prepared(mode, make(words)), int(depth)
-            run(fn, depth)
-            start = time.perf_counter()
-            run(fn, depth)
-            cases[key] = (fn, depth, max(1, int(2e-3 / max(time.perf_counter() - start, 1e-9))))
-        fn, depth, calls = cases[key]
-        run(fn, depth)
-        start = time.perf_counter()
-        for _ in range(calls):
-            run(fn, depth)
-        print((time.perf_counter() - start) / calls / depth)
-    except Exception as error:
-        print("error:", str(error).splitlines()[0])
+serve(make, prepare, run)

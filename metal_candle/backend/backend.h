@@ -89,6 +89,8 @@ struct StepLabel {
   std::string detail;  // Its shapes.
   double flops = 0;
   double bytes = 0;  // Read and written, as the algorithm needs.
+  Device device;
+  DType dtype = DType::kF32;  // Of the first operand, or else of the result.
 };
 
 /// Is told of every step that runs, with times of the clock below. Called from queue threads.
@@ -151,6 +153,12 @@ struct QueueStatistics {
   std::uint64_t buffers_made = 0;     // Command buffers allocated...
   std::uint64_t buffers_reused = 0;   // ...and taken from the pool.
   std::uint64_t full_waits = 0;  // Commits that had to wait because max_pending were in flight.
+  // Where command buffers become graphs that are replayed:
+  std::uint64_t graphs_made = 0;
+  std::uint64_t graph_launches = 0;
+  std::uint64_t graphs_repointed = 0;  // Launches before which addresses were changed...
+  std::uint64_t nodes_repointed = 0;   // ...in so many places.
+  std::uint64_t direct_launches = 0;   // Buffers launched step by step, their structure being new.
 };
 
 /// What a backend runs on and with, for people.

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "metal_candle/core/error.h"
+#include "metal_candle/core/host_observer.h"
 #include "metal_candle/execute/statistics.h"
 
 namespace metal_candle {
@@ -91,6 +92,9 @@ std::vector<Value> AsyncExecutor::execute(ExecutionRequest request) {
   const bool wants_queue =
       r.mode == ExecutionMode::kAsync && (!r.blocking || !queue.idle() || !dependencies.empty());
   allocate(*run, wants_queue ? &queue : nullptr);
+  if (HostObserver* observer = host_observer()) {
+    observer->on_memory(backend_.device(), backend_.memory().in_use);
+  }
   if (r.plan->steps.empty()) return values_of(*run);
 
   if (!wants_queue) {
@@ -175,6 +179,7 @@ void AsyncExecutor::encode(const Run& run, std::size_t begin, std::size_t end,
 
 void AsyncExecutor::run_on_this_thread(const IntrusivePtr<Run>& run,
                                        backend::CommandQueue& queue) const {
+  const ScopedPhase encoding(HostPhase::kEncode);
   const std::size_t count = run->plan().steps.size();
   // Sync and eager modes batch nothing.
   const std::size_t batch = run->request.mode == ExecutionMode::kAsync ? count : 1;
@@ -194,6 +199,7 @@ void AsyncExecutor::run_on_this_thread(const IntrusivePtr<Run>& run,
 
 void AsyncExecutor::commit(const IntrusivePtr<Run>& run, backend::CommandQueue& queue,
                            std::span<const CompletionPtr> dependencies) const {
+  const ScopedPhase encoding(HostPhase::kEncode);
   const std::size_t count = run->plan().steps.size();
   CompletionPtr previous;  // Of the buffer before: its failure stops those after it.
   const std::size_t batch = backend_.steps_per_command_buffer();

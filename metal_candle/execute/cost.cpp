@@ -60,25 +60,54 @@ double count_flops(const Operation& operation, std::span<const TensorLayout> inp
       operation);
 }
 
+double count_bytes(const Operation& operation, std::span<const TensorLayout> inputs,
+                   std::span<const TensorLayout> outputs) {
+  const auto all = [&](std::size_t first_input) {
+    double bytes = 0;
+    for (const TensorLayout& layout : inputs.subspan(first_input)) bytes += bytes_touched(layout);
+    for (const TensorLayout& layout : outputs) bytes += bytes_touched(layout);
+    return bytes;
+  };
+  // Rows of the first input are copied to the output.
+  const auto taken = [&] { return all(1) + bytes_touched(outputs[0]); };
+  // The second input is written into the first, which is the output's memory.
+  const auto updated = [&] {
+    double bytes = 2 * bytes_touched(inputs[1]);
+    for (const TensorLayout& layout : inputs.subspan(2)) bytes += bytes_touched(layout);
+    return bytes;
+  };
+  return std::visit(Overload{
+                        [&](const op::Take&) { return taken(); },
+                        [&](const op::TakeAlongAxis&) { return taken(); },
+                        [&](const op::DynamicSlice&) { return taken(); },
+                        [&](const op::SliceUpdate&) { return updated(); },
+                        [&](const op::DynamicSliceUpdate&) { return updated(); },
+                        [&](const auto&) { return all(0); },
+                    },
+                    operation);
+}
+
 std::string describe(const TensorLayout& layout) {
   return fmt::format("{}{}", name(layout.dtype), to_string(layout.shape));
 }
 
 }  // namespace
 
-backend::StepLabel make_label(const Operation& operation, std::span<const TensorLayout> inputs,
+backend::StepLabel make_label(Device device, const Operation& operation,
+                              std::span<const TensorLayout> inputs,
                               std::span<const TensorLayout> outputs) {
   backend::StepLabel label;
   label.name = name(operation);
+  label.device = device;
+  label.dtype = inputs.empty() ? outputs[0].dtype : inputs[0].dtype;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     label.detail += (i == 0 ? "" : ", ") + describe(inputs[i]);
-    label.bytes += bytes_touched(inputs[i]);
   }
   label.detail += " -> ";
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     label.detail += (i == 0 ? "" : ", ") + describe(outputs[i]);
-    label.bytes += bytes_touched(outputs[i]);
   }
+  label.bytes = count_bytes(operation, inputs, outputs);
   label.flops = count_flops(operation, inputs, outputs);
   return label;
 }

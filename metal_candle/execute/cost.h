@@ -9,9 +9,11 @@
 
 namespace metal_candle {
 
-/// Name, shapes, floating-point operations (a multiply-add counts two) and the bytes of inputs read
-/// once and outputs written once.
-[[nodiscard]] backend::StepLabel make_label(const Operation& operation,
+/// Name, shapes, floating-point operations (a multiply-add counts two) and the bytes that have to
+/// be read and written: of inputs once and of outputs once, of a table only the rows that are
+/// taken, and of what is updated in place only the update. Attention counts all keys, which a mask
+/// or a key length may leave out.
+[[nodiscard]] backend::StepLabel make_label(Device device, const Operation& operation,
                                             std::span<const TensorLayout> inputs,
                                             std::span<const TensorLayout> outputs);
 

@@ -33,6 +33,11 @@ constexpr Field kFields[] = {
     {"encoders made", &Counters::encoders_made},
     {"encoders reused", &Counters::encoders_reused},
     {"waits for a full queue", &Counters::full_waits},
+    {"graphs captured", &Counters::graphs_made},
+    {"graphs replayed", &Counters::graph_launches},
+    {"graphs re-pointed", &Counters::graphs_repointed},
+    {"graph nodes re-pointed", &Counters::nodes_repointed},
+    {"buffers without graph", &Counters::direct_launches},
     {"allocations", &Counters::allocations},
     {"pool hits", &Counters::pool_hits},
 };
@@ -59,6 +64,11 @@ Counters since_start() {
     c.encoders_made += queues.buffers_made;
     c.encoders_reused += queues.buffers_reused;
     c.full_waits += queues.full_waits;
+    c.graphs_made += queues.graphs_made;
+    c.graph_launches += queues.graph_launches;
+    c.graphs_repointed += queues.graphs_repointed;
+    c.nodes_repointed += queues.nodes_repointed;
+    c.direct_launches += queues.direct_launches;
     const backend::MemoryStatistics memory = backend->memory();
     c.allocations += memory.allocations;
     c.pool_hits += memory.pool_hits;
@@ -76,16 +86,21 @@ ExecutorStatistics& statistics() {
 }
 
 Counters counters() {
-  Counters c = since_start();
+  const Counters c = since_start();
   const std::lock_guard lock(origin_mutex);
-  for (const Field& field : kFields) c.*field.value -= origin.*field.value;
-  return c;
+  return c.since(origin);
 }
 
 void reset_counters() {
   const Counters now = since_start();
   const std::lock_guard lock(origin_mutex);
   origin = now;
+}
+
+Counters Counters::since(const Counters& earlier) const {
+  Counters c = *this;
+  for (const Field& field : kFields) c.*field.value -= earlier.*field.value;
+  return c;
 }
 
 std::string Counters::to_string() const {

@@ -23,6 +23,12 @@ struct Counters {
   std::uint64_t encoders_made = 0;    // Command buffers and their encoders allocated...
   std::uint64_t encoders_reused = 0;  // ...and taken from the pool.
   std::uint64_t full_waits = 0;       // Commits that waited because the queue was full.
+  // Of GPU queues, where command buffers that come again are graphs:
+  std::uint64_t graphs_made = 0;       // Captured.
+  std::uint64_t graph_launches = 0;    // Replayed, as they were or re-pointed.
+  std::uint64_t graphs_repointed = 0;  // Replayed after some addresses were changed...
+  std::uint64_t nodes_repointed = 0;   // ...in so many kernels.
+  std::uint64_t direct_launches = 0;   // Command buffers launched step by step, being new.
   std::uint64_t allocations = 0;
   std::uint64_t pool_hits = 0;  // Of those, served from freed memory.
   std::uint64_t bytes_in_use = 0;
@@ -33,6 +39,8 @@ struct Counters {
     return command_buffers == 0 ? 0
                                 : static_cast<double>(steps) / static_cast<double>(command_buffers);
   }
+  /// What was counted since `earlier` was taken; bytes_in_use and peak_bytes are those of now.
+  [[nodiscard]] Counters since(const Counters& earlier) const;
   /// One line a counter.
   [[nodiscard]] std::string to_string() const;
 };

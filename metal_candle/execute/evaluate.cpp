@@ -7,13 +7,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 #include <unordered_map>
 #include <utility>
 
 #include "metal_candle/backend/registry.h"
 #include "metal_candle/core/error.h"
+#include "metal_candle/core/host_observer.h"
 #include "metal_candle/execute/async_executor.h"
 #include "metal_candle/execute/plan_cache.h"
+#include "metal_candle/execute/plan_traffic.h"
 #include "metal_candle/execute/profiler.h"
 #include "metal_candle/execute/statistics.h"
 #include "metal_candle/graph/trace.h"
@@ -217,11 +220,13 @@ void schedule(std::span<const Tensor> outputs, bool blocking, int queue) {
   const Device device = common_device(claims.nodes());
   std::vector<Value> values;
   {
+    std::optional<ScopedPhase> finding(HostPhase::kFindPlan);
     const Trace trace(claims.nodes());
     statistics().evaluations.fetch_add(1, std::memory_order_relaxed);
     statistics().nodes.fetch_add(trace.entries().size() - trace.leaves().size(),
                                  std::memory_order_relaxed);
     const auto compiled = find_or_compile(trace, passes_for(execution_mode()), device);
+    finding.reset();
     values = run_parts(compiled, trace, claims.nodes(), blocking, queue);
   }
   claims.resolve(std::move(values));
@@ -275,6 +280,7 @@ std::size_t Tensor::graph_size() const {
 }
 
 void synchronize(Device device) {
+  const ScopedPhase waiting(HostPhase::kWait);
   backend::Backend& backend = backend::backend_for(device);
   for (int queue = 0; queue < backend.num_queues(); ++queue) backend.queue(queue).synchronize();
 }
@@ -316,6 +322,23 @@ EvaluationPlan plan_evaluation(std::span<const Tensor> outputs) {
 
 EvaluationPlan plan_evaluation(const std::vector<Tensor>& outputs) {
   return plan_evaluation(std::span<const Tensor>(outputs));
+}
+
+PlanTraffic plan_traffic(std::span<const Tensor> outputs) {
+  std::vector<Node*> nodes;
+  for (const Tensor& output : outputs) {
+    if (output.empty()) throw Error("plan_traffic: an output is an empty tensor");
+    if (!output.is_evaluated()) nodes.push_back(output.node().get());
+  }
+  PlanTraffic traffic;
+  if (nodes.empty()) return traffic;
+  const Trace trace(nodes);
+  const auto compiled = find_or_compile(trace, passes_for(execution_mode()), common_device(nodes));
+  for (const CompiledGraph::Part& part : compiled->parts) {
+    traffic.steps += part.plan.steps.size();
+    for (const PlanStep& step : part.plan.steps) traffic.bytes += step.label.bytes;
+  }
+  return traffic;
 }
 
 bool detail::has_plan(std::span<const Tensor> outputs) {

@@ -33,7 +33,7 @@ double work_of(const ComputationGraph& graph, NodeId id) {
   for (const NodeId input : node.inputs)
     inputs.push_back(TensorLayout::contiguous(graph.node(input).spec));
   const TensorLayout output[] = {TensorLayout::contiguous(node.spec)};
-  const backend::StepLabel label = make_label(node.operation, inputs, output);
+  const backend::StepLabel label = make_label(Device::cpu(), node.operation, inputs, output);
   return label.flops + label.bytes;
 }
 

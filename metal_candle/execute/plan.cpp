@@ -309,7 +309,7 @@ class Planner {
                                              needed.size());
     PlanStep step;
     step.kernel = backend_.make_kernel({operation, input_layouts, output_layouts, needed_flags});
-    step.label = make_label(operation, input_layouts, output_layouts);
+    step.label = make_label(backend_.device(), operation, input_layouts, output_layouts);
     PendingStep pending{inputs, outputs, -1, id, hash(operation)};
     if (step.kernel->scratch_bytes() > 0)
       pending.scratch_block = new_block(step.kernel->scratch_bytes());
@@ -416,9 +416,9 @@ class Planner {
     }
   }
 
-  // Where the steps of a wave are to run at once, small blocks are kept longer than they are needed:
-  // memory that a step takes over from another one makes it wait for that. Tiny ones are kept for
-  // good, while there are not too many.
+  // Where the steps of a wave are to run at once, small blocks are kept longer than they are
+  // needed: memory that a step takes over from another one makes it wait for that. Tiny ones are
+  // kept for good, while there are not too many.
   [[nodiscard]] std::size_t last_step_in_arena(const Block& block) {
     constexpr std::size_t kTiny = std::size_t{128} << 10;
     constexpr std::size_t kMostTiny = std::size_t{64} << 20;

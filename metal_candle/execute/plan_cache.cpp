@@ -4,6 +4,8 @@
 #include "metal_candle/execute/plan_cache.h"
 
 #include "metal_candle/backend/registry.h"
+#include "metal_candle/backend/tuning.h"
+#include "metal_candle/core/host_observer.h"
 #include "metal_candle/execute/partition.h"
 #include "metal_candle/execute/statistics.h"
 #include "metal_candle/optimize/graph_optimizer.h"
@@ -16,12 +18,13 @@ std::shared_ptr<const CompiledGraph> PlanCache::find(const Trace& trace, std::ui
   // Compared outside the lock: graphs may be large, and what is compared cannot change.
   std::vector<std::shared_ptr<const CompiledGraph>> candidates;
   std::shared_ptr<const CompiledGraph> found;
+  const std::uint64_t tuning = backend::tuning(device).id();
   {
     const std::lock_guard lock(mutex_);
     const auto [begin, end] = by_hash_.equal_range(hash);
     for (auto it = begin; it != end; ++it) {
       const auto& compiled = it->second->compiled;
-      if (compiled->passes == passes && compiled->device == device) {
+      if (compiled->passes == passes && compiled->device == device && compiled->tuning == tuning) {
         if (!found)
           found = compiled;
         else
@@ -75,10 +78,14 @@ OptimizationReport optimize_for_device(ComputationGraph& graph, const PassSet& p
 
 std::shared_ptr<const CompiledGraph> compile(const Trace& trace, const PassSet& passes,
                                              Device device) {
-  auto compiled =
-      std::make_shared<CompiledGraph>(CompiledGraph{trace.to_graph(), passes, device, {}});
+  auto compiled = std::make_shared<CompiledGraph>(
+      CompiledGraph{trace.to_graph(), passes, device, backend::tuning(device).id(), {}});
   ComputationGraph graph = compiled->structure;
-  optimize_for_device(graph, passes, device);
+  {
+    const ScopedPhase optimizing(HostPhase::kOptimize);
+    optimize_for_device(graph, passes, device);
+  }
+  const ScopedPhase planning(HostPhase::kPlan);
   for (GraphPart& part : partition(graph)) {
     compiled->parts.push_back({make_plan(part.graph, backend::backend_for(device)),
                                std::move(part.inputs), std::move(part.outputs)});

@@ -30,6 +30,7 @@ struct CompiledGraph {
   ComputationGraph structure;  // As traced: what a later trace is compared with.
   PassSet passes;
   Device device;
+  std::uint64_t tuning = 0;  // The id of the device's tuning: kernels have taken values from it.
   std::vector<Part> parts;
 };
 

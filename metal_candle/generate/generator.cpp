@@ -11,6 +11,7 @@
 
 #include "metal_candle/core/error.h"
 #include "metal_candle/execute/evaluate.h"
+#include "metal_candle/execute/profiler.h"
 #include "metal_candle/generate/stop_text.h"
 
 namespace metal_candle {
@@ -94,6 +95,7 @@ GenerationResult Generator::generate(std::span<const std::int32_t> prompt,
   GenerationResult result;
   GenerationStats& stats = result.stats;
   std::optional<FinishReason> finish;
+  std::optional<ProfileScope> range(std::in_place, "prompt");
   if (!stream_.start({.prompt = prompt,
                       .max_tokens = options.max_tokens,
                       .sampling = options.sampling,
@@ -104,6 +106,7 @@ GenerationResult Generator::generate(std::span<const std::int32_t> prompt,
   Clock::time_point first;
   while (!finish) {
     const std::int32_t token = stream_.next();
+    range.emplace("token");
     if (result.tokens.empty()) {
       first = Clock::now();
       stats.seconds_to_first_token = seconds_between(start, first);

@@ -5,14 +5,18 @@
 
 #include <utility>
 
+#include "metal_candle/core/host_observer.h"
+
 namespace metal_candle {
 
 std::exception_ptr Completion::wait_for_error() const {
-  if (source_ != nullptr && !ready()) source_->hasten(*this);
   std::uint32_t state = state_.load(std::memory_order_acquire);
-  while (state == kPending) {
-    state_.wait(kPending, std::memory_order_acquire);
-    state = state_.load(std::memory_order_acquire);
+  if (state == kPending) {
+    const ScopedPhase waiting(HostPhase::kWait);
+    if (source_ != nullptr) source_->hasten(*this);
+    while ((state = state_.load(std::memory_order_acquire)) == kPending) {
+      state_.wait(kPending, std::memory_order_acquire);
+    }
   }
   return state == kFailed ? error_ : nullptr;
 }

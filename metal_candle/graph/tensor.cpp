@@ -8,6 +8,7 @@
 #include <array>
 
 #include "metal_candle/core/error.h"
+#include "metal_candle/core/host_observer.h"
 #include "metal_candle/graph/host_contents.h"
 #include "metal_candle/graph/shape_rules.h"
 
@@ -16,6 +17,7 @@ namespace detail {
 
 Tensor make_node(Operation operation, std::span<const Tensor* const> inputs,
                  const TensorSpec& requested, Device device) {
+  const ScopedPhase building(HostPhase::kBuild);
   constexpr std::size_t kInline = 8;
   std::array<const TensorSpec*, kInline> inline_specs;
   std::array<Node*, kInline> inline_nodes;

@@ -11,6 +11,7 @@
 #include <cmath>
 
 #include "metal_candle/execute/evaluate.h"
+#include "metal_candle/execute/profiler.h"
 #include "metal_candle/graph/ops.h"
 
 namespace metal_candle {
@@ -143,6 +144,7 @@ void Trainer::report(TrainObserver& observer, std::int64_t iteration) {
 }
 
 EvaluationReport Trainer::evaluate(BatchSource& source, std::int64_t batches) const {
+  const ProfileScope range("validation");
   const double start = now();
   double sum = 0;
   EvaluationReport report;
@@ -179,6 +181,7 @@ void Trainer::evaluate_and_report(TrainObserver& observer) {
 }
 
 std::string Trainer::save() {
+  const ProfileScope range("checkpoint");
   if (options_.checkpoint_folder.empty()) throw Error("Trainer::save: no checkpoint_folder is set");
   if (!failed_) resolve_all(nullptr);
   if (failed_) {

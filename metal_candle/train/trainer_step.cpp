@@ -8,6 +8,7 @@
 
 #include "metal_candle/autograd/grad.h"
 #include "metal_candle/execute/evaluate.h"
+#include "metal_candle/execute/profiler.h"
 #include "metal_candle/graph/ops.h"
 #include "metal_candle/train/trainer.h"
 
@@ -110,6 +111,7 @@ Trainer::Step Trainer::build_step(const TokenBatch& batch, bool update) {
 }
 
 void Trainer::queue_step(const TokenBatch& batch) {
+  const ProfileScope range("training step, queued");
   const bool update =
       (iteration_ + 1) % options_.grad_accumulation_steps == 0 || iteration_ + 1 == options_.iters;
   std::vector<Tensor> outputs;

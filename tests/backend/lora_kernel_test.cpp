@@ -80,6 +80,11 @@ TEST(LoraKernel, Sizes) {
                             {{2, 20, 96}, 16, 130},
                             {{300, 200}, 64, 150},
                             {{2, 1, 33}, 5, 20},
+                            {{70, 200}, 8, 150},
+                            {{16, 33}, 3, 20},
+                            {{33, 100}, 13, 70},
+                            {{40, 64}, 16, 70},
+                            {{2, 20, 65}, 1, 40},
                             {{0, 8}, 2, 4}}) {
         check(c, dtype, transposed, TensorLayout::contiguous({c.x, dtype}));
       }
@@ -94,6 +99,10 @@ TEST(LoraKernel, InputsInOddPlaces) {
     check({{3, 5, 30}, 8, 20}, dtype, true, {{3, 5, 30}, {300, 30, 1}, dtype});
     check({{2, 3, 4, 8}, 2, 9}, dtype, false, padded_rows({2, 3, 4, 8}, dtype));
     check({{6, 50}, 4, 31}, dtype, false, {{6, 50}, {1, 6}, dtype});
+    check({{40, 50}, 8, 31}, dtype, false, {{40, 50}, {64, 1}, dtype});
+    check({{40, 50}, 8, 31}, dtype, true, {{40, 50}, {1, 40}, dtype});
+    check({{3, 20, 30}, 6, 20}, dtype, true, {{3, 20, 30}, {1, 90, 3}, dtype});
+    check({{3, 20, 30}, 6, 20}, dtype, true, {{3, 20, 30}, {1000, 31, 1}, dtype});
   }
 }
 

@@ -82,7 +82,7 @@ TEST_F(Command, UsageErrorsExitWithTwo) {
     EXPECT_FALSE(outcome.err.empty()) << arguments;
   }
   EXPECT_EQ(run("--help").exit_code, 0);
-  for (const char* command : {"train", "generate", "evaluate", "fuse", "info", "bench"})
+  for (const char* command : {"train", "generate", "evaluate", "fuse", "info", "bench", "tune"})
     EXPECT_THAT(run(std::string(command) + " --help").out, HasSubstr("--")) << command;
   EXPECT_THAT(run("--version").out, StartsWith("metal-candle "));
 }
@@ -133,6 +133,98 @@ TEST_F(Command, TrainWritesWhatItSays) {
                             " --save-path " + (folder_ / "fused"));
   ASSERT_EQ(fused.exit_code, 0) << fused.err;
   EXPECT_NEAR(perplexity("--model " + (folder_ / "fused")) / adapted, 1, 0.02);
+}
+
+TEST_F(Command, ProfilesAndTracesAnySubcommand) {
+  const std::string trace = folder_ / "trace.json";
+  const Outcome outcome = run("generate --quiet --max-tokens 4 --prompt hope --model " + kModel +
+                              " --profile --trace " + trace);
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  for (const char* word : {"operation", "matmul", "GB/s", "find plan", "wait", "cpu queue 0",
+                           "memory of cpu", "plan hits", "graphs replayed", "recording took"}) {
+    EXPECT_THAT(outcome.err, HasSubstr(word));
+  }
+  const auto events = nlohmann::json::parse(folder_.read("trace.json")).at("traceEvents");
+  EXPECT_GT(events.size(), 20u);
+
+  const Outcome idle = run("info --json --profile");
+  EXPECT_EQ(idle.exit_code, 0) << idle.err;
+  EXPECT_TRUE(nlohmann::json::accept(idle.out));
+  EXPECT_THAT(idle.err, HasSubstr("no step ran"));
+
+  // Of a command that fails there is a trace, too; and a trace that cannot be written is a failure.
+  const std::string failed = folder_ / "failed.json";
+  EXPECT_EQ(run("generate --prompt x --model /nonexistent --trace " + failed).exit_code, 1);
+  EXPECT_TRUE(nlohmann::json::accept(folder_.read("failed.json")));
+  const Outcome unwritten = run("info --trace /nonexistent/trace.json");
+  EXPECT_EQ(unwritten.exit_code, 1);
+  EXPECT_THAT(unwritten.err, HasSubstr("/nonexistent/trace.json"));
+}
+
+TEST_F(Command, BenchDoesWithoutPeersAndFindsRegressions) {
+  const std::string first = folder_ / "first.json", second = folder_ / "second.json";
+  const std::string bench =
+      "bench --suite ops --compare torch,mlx,jax --filter 'pass softmax' --json ";
+  setenv("METAL_CANDLE_PYTHON", "/nonexistent/python", 1);
+  const Outcome measured = run(bench + first);
+  ASSERT_EQ(measured.exit_code, 0) << measured.err;
+  for (const char* word : {"without PyTorch: /nonexistent/python did not start", "without MLX",
+                           "without JAX", "limits of cpu: copies", "pass softmax"}) {
+    EXPECT_THAT(measured.out, HasSubstr(word));
+  }
+  auto rows = nlohmann::json::parse(folder_.read("first.json"));
+  ASSERT_EQ(rows.size(), 1u);
+  EXPECT_EQ(rows[0]["name"], "pass softmax");
+  EXPECT_GT(rows[0]["value"].get<double>(), 0);
+
+  // Against a baseline that was ten times as good, and one that was ten times as bad.
+  const double reference = rows[0]["reference"].get<double>();
+  rows[0]["reference"] = reference * 10;
+  folder_.write("better.json", rows.dump());
+  const Outcome worse = run(bench + second + " --baseline " + (folder_ / "better.json"));
+  EXPECT_EQ(worse.exit_code, 1);
+  EXPECT_THAT(worse.err, HasSubstr("regression: pass softmax: "));
+  rows[0]["reference"] = reference / 10;
+  folder_.write("worse.json", rows.dump());
+  const Outcome better = run(bench + second + " --baseline " + (folder_ / "worse.json"));
+  EXPECT_EQ(better.exit_code, 0) << better.err;
+  EXPECT_THAT(better.err, HasSubstr("0 of 1 rows"));
+  EXPECT_EQ(run(bench + second + " --baseline /nonexistent.json").exit_code, 1);
+  EXPECT_EQ(run("bench --compare tensorflow").exit_code, 2);
+  unsetenv("METAL_CANDLE_PYTHON");
+}
+
+TEST_F(Command, TuneKeepsWhatItFindsAndRefusesWhatItCannotRead) {
+  setenv("METAL_CANDLE_CACHE", (folder_ / "cache").c_str(), 1);
+  const std::string trace = folder_ / "trace.json";
+  ASSERT_EQ(
+      run("generate --quiet --max-tokens 2 --prompt hope --model " + kModel + " --trace " + trace)
+          .exit_code,
+      0);
+  const Outcome tuned = run("tune --budget 2 --from " + trace + " --shape 'softmax 64 512 f32'");
+  ASSERT_EQ(tuned.exit_code, 0) << tuned.err;
+  for (const char* word : {"tuning ", "matmul", "softmax 64 512 f32", "saved ", "tuning.json"}) {
+    EXPECT_THAT(tuned.out, HasSubstr(word));
+  }
+  const auto file = nlohmann::json::parse(folder_.read("cache/tuning.json"));
+  EXPECT_EQ(file["version"], 1);
+  ASSERT_EQ(file["devices"].size(), 1u);
+  const Outcome dry = run("tune --dry-run --budget 1 --op sum");
+  EXPECT_EQ(dry.exit_code, 0) << dry.err;
+  EXPECT_THAT(dry.out, ::testing::Not(HasSubstr("saved")));
+
+  EXPECT_THAT(run("tune --shape 'conv 1 2'").err, HasSubstr("known are matmul"));
+
+  // A cache that cannot be read is a warning where it would only help, and an error where it would
+  // be written over.
+  folder_.write("cache/tuning.json", "{\"format\": \"metal-candle tuning\", \"version\": 2}");
+  const Outcome later = run("generate --quiet --max-tokens 2 --prompt hope --model " + kModel);
+  EXPECT_EQ(later.exit_code, 0);
+  EXPECT_THAT(later.err, HasSubstr("cache/tuning.json: tuned parameters of version 2"));
+  EXPECT_EQ(run("tune --budget 1 --shape 'sum 4 4'").exit_code, 1);
+  EXPECT_THAT(folder_.read("cache/tuning.json"), HasSubstr("2}"));
+  EXPECT_EQ(run("tune --budget -1").exit_code, 2);
+  unsetenv("METAL_CANDLE_CACHE");
 }
 
 TEST_F(Command, KilledRunsGoOnToTheBit) {

@@ -130,6 +130,7 @@ class SimQueue final : public backend::CommandQueue {
 
 class SimBackend final : public backend::gpu::GpuBackend {
  public:
+  void use_tuning() { device_.stand_for(kDevice); }
   [[nodiscard]] Device device() const override { return kDevice; }
   [[nodiscard]] backend::BackendDescription describe() const override {
     return {"a GPU in software", "fibres", 1, {}};
@@ -165,13 +166,18 @@ class SimBackend final : public backend::gpu::GpuBackend {
 
 }  // namespace
 
-backend::gpu::GpuBackend& sim_backend() {
+namespace {
+SimBackend& instance() {
   static auto* instance = new SimBackend;
   return *instance;
 }
+}  // namespace
+
+backend::gpu::GpuBackend& sim_backend() { return instance(); }
 
 Device use_sim_backend() {
   backend::set_backend(kDevice, &sim_backend());
+  instance().use_tuning();
   return kDevice;
 }
 

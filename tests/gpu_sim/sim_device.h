@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -31,9 +32,15 @@ class SimDevice final : public backend::gpu::GpuDevice {
       const backend::gpu::MatmulDescription& description) override;
 
   backend::gpu::DeviceLimits& mutable_limits() { return limits_; }
+  /// None, until it stands for a device.
+  [[nodiscard]] const backend::Tuning& tuning() const override {
+    return device_ ? backend::tuning(*device_) : GpuDevice::tuning();
+  }
+  void stand_for(Device device) { device_ = device; }
 
  private:
   backend::gpu::DeviceLimits limits_{.multiprocessors = 4, .max_group_bytes = 99 << 10};
+  std::optional<Device> device_;
   std::mutex mutex_;
   std::map<std::string, std::unique_ptr<backend::gpu::Function>, std::less<>> functions_;
 };

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <utility>
 
+#include "metal_candle/backend/tuning.h"
 #include "metal_candle/core/error.h"
 
 namespace metal_candle::backend::cpu {
@@ -196,6 +197,11 @@ CommandQueue& CpuBackend::queue(int index) {
   std::unique_ptr<CpuQueue>& queue = queues_.at(static_cast<std::size_t>(index));
   if (!queue) queue = std::make_unique<CpuQueue>(index, pool_);
   return *queue;
+}
+
+std::size_t CpuBackend::steps_per_command_buffer() const {
+  return static_cast<std::size_t>(std::max<std::int64_t>(
+      tuning(Device::cpu()).get(Tunable::kStepsPerBuffer, ShapeClass{}, kStepsPerBuffer), 1));
 }
 
 void CpuBackend::stop() {

@@ -40,7 +40,7 @@ class CpuBackend final : public Backend {
   [[nodiscard]] std::unique_ptr<Kernel> make_kernel(const KernelRequest& request) const override;
 
   CommandQueue& queue(int index) override;
-  [[nodiscard]] std::size_t steps_per_command_buffer() const override { return kStepsPerBuffer; }
+  [[nodiscard]] std::size_t steps_per_command_buffer() const override;
   [[nodiscard]] int num_queues() const override { return kNumQueues; }
   [[nodiscard]] QueueStatistics queue_statistics() const override { return pool_.statistics(); }
 

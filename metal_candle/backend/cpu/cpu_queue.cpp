@@ -10,6 +10,7 @@
 
 #include "metal_candle/backend/cpu/cpu_backend.h"
 #include "metal_candle/core/error.h"
+#include "metal_candle/core/host_observer.h"
 
 namespace metal_candle::backend::cpu {
 namespace {
@@ -122,6 +123,7 @@ void CpuQueue::commit(std::unique_ptr<CommandBuffer> buffer,
   {
     std::unique_lock lock(mutex_);
     while (pending_.load(std::memory_order_relaxed) >= kMaxPending && !stopping_) {
+      const ScopedPhase waiting(HostPhase::kWait);
       waited = true;
       work_finished_.wait(lock);
     }
@@ -142,6 +144,7 @@ bool CpuQueue::run_inline(std::unique_ptr<CommandBuffer>& buffer) {
   auto& encoded = static_cast<CpuCommandBuffer&>(*buffer);
   pool_.count(encoded, true, false);
   try {
+    const ScopedPhase computing(HostPhase::kCompute);
     encoded.run(index_);
   } catch (...) {
     pool_.give_back(std::move(buffer));
@@ -169,6 +172,7 @@ void CpuQueue::run(Work& work) {
 }
 
 void CpuQueue::run_worker() {
+  ignore_phases_of_this_thread();
   std::unique_lock lock(mutex_);
   for (;;) {
     work_arrived_.wait(lock, [&] { return stopping_ || !work_.empty(); });

@@ -14,6 +14,7 @@
 #include "metal_candle/backend/cpu/parallel.h"
 #include "metal_candle/backend/cpu/workspace.h"
 #include "metal_candle/backend/strided.h"
+#include "metal_candle/backend/tuning.h"
 
 namespace metal_candle::backend::cpu {
 namespace {
@@ -110,12 +111,16 @@ class TiledKernel {
     row_ = shape_.back() >= kLongRow ? shape_.back() : std::max<std::int64_t>(elements_, 1);
     tiles_per_row_ = (row_ + tile_ - 1) / tile_;
     stream_ = static_cast<std::size_t>(elements_) * output_bytes_ >= kStreamBytes;
+    grain_work_ = tuning(Device::cpu())
+                      .get(Tunable::kElementwiseGrain,
+                           ShapeClass::of(request.outputs[0].dtype, {elements_, program_.cost()}),
+                           kGrainWork);
   }
 
   void run_parallel(const KernelArguments& arguments) const {
     const std::int64_t tiles = (elements_ / row_) * tiles_per_row_;
     const std::int64_t grain =
-        std::max<std::int64_t>(1, kGrainWork / (program_.cost() * std::min(tile_, row_)));
+        std::max<std::int64_t>(1, grain_work_ / (program_.cost() * std::min(tile_, row_)));
     parallel_for(tiles, grain,
                  [&](std::int64_t begin, std::int64_t end) { run_tiles(arguments, begin, end); });
   }
@@ -181,6 +186,7 @@ class TiledKernel {
   std::int64_t row_;  // Elements that are cut into tiles together: the last axis, or everything.
   std::int64_t tiles_per_row_;
   bool stream_;
+  std::int64_t grain_work_;
   std::vector<TransposedOperand> transposed_;
 };
 

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "metal_candle/backend/tuning.h"
 #include "metal_candle/core/error.h"
 
 namespace metal_candle::backend::cpu {
@@ -269,8 +270,16 @@ void TileProgram::place_registers(std::size_t num_operands, std::span<const Oper
   }
   std::int64_t bytes = 0;
   for (const std::size_t b : slots_) bytes += static_cast<std::int64_t>(b);
+  const auto steps = static_cast<std::int64_t>(steps_.size());
+  const std::int64_t tile_bytes = tuning(Device::cpu())
+                                      .get(
+                                          Tunable::kElementwiseTile,
+                                          [&] {
+                                            return ShapeClass::of(DType::kF32, {steps, bytes});
+                                          },
+                                          kTileBytes);
   tile_elements_ =
-      std::clamp(kTileBytes / std::max<std::int64_t>(bytes, 1), kMinTileElements, kMaxTileElements);
+      std::clamp(tile_bytes / std::max<std::int64_t>(bytes, 1), kMinTileElements, kMaxTileElements);
   tile_elements_ &= ~static_cast<std::int64_t>(kAlignment - 1);
   scratch_bytes_ = align_up(registers_.size() * sizeof(std::byte*));
   for (const std::size_t b : slots_) {

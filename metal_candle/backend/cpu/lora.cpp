@@ -5,20 +5,43 @@
 // row all of it is a few hundred nanoseconds on the calling thread, without allocation.
 //
 // Inputs: x, weight, a and b kMatrix, bias kAny. Nothing may be overwritten.
+#include <algorithm>
+#include <utility>
+
 #include "metal_candle/backend/cpu/batch.h"
 #include "metal_candle/backend/cpu/cpu_kernel.h"
 #include "metal_candle/backend/cpu/product.h"
+#include "metal_candle/backend/cpu/small_gemm.h"
 
 namespace metal_candle::backend::cpu {
 namespace {
 
+// From this many rows on, turning the product with a around pays for copying a; up to this rank,
+// reading x once for every kSmallGemmRows columns of a costs less than packing it.
+constexpr std::int64_t kTurnedRows = 16;
+constexpr std::int64_t kTurnedRank = 2 * kSmallGemmRows;
+
 struct LoraPlan {
-  Product down;  // x @ a, scaled, into the scratch.
-  Product up;    // What is computed from that, for one batch.
+  Product down;         // x @ a, scaled, into the scratch.
+  bool turned = false;  // It is a^T @ x^T instead, kSmallGemmRows rows at a time.
+  Product up;           // What is computed from that, for one batch.
   Shape batch;
   Strides x;
   std::int64_t count = 1;  // Batches.
 };
+
+// A product with few columns leaves most of a tile empty. Turned around it has few rows, and those
+// kernels read x where it lies, without packing it.
+void turn_narrow(LoraPlan& plan) {
+  Product& down = plan.down;
+  if (down.n > kTurnedRank || down.m < kTurnedRows || down.a.column_stride != 1) return;
+  std::swap(down.m, down.n);
+  std::swap(down.a, down.b);
+  down.a = down.a.transposed();
+  down.b = down.b.transposed();
+  plan.up.left = {nullptr, DType::kF32, 1, down.n};
+  plan.turned = true;
+}
 
 // `first` is the number of the input a; b is the next.
 LoraPlan make_plan(const KernelRequest& request, int first, float scale) {
@@ -48,11 +71,23 @@ LoraPlan make_plan(const KernelRequest& request, int first, float scale) {
   plan.up.left = {nullptr, DType::kF32, down.n, 1};
   plan.up.right = matrix_of(b);
   plan.up.rank = down.n;
+  turn_narrow(plan);
   return plan;
 }
 
 std::size_t scratch_bytes(const LoraPlan& plan) {
   return static_cast<std::size_t>(plan.down.m * plan.down.n) * sizeof(float);
+}
+
+void run_down(const Product& down, bool turned) {
+  if (!turned) return run_product(down);
+  for (std::int64_t row = 0; row < down.m; row += kSmallGemmRows) {
+    Product part = down;
+    part.m = std::min(kSmallGemmRows, down.m - row);
+    part.a = down.a.block(row, 0);
+    part.out = static_cast<float*>(down.out) + row * down.n;
+    run_product(part);
+  }
 }
 
 // Calls fn(x, out) for each batch, with the product with a ready in the scratch.
@@ -61,12 +96,12 @@ void for_each_batch(const LoraPlan& plan, const KernelArguments& arguments, int 
   for (std::int64_t i = 0; i < plan.count; ++i) {
     Product down = plan.down;
     const std::int64_t offset = batch_offset(plan.batch, plan.x, i);
-    down.a.data = offset_data(arguments.inputs[0], offset, down.a.dtype);
-    down.b.data = arguments.inputs[static_cast<std::size_t>(first)];
+    Matrix& of_x = plan.turned ? down.b : down.a;
+    (plan.turned ? down.a : down.b).data = arguments.inputs[static_cast<std::size_t>(first)];
+    of_x.data = offset_data(arguments.inputs[0], offset, of_x.dtype);
     down.out = arguments.scratch;
-    run_product(down);
-    fn(down.a.data,
-       offset_data(arguments.outputs[0], i * plan.up.m * plan.up.n, plan.up.out_dtype));
+    run_down(down, plan.turned);
+    fn(of_x.data, offset_data(arguments.outputs[0], i * plan.up.m * plan.up.n, plan.up.out_dtype));
   }
 }
 
@@ -92,8 +127,8 @@ std::unique_ptr<Kernel> make_plain(const KernelRequest& request, const op::Lora&
 
 std::unique_ptr<Kernel> make_linear(const KernelRequest& request, const op::LoraLinear& lora) {
   LoraPlan plan = make_plan(request, 2, lora.scale);
-  plan.up.k = plan.down.k;
-  plan.up.a = plan.down.a;
+  plan.up.k = request.inputs[0].shape.back();
+  plan.up.a = plan.turned ? plan.down.b.transposed() : plan.down.a;
   plan.up.b = matrix_of(request.inputs[1]);
   const bool has_bias = lora.has_bias;
   if (has_bias) plan.up.bias = {nullptr, request.inputs[4].dtype, request.inputs[4].strides.back()};

@@ -11,6 +11,7 @@
 
 #include "metal_candle/backend/cpu/cpu_kernel.h"
 #include "metal_candle/backend/cpu/parallel.h"
+#include "metal_candle/backend/cpu/row_grain.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "metal_candle/backend/cpu/norm.cpp"
@@ -88,7 +89,8 @@ HWY_INLINE void normalize_row(F32 d, const T* x, const T* next, T* out, std::siz
 template <bool kStream, bool kLayer, typename T>
 void forward_rows(const NormPlan& plan, const T* x, T* out, const float* weight,
                   const float* bias) {
-  parallel_for(plan.rows, row_grain(plan.n), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+  const std::int64_t grain = tuned_row_grain(dtype_of<T>(), plan.rows, plan.n);
+  parallel_for(plan.rows, grain, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     const F32 d;
     for (std::int64_t row = begin; row < end; ++row) {
       const T* from = x + plan.x(row);

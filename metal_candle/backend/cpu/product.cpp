@@ -2,8 +2,7 @@
 //
 // How the output is cut into blocks, and which product computes one. oneDNN takes the large ones:
 // its code is generated for the processor. It runs on our threads, in teams of one. Of its two
-// ways, sgemm is the faster for f32 weights that lie in rows, and its matmul for those in columns,
-// with few rows, and for bf16.
+// ways, sgemm is the faster for f32 and its matmul for bf16, but for some weights in columns.
 #include "metal_candle/backend/cpu/product.h"
 
 #include <algorithm>
@@ -12,16 +11,22 @@
 #include "metal_candle/backend/cpu/parallel.h"
 #include "metal_candle/backend/cpu/small_gemm.h"
 #include "metal_candle/backend/cpu/workspace.h"
+#include "metal_candle/backend/tuning.h"
 
 namespace metal_candle::backend::cpu {
 namespace {
 
 // Below this many multiplications the work of one thread ends before another has begun.
 constexpr std::int64_t kSerialWork = std::int64_t{1} << 17;
-// From this many rows on, oneDNN's sgemm pays. Its matmul always does, if there is enough work to
-// make up for the call.
+// From this many rows on, oneDNN's sgemm pays where its code is for AVX2. From AVX-512 on it always
+// does, as its matmul, if there is enough work to make up for the call.
 constexpr std::int64_t kSgemmRows = 96;
-constexpr std::int64_t kSgemmRowsBesidesMatmul = 48;
+// From this many rows on, oneDNN copies a weight that lies in columns. Where each column is on a
+// page of its own that takes longer than the product, until there are many rows; our own packing
+// reads four columns at a time.
+constexpr std::int64_t kCopyingRows = 16;
+constexpr std::int64_t kManyRows = 128;
+constexpr std::int64_t kPageStride = 1024;  // Of f32.
 constexpr std::int64_t kMatmulWork = std::int64_t{1} << 20;
 constexpr std::int64_t kMatmulDepth = 512;
 
@@ -39,19 +44,47 @@ std::int64_t column_block(std::int64_t n, std::int64_t parts, std::int64_t low, 
   return std::clamp(round_up((n + parts - 1) / parts, 16), low, high);
 }
 
-Method choose_method(const Product& p) {
-  const bool takes = p.n >= 64 && p.k >= 64 && p.a.dtype == p.b.dtype &&
-                     onednn_takes(p.a, p.m, p.k) && onednn_takes(p.b, p.k, p.n);
-  if (!takes) return Method::kOwn;
+// Products that are tuned together: b lying in rows or in columns.
+ShapeClass class_of(const Product& p) {
+  return ShapeClass::of(p.a.dtype, {p.m, p.n, p.k}, p.b.column_stride == 1 ? 0 : 1);
+}
+
+std::int64_t tuned(Tunable tunable, const Product& p, std::int64_t fallback) {
+  return tuning(Device::cpu())
+      .get(
+          tunable, [&] { return class_of(p); }, fallback);
+}
+
+bool onednn_takes(const Product& p) {
+  return p.n >= 64 && p.k >= 64 && p.a.dtype == p.b.dtype && onednn_takes(p.a, p.m, p.k) &&
+         onednn_takes(p.b, p.k, p.n);
+}
+
+Method default_method(const Product& p) {
+  if (!onednn_takes(p)) return Method::kOwn;
   const bool has_matmul =
       has_onednn_matmul(p.a.dtype) && !p.accumulate && p.m * p.n * p.k >= kMatmulWork;
-  if (p.a.dtype == DType::kF32) {
-    const bool prefers_sgemm = !has_matmul || p.b.column_stride == 1;
-    if (prefers_sgemm && p.m >= (has_matmul ? kSgemmRowsBesidesMatmul : kSgemmRows)) {
-      return Method::kSgemm;
-    }
+  if (p.a.dtype != DType::kF32) return has_matmul ? Method::kMatmul : Method::kOwn;
+  if (!has_matmul) return p.m >= kSgemmRows ? Method::kSgemm : Method::kOwn;
+  if (p.b.column_stride == 1) return Method::kSgemm;
+  if (p.m < kCopyingRows) return Method::kSgemm;
+  if (p.m < kManyRows && p.b.column_stride >= kPageStride) return Method::kOwn;
+  return p.k > kMatmulDepth ? Method::kSgemm : Method::kMatmul;
+}
+
+Method choose_method(const Product& p) {
+  const Method method = default_method(p);
+  const auto wanted =
+      static_cast<Method>(tuned(Tunable::kProductMethod, p, static_cast<std::int64_t>(method)));
+  switch (wanted) {
+    case Method::kOwn:
+      return wanted;
+    case Method::kSgemm:
+      return onednn_takes(p) && p.a.dtype == DType::kF32 ? wanted : method;
+    case Method::kMatmul:
+      return onednn_takes(p) && has_onednn_matmul(p.a.dtype) && !p.accumulate ? wanted : method;
   }
-  return has_matmul ? Method::kMatmul : Method::kOwn;
+  return method;
 }
 
 // Adding up may also follow a product, as a residual: then oneDNN's bf16 one, which is much faster
@@ -65,7 +98,7 @@ Product with_sum_as_residual(const Product& p) {
   return pays ? q : p;
 }
 
-Blocks choose_blocks(const Product& p) {
+Blocks default_blocks(const Product& p) {
   if (p.m * p.n * std::max<std::int64_t>(p.k, 1) <= kSerialWork) return {p.m, p.n};
   if (p.m <= kSmallGemmRows) return {p.m, column_block(p.n, 8, 64, 2048)};
   switch (const Method method = choose_method(p)) {
@@ -84,6 +117,14 @@ Blocks choose_blocks(const Product& p) {
     blocks.rows = std::clamp(round_up((p.m + parts - 1) / parts, 12),
                              std::min<std::int64_t>(p.m, 48), blocks.rows);
   }
+  return blocks;
+}
+
+Blocks choose_blocks(const Product& p) {
+  Blocks blocks = default_blocks(p);
+  blocks.rows = std::clamp<std::int64_t>(tuned(Tunable::kProductRows, p, blocks.rows), 1, p.m);
+  blocks.columns =
+      std::clamp<std::int64_t>(tuned(Tunable::kProductColumns, p, blocks.columns), 1, p.n);
   return blocks;
 }
 
@@ -143,8 +184,10 @@ constexpr std::int64_t kMostSplitSums = 8192;
 std::int64_t choose_splits(const Product& p) {
   const bool suits = p.m <= kSmallGemmRows && p.b.column_stride == 1 && p.n >= 256 &&
                      p.m * p.n <= kMostSplitSums && p.rank == 0 && !p.accumulate;
+  if (!suits) return 1;
   // At least 2 MiB of f32 each.
-  return suits ? std::min<std::int64_t>(p.n * p.k / (std::int64_t{1} << 19), 8) : 1;
+  const std::int64_t splits = std::min<std::int64_t>(p.n * p.k / (std::int64_t{1} << 19), 8);
+  return std::clamp<std::int64_t>(tuned(Tunable::kProductSplits, p, splits), 1, 8);
 }
 
 void run_split(const Product& p, std::int64_t splits) {

@@ -13,6 +13,7 @@
 #include "metal_candle/backend/cpu/cross_entropy.h"
 #include "metal_candle/backend/cpu/log_sum_exp.h"
 #include "metal_candle/backend/cpu/parallel.h"
+#include "metal_candle/backend/cpu/row_grain.h"
 #include "metal_candle/backend/cpu/softmax.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -70,8 +71,9 @@ HWY_INLINE void log_softmax_row(F32 d, const T* x, const T* next, T* out, std::s
 template <bool kStream, typename T>
 void short_rows(const SoftmaxPlan& plan, const T* x, T* out) {
   const std::int64_t n = plan.axis.n;
+  const std::int64_t grain = tuned_row_grain(dtype_of<T>(), plan.axis.outer, n);
   const F32 d;
-  parallel_for(plan.axis.outer, row_grain(n), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+  parallel_for(plan.axis.outer, grain, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     HWY_ALIGN float buffer[kMaxBuffered + kMaxLanes];
     for (std::int64_t row = begin; row < end; ++row) {
       const T* from = x + plan.axis.offset(0, row);

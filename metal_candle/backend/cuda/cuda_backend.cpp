@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <map>
 
+#include "metal_candle/backend/cuda/nvtx.h"
 #include "metal_candle/core/error.h"
 
 namespace metal_candle::backend::cuda {
@@ -44,6 +45,7 @@ CudaBackend::CudaBackend(int index)
                  /*host_visible=*/false, free_memory(gpu_), gpu_.total_memory()) {
   check(driver().cuStreamCreate(&upload_stream_, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
   check(driver().cuEventCreate(&uploaded_, CU_EVENT_DISABLE_TIMING), "cuEventCreate");
+  add_nvtx_marker();
 }
 
 BackendDescription CudaBackend::describe() const {
@@ -120,21 +122,11 @@ QueueStatistics CudaBackend::queue_statistics() const {
     total.buffers_made += one.buffers_made;
     total.buffers_reused += one.buffers_reused;
     total.full_waits += one.full_waits;
-  }
-  return total;
-}
-
-GraphStatistics CudaBackend::graph_statistics() const {
-  const std::lock_guard lock(queues_mutex_);
-  GraphStatistics total;
-  for (const auto& queue : queues_) {
-    if (!queue) continue;
-    const GraphStatistics one = queue->graph_statistics();
-    total.made += one.made;
-    total.launched += one.launched;
-    total.repointed += one.repointed;
+    total.graphs_made += one.graphs_made;
+    total.graph_launches += one.graph_launches;
+    total.graphs_repointed += one.graphs_repointed;
     total.nodes_repointed += one.nodes_repointed;
-    total.direct += one.direct;
+    total.direct_launches += one.direct_launches;
   }
   return total;
 }

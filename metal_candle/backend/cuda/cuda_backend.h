@@ -44,8 +44,6 @@ class CudaBackend final : public gpu::GpuBackend {
   [[nodiscard]] QueueStatistics queue_statistics() const override;
   [[nodiscard]] gpu::GpuDevice& gpu() const override { return gpu_; }
 
-  /// Of all queues together.
-  [[nodiscard]] GraphStatistics graph_statistics() const;
   /// The queue that it is, or null.
   [[nodiscard]] CudaQueue* find_queue(const CompletionSource* source) const;
   /// Makes `queue` wait for the uploads so far.

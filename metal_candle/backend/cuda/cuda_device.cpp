@@ -13,6 +13,7 @@
 
 #include "metal_candle/backend/cuda/embedded.h"
 #include "metal_candle/core/atomic_file.h"
+#include "metal_candle/core/cache_folder.h"
 #include "metal_candle/core/error.h"
 
 namespace metal_candle::backend::cuda {
@@ -28,14 +29,8 @@ int attribute(CUdevice device, CUdevice_attribute which) {
 
 // Compiled kernels of this user; empty if there is nowhere to keep them.
 fs::path cache_folder() {
-  if (const char* folder = std::getenv("METAL_CANDLE_CACHE")) return fs::path(folder) / "cuda";
-  if (const char* folder = std::getenv("XDG_CACHE_HOME")) {
-    return fs::path(folder) / "metal-candle" / "cuda";
-  }
-  if (const char* home = std::getenv("HOME")) {
-    return fs::path(home) / ".cache" / "metal-candle" / "cuda";
-  }
-  return {};
+  const fs::path folder = user_cache_folder();
+  return folder.empty() ? folder : folder / "cuda";
 }
 
 std::uint64_t fnv1a(std::string_view text) {
@@ -132,7 +127,7 @@ void CudaFunction::allow_group_bytes(std::uint32_t bytes) const {
   allowed_group_bytes_ = bytes;
 }
 
-CudaDevice::CudaDevice(int index) {
+CudaDevice::CudaDevice(int index) : id_{DeviceType::kCuda, static_cast<std::uint8_t>(index)} {
   int count = 0;
   check(driver().cuDeviceGetCount(&count), "cuDeviceGetCount");
   if (index >= count) {

@@ -39,6 +39,7 @@ class CudaDevice final : public gpu::GpuDevice, public BlockSource {
   /// Throws DeviceError if the machine has no such GPU, naming those it has.
   explicit CudaDevice(int index);
 
+  [[nodiscard]] const Tuning& tuning() const override { return backend::tuning(id_); }
   [[nodiscard]] const gpu::DeviceLimits& limits() const override { return limits_; }
   const gpu::Function& function(std::string_view name) override;
   const gpu::Function& compile(std::string_view name, const std::string& source) override;
@@ -57,6 +58,7 @@ class CudaDevice final : public gpu::GpuDevice, public BlockSource {
   [[nodiscard]] cublasLtHandle_t cublas() const { return cublas_; }
 
  private:
+  const Device id_;
   CUdevice device_ = 0;
   CUcontext context_ = nullptr;
   gpu::DeviceLimits limits_;

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <string>
 
@@ -140,7 +141,8 @@ std::unique_ptr<CudaMatmul> CudaMatmul::make(CudaDevice& device, const gpu::Matm
   return product;
 }
 
-// The library's best guess for operands that begin at multiples of `alignment` bytes.
+// The library's best guess for operands that begin at multiples of `alignment` bytes, or that of
+// its next ones which tuning chose.
 std::optional<cublasLtMatmulHeuristicResult_t> CudaMatmul::choose(CudaDevice& device,
                                                                   const CudaMatmul& product,
                                                                   std::size_t alignment) {
@@ -157,17 +159,28 @@ std::optional<cublasLtMatmulHeuristicResult_t> CudaMatmul::choose(CudaDevice& de
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
     prefer(which, static_cast<std::uint32_t>(alignment));
   }
-  cublasLtMatmulHeuristicResult_t found{};
+  const gpu::MatmulDescription& d = product.description_;
+  const auto form = static_cast<std::int64_t>((d.a.row_stride == 1 ? 1 : 0) +
+                                              (d.b.row_stride == 1 ? 2 : 0) + 4 * d.batch);
+  const std::int64_t wanted = device.tuning().get(
+      Tunable::kGpuProductAlgorithm,
+      [&] {
+        return ShapeClass{d.operands, {d.m, d.n, d.k}, form};
+      },
+      0);
+  constexpr int kMostAlgorithms = 8;
+  std::array<cublasLtMatmulHeuristicResult_t, kMostAlgorithms> found{};
+  const int asked = static_cast<int>(std::clamp<std::int64_t>(wanted, 0, kMostAlgorithms - 1)) + 1;
   int count = 0;
   const cublasStatus_t status = library.cublasLtMatmulAlgoGetHeuristic(
       device.cublas(), product.operation_, product.a_, product.b_, product.out_, product.out_,
-      preference, 1, &found, &count);
+      preference, asked, found.data(), &count);
   library.cublasLtMatmulPreferenceDestroy(preference);
   if (status == CUBLAS_STATUS_NOT_SUPPORTED || (status == CUBLAS_STATUS_SUCCESS && count == 0)) {
     return {};
   }
   check(status, "cublasLtMatmulAlgoGetHeuristic");
-  return found;
+  return found[static_cast<std::size_t>(std::min(asked, count) - 1)];
 }
 
 CudaMatmul::~CudaMatmul() {

@@ -12,6 +12,7 @@
 #include "metal_candle/backend/gpu/gpu_kernel.h"
 #include "metal_candle/backend/pool_allocator.h"
 #include "metal_candle/core/error.h"
+#include "metal_candle/core/host_observer.h"
 
 namespace metal_candle::backend::cuda {
 namespace {
@@ -164,25 +165,27 @@ void CudaQueue::launch_observed(Work& work) {
   };
   mark();
   for (const Command& command : buffer.list().commands()) {
+    const std::size_t markers =
+        metal_candle::detail::push_range(buffer.label_of(command).name.c_str());
     buffer.list().launch(command, stream_);
+    metal_candle::detail::pop_range(markers);
     mark();
   }
 }
 
-// Times of the device, placed so that the last command ends now.
-void CudaQueue::report(Work& work, std::int64_t end_ns) {
+// Times of the device, placed so that `last`, of this work or of a later one, was at `last_ns`.
+void CudaQueue::report(Work& work, CUevent last, std::int64_t last_ns) {
   if (work.times.empty()) return;
   const auto& buffer = static_cast<const CudaCommandBuffer&>(*work.buffer);
-  const auto before_end = [&](std::size_t i) {
+  const auto time_of = [&](std::size_t i) {
     float milliseconds = 0;
-    driver().cuEventElapsedTime(&milliseconds, work.times[i], work.times.back());
-    return static_cast<std::int64_t>(static_cast<double>(milliseconds) * 1e6);
+    driver().cuEventElapsedTime(&milliseconds, work.times[i], last);
+    return last_ns - static_cast<std::int64_t>(static_cast<double>(milliseconds) * 1e6);
   };
   if (StepObserver* observer = step_observer()) {
     const std::vector<Command>& commands = buffer.list().commands();
     for (std::size_t c = 0; c < commands.size(); ++c) {
-      observer->on_step(buffer.label_of(commands[c]), index_, end_ns - before_end(c),
-                        end_ns - before_end(c + 1));
+      observer->on_step(buffer.label_of(commands[c]), index_, time_of(c), time_of(c + 1));
     }
   }
   for (CUevent event : work.times) driver().cuEventDestroy(event);
@@ -214,6 +217,7 @@ void CudaQueue::commit(std::unique_ptr<CommandBuffer> buffer,
       std::unique_lock lock(mutex_);
       if (pending_.load(std::memory_order_relaxed) >= kMaxPending) {
         ++statistics_.full_waits;
+        const ScopedPhase waiting(HostPhase::kWait);
         work_finished_.wait(lock, [&] {
           return pending_.load(std::memory_order_relaxed) < kMaxPending || stopping_;
         });
@@ -250,6 +254,7 @@ bool CudaQueue::run_inline(std::unique_ptr<CommandBuffer>& buffer) {
       const std::lock_guard stream_lock(stream_mutex_);
       submit(work);
     }
+    const ScopedPhase waiting(HostPhase::kWait);
     check(driver().cuStreamSynchronize(stream_), "cuStreamSynchronize");
   } catch (...) {
     const std::exception_ptr error = placed(std::current_exception(), encoded);
@@ -257,7 +262,7 @@ bool CudaQueue::run_inline(std::unique_ptr<CommandBuffer>& buffer) {
     if (driver().cuStreamSynchronize(stream_) != CUDA_SUCCESS) failure_ = error;
     std::rethrow_exception(error);
   }
-  report(work, now_ns());
+  if (!work.times.empty()) report(work, work.times.back(), now_ns());
   static_cast<CudaCommandBuffer&>(*work.buffer).clear();
   const std::lock_guard lock(mutex_);
   ++statistics_.inline_buffers;
@@ -297,9 +302,13 @@ bool CudaQueue::finish_some(CUevent event, bool spin) {
   }
   if (done.empty()) return true;
   const std::int64_t now = now_ns();
+  CUevent last = nullptr;
+  for (const Work& work : done) {
+    if (!work.times.empty()) last = work.times.back();
+  }
   std::vector<std::unique_ptr<CommandBuffer>> buffers;
   for (Work& work : done) {
-    if (!error) report(work, now);
+    if (!error) report(work, last, now);
     const std::exception_ptr own =
         error ? placed(error, static_cast<const CudaCommandBuffer&>(*work.buffer)) : nullptr;
     buffers.push_back(std::move(work.buffer));
@@ -335,6 +344,7 @@ void CudaQueue::watch() {
   constexpr std::int64_t kAwake = 200'000;
   constexpr std::int64_t kGather = 20'000;
   constexpr std::size_t kMany = 32;
+  ignore_phases_of_this_thread();
   device_.enter();
   const CUevent event = make_event(CU_EVENT_DISABLE_TIMING | CU_EVENT_BLOCKING_SYNC);
   const auto pending = [&] { return pending_.load(std::memory_order_acquire); };
@@ -390,13 +400,15 @@ void CudaQueue::wait_for(CudaQueue& other) {
 }
 
 QueueStatistics CudaQueue::statistics() const {
-  const std::lock_guard lock(mutex_);
-  return statistics_;
-}
-
-GraphStatistics CudaQueue::graph_statistics() const {
-  const std::lock_guard lock(stream_mutex_);
-  return graphs_.statistics();
+  const std::scoped_lock lock(stream_mutex_, mutex_);
+  QueueStatistics result = statistics_;
+  const GraphStatistics& graphs = graphs_.statistics();
+  result.graphs_made = graphs.made;
+  result.graph_launches = graphs.launched;
+  result.graphs_repointed = graphs.repointed;
+  result.nodes_repointed = graphs.nodes_repointed;
+  result.direct_launches = graphs.direct;
+  return result;
 }
 
 }  // namespace metal_candle::backend::cuda

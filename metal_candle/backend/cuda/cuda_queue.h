@@ -71,7 +71,6 @@ class CudaQueue final : public CommandQueue {
   /// ...and after the event.
   void wait_for(CUevent event);
   [[nodiscard]] QueueStatistics statistics() const;
-  [[nodiscard]] GraphStatistics graph_statistics() const;
 
  private:
   struct Work {
@@ -82,7 +81,7 @@ class CudaQueue final : public CommandQueue {
   void open();
   void submit(Work& work);
   void launch_observed(Work& work);
-  void report(Work& work, std::int64_t end_ns);
+  void report(Work& work, CUevent last, std::int64_t last_ns);
   void give_back(std::vector<std::unique_ptr<CommandBuffer>> buffers);
   void watch();
   bool finish_some(CUevent event, bool spin);

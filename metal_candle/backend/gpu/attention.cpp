@@ -64,7 +64,10 @@ std::unique_ptr<Kernel> make_row_attention(const AttentionPlan& plan, GpuDevice&
       });
   const std::int64_t groups = plan.row_groups(shape.rows);
   // Enough groups that each multiprocessor has two.
-  const std::int64_t wanted = 2 * std::int64_t{device.limits().multiprocessors};
+  const std::int64_t each = device.tuning().get(
+      Tunable::kGpuAttentionGroups,
+      ShapeClass::of(plan.dtype, {groups, plan.problem.keys, plan.problem.width}), 2);
+  const std::int64_t wanted = each * std::int64_t{device.limits().multiprocessors};
   const std::int64_t most = (plan.problem.keys + shape.keys - 1) / shape.keys;
   const std::int64_t splits =
       std::clamp<std::int64_t>(std::min(wanted / groups, most), 1, kMaxSplits);

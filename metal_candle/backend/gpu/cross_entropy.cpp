@@ -53,7 +53,7 @@ std::unique_ptr<Kernel> make_forward(const KernelRequest& request, std::int64_t 
 std::unique_ptr<Kernel> make_backward(const KernelRequest& request, std::int64_t ignore_index,
                                       GpuDevice& device) {
   const AxisPlan axis = plan_rows_of({request.inputs[0], request.outputs[0]});
-  const RowChunks chunks = plan_chunks(axis, device.limits());
+  const RowChunks chunks = plan_chunks(axis, device);
   const PacketFunction function(device, fmt::format("cross_entropy_backward_{}", name(axis.dtype)),
                                 axis.packets);
   const CrossEntropyArguments common =

@@ -9,6 +9,11 @@
 
 namespace metal_candle::backend::gpu {
 
+const Tuning& GpuDevice::tuning() const {
+  static const Tuning none;
+  return none;
+}
+
 std::shared_ptr<const Matmul> require_matmul(GpuDevice& device, const MatmulDescription& d,
                                              std::string_view operation) {
   std::shared_ptr<const Matmul> product = device.make_matmul(d);

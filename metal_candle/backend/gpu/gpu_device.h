@@ -13,6 +13,7 @@
 #include <string_view>
 #include <type_traits>
 
+#include "metal_candle/backend/tuning.h"
 #include "metal_candle/core/dtype.h"
 #include "metal_candle/core/shape.h"
 #include "metal_candle/graph/operation.h"
@@ -131,6 +132,8 @@ class GpuDevice {
  public:
   virtual ~GpuDevice() = default;
   [[nodiscard]] virtual const DeviceLimits& limits() const = 0;
+  /// What was chosen by measuring on this device.
+  [[nodiscard]] virtual const Tuning& tuning() const;
   /// The kernel of that name among those compiled with the library. Throws DeviceError when there
   /// is none.
   virtual const Function& function(std::string_view name) = 0;

@@ -87,9 +87,11 @@ struct ColumnsForm {
 };
 
 // Chunks of `units` for each of `groups`, that fill the device, each of at least `least`.
-std::uint32_t chunks_for(std::int64_t units, std::int64_t groups, std::int64_t least,
-                         const DeviceLimits& limits) {
-  const std::int64_t wanted = 4 * std::int64_t{limits.multiprocessors};
+std::uint32_t chunks_for(const ReducePlan& plan, std::int64_t units, std::int64_t groups,
+                         std::int64_t least, const GpuDevice& device) {
+  const std::int64_t each = device.tuning().get(Tunable::kGpuReduceGroups,
+                                                ShapeClass::of(plan.dtype, {groups, units}), 4);
+  const std::int64_t wanted = each * std::int64_t{device.limits().multiprocessors};
   const std::int64_t count = std::min(wanted / std::max<std::int64_t>(groups, 1), units / least);
   return static_cast<std::uint32_t>(std::max<std::int64_t>(count, 1));
 }
@@ -116,7 +118,7 @@ RowsForm rows_form(const ReducePlan& plan, std::int64_t width, GpuDevice& device
   } else {
     a.whole_group = 1;
     if (units < 512) form.threads = 64;
-    const std::uint32_t chunks = chunks_for(units, plan.outputs, 8 * form.threads, device.limits());
+    const std::uint32_t chunks = chunks_for(plan, units, plan.outputs, 8 * form.threads, device);
     a.chunk = groups_for(units, chunks);
     a.chunks = groups_for(units, a.chunk);
     form.groups = checked_count(plan.outputs * a.chunks);
@@ -140,7 +142,7 @@ ColumnsForm columns_form(const ReducePlan& plan, std::int64_t width, GpuDevice& 
   const std::int64_t tiles =
       groups_for(across, std::int64_t{1} << a.tile_shift) * num_elements(leading(plan.kept, 1));
   const std::uint32_t down = kThreads >> a.tile_shift;
-  const std::uint32_t chunks = chunks_for(a.rows, tiles, 8 * down, device.limits());
+  const std::uint32_t chunks = chunks_for(plan, a.rows, tiles, 8 * down, device);
   a.chunk = groups_for(a.rows, chunks);
   a.chunks = a.rows == 0 ? 1 : groups_for(a.rows, a.chunk);
   form.groups = checked_count(tiles * a.chunks);

@@ -26,7 +26,10 @@ RowLaunch plan_form(GpuDevice& device, std::string_view family, const AxisPlan& 
   // With few rows, more threads finish each sooner; with many, each thread has more loads in
   // flight.
   const bool many = axis.outer >= 2 * std::int64_t{limits.multiprocessors};
-  const std::uint32_t wanted = many ? std::min(max_threads, 256u) : max_threads;
+  const auto tuned = static_cast<std::uint32_t>(
+      device.tuning().get(Tunable::kGpuRowThreads, ShapeClass::of(axis.dtype, {axis.outer, axis.n}),
+                          many ? std::min(max_threads, 256u) : max_threads));
+  const std::uint32_t wanted = std::clamp(tuned, 32u, max_threads);
   const auto threads_for = [&](std::uint32_t each) { return groups_for(axis.n, each); };
   // The least that brings a row to so many threads, else the most.
   const auto elements_for = [&](std::uint32_t threads) {
@@ -145,10 +148,12 @@ RowLaunches plan_rows(GpuDevice& device, std::string_view family, const AxisPlan
   return launches;
 }
 
-RowChunks plan_chunks(const AxisPlan& axis, const DeviceLimits& limits) {
+RowChunks plan_chunks(const AxisPlan& axis, const GpuDevice& device) {
   // Enough groups to fill the device, each with enough to do.
   constexpr std::int64_t kLeast = 4096, kMost = 16384;
-  const std::int64_t wanted = 4 * std::int64_t{limits.multiprocessors};
+  const std::int64_t each = device.tuning().get(
+      Tunable::kGpuChunkGroups, ShapeClass::of(axis.dtype, {axis.outer, axis.n}), 4);
+  const std::int64_t wanted = each * std::int64_t{device.limits().multiprocessors};
   const std::int64_t for_device = (wanted + axis.outer - 1) / std::max<std::int64_t>(axis.outer, 1);
   const std::int64_t count = std::clamp<std::int64_t>(for_device, groups_for(axis.n, kMost),
                                                       std::max(groups_for(axis.n, kLeast), 1u));
@@ -174,7 +179,7 @@ const Function& PacketFunction::choose(std::initializer_list<const void*> addres
 
 ChunkSums::ChunkSums(GpuDevice& device, const AxisPlan& axis)
     : axis_(axis),
-      chunks_(plan_chunks(axis, device.limits())),
+      chunks_(plan_chunks(axis, device)),
       function_(device, fmt::format("softmax_chunk_sums_{}", name(axis.dtype)), axis.packets) {}
 
 void ChunkSums::encode(Encoder& encoder, const void* x, void* partials) const {

@@ -96,7 +96,7 @@ struct RowChunks {
   std::uint32_t groups = 0;   // Of all rows.
   std::uint32_t threads = 0;  // Of a group: at most 512.
 };
-[[nodiscard]] RowChunks plan_chunks(const AxisPlan& axis, const DeviceLimits& limits);
+[[nodiscard]] RowChunks plan_chunks(const AxisPlan& axis, const GpuDevice& device);
 
 /// A function in two forms, of which addresses decide at each run.
 class PacketFunction {

@@ -1,7 +1,7 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// See torch_peer.h. One line in, one line out.
-#include "bench/torch_peer.h"
+// See peer.h. One line in, one line out.
+#include "bench/peer.h"
 
 #include <fmt/format.h>
 #include <sys/wait.h>
@@ -15,8 +15,8 @@
 
 namespace metal_candle::bench {
 
-std::unique_ptr<TorchPeer> TorchPeer::start(const char* script, std::string& why,
-                                            const char* device) {
+std::unique_ptr<Peer> Peer::start(const std::string& script, const std::string& framework,
+                                  std::string& why, const char* device) {
   int to_peer[2];
   int from_peer[2];
   if (::pipe(to_peer) != 0 || ::pipe(from_peer) != 0) throw IoError("bench: cannot make a pipe");
@@ -29,32 +29,33 @@ std::unique_ptr<TorchPeer> TorchPeer::start(const char* script, std::string& why
     ::dup2(to_peer[0], STDIN_FILENO);
     ::dup2(from_peer[1], STDOUT_FILENO);
     for (const int fd : {to_peer[0], to_peer[1], from_peer[0], from_peer[1]}) ::close(fd);
-    ::execlp(python, python, "-u", "-c", script, threads.c_str(), device,
-             static_cast<char*>(nullptr));
+    ::execlp(python, python, "-u", "-c", script.c_str(), threads.c_str(), device,
+             clock_in_use() == Clock::kProcess ? "process" : "wall", static_cast<char*>(nullptr));
     ::_exit(127);
   }
   ::close(to_peer[0]);
   ::close(from_peer[1]);
-  std::unique_ptr<TorchPeer> peer(new TorchPeer);
+  std::unique_ptr<Peer> peer(new Peer);
   peer->pid_ = pid;
   peer->to_peer_ = to_peer[1];
   peer->from_peer_ = from_peer[0];
   const std::string greeting = peer->ask("");
-  if (greeting.rfind("torch ", 0) != 0) {
+  if (!greeting.starts_with(framework + " ")) {
     why = greeting.empty() ? fmt::format("{} did not start", python) : greeting;
     return nullptr;
   }
-  peer->version_ = greeting.substr(6);
+  peer->framework_ = framework;
+  peer->version_ = greeting.substr(framework.size() + 1);
   return peer;
 }
 
-TorchPeer::~TorchPeer() {
+Peer::~Peer() {
   if (to_peer_ >= 0) ::close(to_peer_);
   if (from_peer_ >= 0) ::close(from_peer_);
   if (pid_ > 0) ::waitpid(pid_, nullptr, 0);
 }
 
-std::string TorchPeer::ask(const std::string& line) {
+std::string Peer::ask(const std::string& line) {
   const std::string message = line + "\n";
   if (!line.empty() &&
       ::write(to_peer_, message.data(), message.size()) != static_cast<ssize_t>(message.size())) {
@@ -74,17 +75,18 @@ std::string TorchPeer::ask(const std::string& line) {
   }
 }
 
-double TorchPeer::measure(const std::string& line) {
+double Peer::measure(const std::string& line) {
   const std::string answer = ask(line);
   char* end = nullptr;
   const double number = std::strtod(answer.c_str(), &end);
   if (answer.empty() || end == answer.c_str()) {
-    throw Error(fmt::format("bench: PyTorch failed on '{}': {}", line, answer));
+    throw Error(fmt::format("bench: {} failed on '{}': {}", framework_, line,
+                            answer.empty() ? "it ended" : answer));
   }
   return number;
 }
 
-Contestant TorchPeer::contestant(const std::string& case_name) {
+Contestant Peer::contestant(const std::string& case_name) {
   return [this, case_name] { return measure(case_name); };
 }
 
