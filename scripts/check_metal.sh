@@ -28,7 +28,7 @@ trap 'rm -rf "$work"' EXIT
 # glibc's headers stand for the system's own, so they are told that the processor is theirs.
 system=/usr/include
 backend_check() {
-  clang++ -fsyntax-only -std=c++20 -fblocks -target arm64-apple-macos14 -Wall -Wextra -Werror -I. \
+  clang++ -fsyntax-only -std=c++20 -fblocks -target arm64-apple-macos14 -Wall -Wextra -Werror -Wno-defaulted-function-deleted -I. \
     -nostdinc++ -isystem tests/metal_sim/apple_stubs -isystem "$metal_cpp" -isystem "$libcxx" \
     -isystem "$system/$(gcc -print-multiarch)" -isystem "$system" \
     -D__x86_64__ -D_GNU_SOURCE -U__nonnull "$@"

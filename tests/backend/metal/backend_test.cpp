@@ -32,8 +32,8 @@ using ::testing::IsEmpty;
 using ::testing::Not;
 
 constexpr std::int64_t kCount = 100;
-const StepLabel kAdd{"add", "[100] [100]", 0, 0};
-const StepLabel kTwice{"multiply", "[100] [100]", 0, 0};
+const StepLabel kAdd{"add", "[100] [100]", 0, 0, {}, DType::kF32};
+const StepLabel kTwice{"multiply", "[100] [100]", 0, 0, {}, DType::kF32};
 
 MetalBackend& shared_backend() {
   static auto* backend = new MetalBackend(0);

@@ -131,7 +131,7 @@ class Products : public ::testing::Test {
 
   template <typename Fn>
   void run(Fn encode) {
-    const StepLabel label{"product", "", 0, 0};
+    const StepLabel label{"product", "", 0, 0, {}, DType::kF32};
     const TensorLayout layout = TensorLayout::contiguous({{1}, DType::kF32});
     const bool needed = true;
     const Operation operation = op::Full{};
