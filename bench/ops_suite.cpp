@@ -120,7 +120,7 @@ void measure(Table& table, const OpsCase& c, const std::function<Tensor()>& fn, 
   std::vector<Contestant> contestants;
   if (queued) {
     const Contestant whole = timed([&] { run_queued(fn, c.depth); });
-    contestants.push_back([whole, depth = c.depth] { return whole() / depth; });
+    contestants.emplace_back([whole, depth = c.depth] { return whole() / depth; });
   } else {
     contestants.push_back(timed([&] { fn().eval(); }));
   }
