@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "bench/peer_scripts.h"
+#include "bench/temporary_folder.h"
 #include "metal_candle/core/atomic_file.h"
 #include "metal_candle/core/error.h"
 #include "metal_candle/graph/ops/random.h"
@@ -36,28 +37,6 @@ constexpr const char* kQwenConfig = R"({
   "hidden_act": "silu", "max_position_embeddings": 32768, "rms_norm_eps": 1e-06,
   "rope_theta": 1000000.0, "tie_word_embeddings": true, "use_sliding_window": false
 })";
-
-// A folder for as long as the object lives.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string path = (fs::temp_directory_path() / "metal-candle-bench-XXXXXX").string();
-    if (::mkdtemp(path.data()) == nullptr) throw IoError(path + ": cannot make the folder");
-    path_ = path;
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-
-  [[nodiscard]] std::string operator/(const char* name) const { return (path_ / name).string(); }
-  [[nodiscard]] std::string path() const { return path_.string(); }
-
- private:
-  fs::path path_;
-};
 
 void write_random_model(const TemporaryFolder& folder) {
   write_file_atomically(folder / "config.json", kQwenConfig);
