@@ -24,23 +24,10 @@ find_path(METAL_CANDLE_CUDA_INCLUDE cublasLt.h HINTS "${cuda_folder}/include" RE
 mark_as_advanced(METAL_CANDLE_CUDA_INCLUDE)
 set(METAL_CANDLE_HAS_CUDA 1)
 
-# The kernels, for every architecture, as one file that becomes part of the library.
-set(cuda_targets "")
-foreach(architecture IN LISTS METAL_CANDLE_CUDA_ARCHITECTURES)
-  list(APPEND cuda_targets -gencode "arch=compute_${architecture},code=sm_${architecture}")
-endforeach()
-list(GET METAL_CANDLE_CUDA_ARCHITECTURES 0 lowest)
-list(APPEND cuda_targets -gencode "arch=compute_${lowest},code=compute_${lowest}")
+# In a folder of its own, so that no other source waits for it: a target's objects wait for all
+# that commands of its folder make for it.
 set(kernel_image "${PROJECT_BINARY_DIR}/cuda/kernels.fatbin")
-set(cuda_depfile "${PROJECT_BINARY_DIR}/cuda/kernels.d")
-add_custom_command(OUTPUT "${kernel_image}"
-  COMMAND "${METAL_CANDLE_NVCC}" -fatbin -std=c++20
-          --threads 2 -I "${PROJECT_SOURCE_DIR}" ${cuda_targets}
-          -MD -MT "${kernel_image}" -MF "${cuda_depfile}"
-          -o "${kernel_image}" "${PROJECT_SOURCE_DIR}/metal_candle/backend/cuda/kernels.cu"
-  DEPENDS "${PROJECT_SOURCE_DIR}/metal_candle/backend/cuda/kernels.cu"
-  DEPFILE "${cuda_depfile}"
-  COMMENT "Compiling GPU kernels" VERBATIM)
+add_subdirectory(cmake/cuda_kernels)
 
 set(dialect_headers
   metal_candle/backend/gpu/prelude_cuda.h metal_candle/backend/gpu/kernels/merged.h
