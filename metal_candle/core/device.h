@@ -26,8 +26,8 @@ struct Device {
 /// The inverse of to_string(); the index defaults to 0. Throws DeviceError.
 [[nodiscard]] Device parse_device(std::string_view text);
 
-/// Where tensors are made that are not told where: what METAL_CANDLE_DEVICE says, else the GPU of an
-/// Apple silicon Mac, else the CPU. Throws DeviceError for no device. Thread safe, as is the next.
+/// Where tensors are made that are not told where: METAL_CANDLE_DEVICE, else the GPU of an Apple
+/// silicon Mac, else the CPU. Throws DeviceError if there is no such device. Thread safe.
 [[nodiscard]] Device default_device();
 void set_default_device(Device device);
 

@@ -532,6 +532,10 @@ void Planner::assign_arena() {
 std::vector<StepAccess> Planner::accesses() const {
   // Space 0 is the arena; output buffer i is space 1 + i, and so is a leaf that it may overwrite.
   // Other leaves are only read.
+  std::vector<std::int32_t> overwritten(graph_.inputs().size(), -1);  // By which output buffer.
+  for (const Donation& donation : plan_.donations) {
+    overwritten[static_cast<std::size_t>(donation.leaf)] = donation.output_buffer;
+  }
   const auto add = [&](const Location& where, std::vector<MemoryRange>& ranges) {
     if (where.block >= 0) {
       const Block& block = blocks_[static_cast<std::size_t>(where.block)];
@@ -542,9 +546,9 @@ std::vector<StepAccess> Planner::accesses() const {
       }
       return;
     }
-    for (const Donation& donation : plan_.donations) {
-      if (where.leaf == donation.leaf) ranges.push_back({1 + donation.output_buffer, 0, 1});
-    }
+    if (where.leaf < 0) return;
+    const std::int32_t buffer = overwritten[static_cast<std::size_t>(where.leaf)];
+    if (buffer >= 0) ranges.push_back({1 + buffer, 0, 1});
   };
   std::vector<StepAccess> all(steps_.size());
   for (std::size_t s = 0; s < steps_.size(); ++s) {

@@ -49,7 +49,7 @@ class SimDevice final : public backend::gpu::GpuDevice {
 class SimEncoder final : public backend::gpu::WaveSink {
  public:
   void begin_group() override {}
-  void next_serves(std::span<const std::uint32_t>, bool) override {}
+  void next_serves(std::span<const std::uint32_t>, std::size_t) override {}
   void zero(void* address, std::size_t bytes) override;
   void matmul(const backend::gpu::Matmul& product,
               const backend::gpu::MatmulOperands& operands) override;

@@ -20,8 +20,8 @@ std::uint64_t mix(std::uint64_t hash, std::uint64_t value) {
 
 }  // namespace
 
-void CommandList::next_serves(std::span<const std::uint32_t> steps, bool begins) {
-  next_begins_ = begins;
+void CommandList::next_serves(std::span<const std::uint32_t> steps, std::size_t begun) {
+  begun_by_next_ = static_cast<std::uint32_t>(begun);
   steps_.insert(steps_.end(), steps.begin(), steps.end());
   steps_of_next_ = static_cast<std::uint32_t>(steps.size());
 }
@@ -29,7 +29,7 @@ void CommandList::next_serves(std::span<const std::uint32_t> steps, bool begins)
 void CommandList::append(Command command, const void* arguments, std::size_t bytes) {
   command.first_step = static_cast<std::uint32_t>(steps_.size()) - steps_of_next_;
   command.step_count = steps_of_next_;
-  command.begins = next_begins_;
+  command.begun = begun_by_next_;
   command.group = group_;
   command.arguments = static_cast<std::uint32_t>(arguments_.size());
   command.argument_bytes = static_cast<std::uint32_t>(bytes);

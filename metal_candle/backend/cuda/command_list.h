@@ -28,7 +28,7 @@ struct Command {
   std::uint32_t first_step = 0;  // Where those that it serves begin in CommandList::steps.
   std::uint32_t step_count = 0;
   std::uint32_t group = 0;  // Commands of a group need none of it, and all of those before it.
-  bool begins = false;      // It is the first command of them.
+  std::uint32_t begun = 0;  // It is the first command of so many of them, which come first.
 };
 
 struct ZeroArguments {
@@ -39,7 +39,7 @@ struct ZeroArguments {
 class CommandList final : public gpu::WaveSink {
  public:
   void begin_group() override { ++group_; }
-  void next_serves(std::span<const std::uint32_t> steps, bool begins) override;
+  void next_serves(std::span<const std::uint32_t> steps, std::size_t begun) override;
   void zero(void* address, std::size_t bytes) override;
   void matmul(const gpu::Matmul& product, const gpu::MatmulOperands& operands) override;
   void dispatch_bytes(const gpu::Function& function, gpu::Grid grid, std::uint32_t threads,
@@ -70,7 +70,7 @@ class CommandList final : public gpu::WaveSink {
   std::vector<std::byte> arguments_;
   std::vector<std::uint32_t> steps_;
   std::uint32_t steps_of_next_ = 0;  // How many of the last.
-  bool next_begins_ = false;
+  std::uint32_t begun_by_next_ = 0;
   std::uint32_t group_ = 0;
   std::uint64_t hash_ = 0;
 };

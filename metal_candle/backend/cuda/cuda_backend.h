@@ -38,8 +38,8 @@ class CudaBackend final : public gpu::GpuBackend {
   [[nodiscard]] int num_queues() const override { return kNumQueues; }
   /// What cuBLASLt asks of its workspace.
   [[nodiscard]] std::size_t alignment() const override { return 256; }
-  /// All of a plan: a graph is launched as one, and the device starts on it at once.
   [[nodiscard]] bool wants_waves() const override { return true; }
+  /// All of a plan: a graph is launched as one, and the device starts on it at once.
   [[nodiscard]] std::size_t steps_per_command_buffer() const override { return 1u << 20; }
   [[nodiscard]] QueueStatistics queue_statistics() const override;
   [[nodiscard]] gpu::GpuDevice& gpu() const override { return gpu_; }

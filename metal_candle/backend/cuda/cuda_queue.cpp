@@ -88,8 +88,7 @@ StepLabel CudaCommandBuffer::label_of(const Command& command) const {
   StepLabel label = *steps_[steps.front()];
   if (steps.size() > 1) label.detail += fmt::format(" and {} more", steps.size() - 1);
   label.flops = label.bytes = 0;
-  for (const std::uint32_t step : steps) {
-    if (!command.begins) break;
+  for (const std::uint32_t step : steps.first(command.begun)) {
     label.flops += steps_[step]->flops;
     label.bytes += steps_[step]->bytes;
   }

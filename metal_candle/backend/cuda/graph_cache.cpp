@@ -74,10 +74,14 @@ CommandGraph::CommandGraph(const CommandList& list, CUstream stream) : list_(lis
   std::vector<CUgraphNode> before;  // What the group at hand waits for.
   std::vector<CUgraphNode> group;
   std::uint32_t number = 0;
-  for (const Command& command : list_.commands()) {
+  const std::vector<Command>& commands = list_.commands();
+  for (auto it = commands.begin(); it != commands.end(); ++it) {
+    const Command& command = *it;
     if (command.group != number && !group.empty()) {
+      const auto end = std::find_if(it, commands.end(),
+                                    [&](const Command& c) { return c.group != command.group; });
       before = std::exchange(group, {});
-      join(before, command.group);
+      join(before, static_cast<std::size_t>(end - it));
     }
     number = command.group;
     group.push_back(add_node(command, before, stream));
@@ -87,11 +91,9 @@ CommandGraph::CommandGraph(const CommandList& list, CUstream stream) : list_(lis
 }
 
 // One node in the place of many, if the next group has many too.
-void CommandGraph::join(std::vector<CUgraphNode>& nodes, std::uint32_t next_group) const {
-  constexpr std::ptrdiff_t kManyEdges = 16;
-  const auto next = std::count_if(list_.commands().begin(), list_.commands().end(),
-                                  [&](const Command& c) { return c.group == next_group; });
-  if (nodes.size() == 1 || std::ssize(nodes) * next <= kManyEdges) return;
+void CommandGraph::join(std::vector<CUgraphNode>& nodes, std::size_t next) const {
+  constexpr std::size_t kManyEdges = 16;
+  if (nodes.size() == 1 || nodes.size() * next <= kManyEdges) return;
   CUgraphNode node = nullptr;
   check(driver().cuGraphAddEmptyNode(&node, graph_, nodes.data(), nodes.size()),
         "cuGraphAddEmptyNode");

@@ -31,7 +31,7 @@ class CommandGraph {
   void launch(CUstream stream) const;
 
  private:
-  void join(std::vector<CUgraphNode>& nodes, std::uint32_t next_group) const;
+  void join(std::vector<CUgraphNode>& nodes, std::size_t next) const;
   CUgraphNode add_node(const Command& command, std::span<const CUgraphNode> before,
                        CUstream stream) const;
 

@@ -6,6 +6,10 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <map>
+#include <numeric>
+#include <tuple>
+#include <utility>
 
 #include "metal_candle/backend/gpu/kernels/merged.h"
 
@@ -15,6 +19,7 @@ void WaveEncoder::begin_step(std::uint32_t step) {
   step_ = step;
   round_ = 0;
   concurrent_ = false;
+  first_ = true;
 }
 
 void WaveEncoder::clear() {
@@ -24,6 +29,7 @@ void WaveEncoder::clear() {
 
 void WaveEncoder::add(Piece piece) {
   piece.step = step_;
+  piece.first = std::exchange(first_, false);
   piece.round = round_;
   if (!concurrent_) ++round_;
   pieces_.push_back(piece);
@@ -64,47 +70,71 @@ void WaveEncoder::dispatch_bytes(const Function& function, Grid grid, std::uint3
   add(piece);
 }
 
-bool WaveEncoder::can_join(const Piece& a, const Piece& b) {
-  return a.function == b.function && a.round == b.round && a.threads == b.threads &&
-         a.dynamic_group_bytes == b.dynamic_group_bytes && b.grid.y == 1 && b.grid.z == 1 &&
-         a.bytes == b.bytes;
-}
-
 void WaveEncoder::end_wave(WaveSink& sink) {
-  passed_.assign(pieces_.size(), 0);
-  std::uint32_t rounds = 0;
-  for (const Piece& piece : pieces_) rounds = std::max(rounds, piece.round + 1);
-  for (std::uint32_t round = 0; round < rounds; ++round) {
-    bool begun = false;
-    for (std::size_t i = 0; i < pieces_.size(); ++i) {
-      const Piece& piece = pieces_[i];
-      if (passed_[i] != 0 || piece.round != round) continue;
-      if (!begun) sink.begin_group();
-      begun = true;
-      group_.assign(1, static_cast<std::uint32_t>(i));
-      if (piece.function != nullptr && piece.function->merged() != nullptr && piece.grid.y == 1 &&
-          piece.grid.z == 1) {
-        const std::size_t capacity = MC_MERGED_CAPACITY(static_cast<std::uint32_t>(piece.bytes));
-        std::uint64_t groups = piece.grid.x;
-        for (std::size_t j = i + 1; j < pieces_.size() && group_.size() < capacity; ++j) {
-          if (passed_[j] != 0 || !can_join(piece, pieces_[j])) continue;
-          groups += pieces_[j].grid.x;
-          if (groups > std::numeric_limits<std::int32_t>::max()) break;
-          group_.push_back(static_cast<std::uint32_t>(j));
-        }
-      }
-      for (const std::uint32_t j : group_) passed_[j] = 1;
-      pass_together(group_, sink);
+  // By round; within one in the order given.
+  order_.resize(pieces_.size());
+  std::iota(order_.begin(), order_.end(), 0u);
+  std::stable_sort(order_.begin(), order_.end(), [&](std::uint32_t a, std::uint32_t b) {
+    return pieces_[a].round < pieces_[b].round;
+  });
+  for (std::size_t begin = 0, end = 0; begin < order_.size(); begin = end) {
+    const std::uint32_t round = pieces_[order_[begin]].round;
+    while (end < order_.size() && pieces_[order_[end]].round == round) ++end;
+    sink.begin_group();
+    for (const std::vector<std::uint32_t>& together :
+         gather(std::span(order_).subspan(begin, end - begin))) {
+      pass_together(together, sink);
     }
   }
   clear();
 }
 
+// Those of a round that go as one.
+std::vector<std::vector<std::uint32_t>> WaveEncoder::gather(
+    std::span<const std::uint32_t> round) const {
+  using Key = std::tuple<const Function*, std::uint32_t, std::uint32_t, std::size_t>;
+  struct Open {
+    std::size_t group;
+    std::uint64_t grid;
+  };
+  std::map<Key, Open> open;  // Where there is room for more.
+  std::vector<std::vector<std::uint32_t>> groups;
+  for (const std::uint32_t i : round) {
+    const Piece& piece = pieces_[i];
+    if (round.size() == 1 || piece.function == nullptr || piece.function->merged() == nullptr ||
+        piece.grid.y != 1 || piece.grid.z != 1) {
+      groups.push_back({i});
+      continue;
+    }
+    const std::size_t capacity = MC_MERGED_CAPACITY(static_cast<std::uint32_t>(piece.bytes));
+    const auto [it, is_new] = open.try_emplace(
+        {piece.function, piece.threads, piece.dynamic_group_bytes, piece.bytes}, Open{0, 0});
+    Open& mine = it->second;
+    if (is_new || groups[mine.group].size() == capacity ||
+        mine.grid + piece.grid.x > std::numeric_limits<std::int32_t>::max()) {
+      mine = {groups.size(), 0};
+      groups.emplace_back();
+    }
+    groups[mine.group].push_back(i);
+    mine.grid += piece.grid.x;
+  }
+  return groups;
+}
+
 void WaveEncoder::pass_together(std::span<const std::uint32_t> pieces, WaveSink& sink) {
   steps_.clear();
-  for (const std::uint32_t i : pieces) steps_.push_back(pieces_[i].step);
+  for (const std::uint32_t i : pieces) {
+    if (pieces_[i].first) steps_.push_back(pieces_[i].step);
+  }
+  const std::size_t begun = steps_.size();
+  // Pieces of one step follow each other.
+  for (std::size_t n = 0; n < pieces.size(); ++n) {
+    const Piece& piece = pieces_[pieces[n]];
+    if (piece.first || (n > 0 && pieces_[pieces[n - 1]].step == piece.step)) continue;
+    steps_.push_back(piece.step);
+  }
   const Piece& first = pieces_[pieces[0]];
-  sink.next_serves(steps_, first.round == 0);
+  sink.next_serves(steps_, begun);
   if (pieces.size() == 1) return pass(first, sink);
   const std::uint32_t capacity = MC_MERGED_CAPACITY(static_cast<std::uint32_t>(first.bytes));
   const std::size_t header = (1 + std::size_t{capacity}) * sizeof(std::uint32_t);

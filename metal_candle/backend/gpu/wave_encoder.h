@@ -18,9 +18,9 @@ class WaveSink : public Encoder {
  public:
   /// What follows, up to the next call, sees all that came before, and none of it needs another.
   virtual void begin_group() = 0;
-  /// The next piece of work is for these steps, as begin_step() numbered them: the first of each if
-  /// `begins`, which all of them do or none.
-  virtual void next_serves(std::span<const std::uint32_t> steps, bool begins) = 0;
+  /// The next piece of work is for these steps, as begin_step() numbered them, each once; it is the
+  /// first piece of as many of them as `begun` says, which come first.
+  virtual void next_serves(std::span<const std::uint32_t> steps, std::size_t begun) = 0;
 };
 
 /// Pieces of work of one step stay in their order, each sees what those before it wrote. Pieces of
@@ -44,7 +44,8 @@ class WaveEncoder final : public Encoder {
  private:
   struct Piece {
     std::uint32_t step;
-    std::uint32_t round;  // How many pieces of the step come before it.
+    std::uint32_t round;  // How many pieces of the step it waits for.
+    bool first;           // Of its step.
     const Function* function = nullptr;
     const Matmul* product = nullptr;  // Neither: zeros.
     Grid grid{};
@@ -59,16 +60,17 @@ class WaveEncoder final : public Encoder {
   void add(Piece piece);
   void pass(const Piece& piece, WaveSink& sink) const;
   void pass_together(std::span<const std::uint32_t> pieces, WaveSink& sink);
-  [[nodiscard]] static bool can_join(const Piece& a, const Piece& b);
+  [[nodiscard]] std::vector<std::vector<std::uint32_t>> gather(
+      std::span<const std::uint32_t> round) const;
 
   std::vector<Piece> pieces_;
   std::vector<std::byte> arguments_;
   std::uint32_t step_ = 0;
   std::uint32_t round_ = 0;
   bool concurrent_ = false;
+  bool first_ = true;
   // Kept for their memory.
-  std::vector<char> passed_;
-  std::vector<std::uint32_t> group_;
+  std::vector<std::uint32_t> order_;
   std::vector<std::uint32_t> steps_;
   std::vector<std::byte> merged_;
 };

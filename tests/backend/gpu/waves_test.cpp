@@ -46,8 +46,8 @@ class Notes final : public backend::gpu::WaveSink {
   int groups = 0;
 
   void begin_group() override { ++groups; }
-  void next_serves(std::span<const std::uint32_t> steps, bool begins) override {
-    notes.push_back({{steps.begin(), steps.end()}, begins, ""});
+  void next_serves(std::span<const std::uint32_t> steps, std::size_t begun) override {
+    notes.push_back({{steps.begin(), steps.end()}, begun > 0, ""});
   }
   void zero(void*, std::size_t bytes) override {
     notes.back().what = "zero " + std::to_string(bytes);
@@ -143,6 +143,26 @@ TEST(WaveEncoder, PiecesOfAStepThatNeedNoOther) {
   encoder.end_wave(notes);
   EXPECT_THAT(texts(notes),
               ::testing::ElementsAre("32 threads: 1x1", "32 threads: 2x2 3x3", "32 threads: 4x4"));
+  for (const Notes::Note& note : notes.notes) EXPECT_THAT(note.steps, ::testing::ElementsAre(0));
+  EXPECT_TRUE(notes.notes[0].begins);
+  EXPECT_FALSE(notes.notes[1].begins);
+}
+
+// What a step does is counted once, however many dispatches it takes at once.
+TEST(WaveEncoder, OnlyTheFirstPieceBeginsAStep) {
+  const FunctionOfMany alone(nullptr);
+  backend::gpu::WaveEncoder encoder;
+  encoder.begin_step(0);
+  encoder.concurrently(true);
+  encoder.dispatch(alone, {1}, 32, Arguments{1});
+  encoder.dispatch(alone, {1}, 32, Arguments{2});
+  encoder.concurrently(false);
+  Notes notes;
+  encoder.end_wave(notes);
+  ASSERT_EQ(notes.notes.size(), 2u);
+  EXPECT_TRUE(notes.notes[0].begins);
+  EXPECT_FALSE(notes.notes[1].begins);
+  EXPECT_EQ(notes.groups, 1);
 }
 
 TEST(WaveEncoder, FillsOneDispatchAfterTheOther) {
