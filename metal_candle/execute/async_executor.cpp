@@ -23,7 +23,10 @@ namespace {
 
 // Memory for the intermediates of runs that follow each other on a queue. What one thread queues
 // there runs in the order it was queued, so that each run may overwrite the intermediates of the
-// one before it. (Those of two threads may alternate, command buffer by command buffer.)
+// one before it. (Those of two threads may alternate, command buffer by command buffer.) A run that
+// needs more waits until the smaller arena is free, if it is large enough to matter: two at once
+// are more memory than any plan predicted.
+constexpr std::size_t kArenaWorthAWait = std::size_t{1} << 20;
 using Arena = std::shared_ptr<const BufferPtr>;
 thread_local std::map<const backend::CommandQueue*, std::weak_ptr<const BufferPtr>> latest_arenas;
 
@@ -117,7 +120,7 @@ std::vector<Value> AsyncExecutor::execute(ExecutionRequest request) {
   return values;
 }
 
-void AsyncExecutor::allocate(Run& run, const backend::CommandQueue* queue) const {
+void AsyncExecutor::allocate(Run& run, backend::CommandQueue* queue) const {
   const Plan& plan = run.plan();
   try {
     for (const std::size_t bytes : plan.output_buffers) {
@@ -151,10 +154,15 @@ void AsyncExecutor::allocate(Run& run, const backend::CommandQueue* queue) const
   }
 }
 
-Arena AsyncExecutor::make_arena(std::size_t bytes, const backend::CommandQueue* queue) const {
+Arena AsyncExecutor::make_arena(std::size_t bytes, backend::CommandQueue* queue) const {
   if (queue == nullptr) return std::make_shared<const BufferPtr>(backend_.allocate(bytes));
   std::weak_ptr<const BufferPtr>& latest = latest_arenas[queue];
-  if (Arena arena = latest.lock(); arena && (*arena)->size() >= bytes) return arena;
+  if (Arena arena = latest.lock()) {
+    if ((*arena)->size() >= bytes) return arena;
+    const bool matters = (*arena)->size() >= kArenaWorthAWait;
+    arena.reset();
+    if (matters) queue->synchronize();
+  }
   Arena arena = std::make_shared<const BufferPtr>(backend_.allocate(bytes));
   latest = arena;
   return arena;

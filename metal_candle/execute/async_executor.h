@@ -39,9 +39,9 @@ class AsyncExecutor {
  private:
   struct Run;
   /// For a run that will be committed to `queue`, or with null run on this thread.
-  void allocate(Run& run, const backend::CommandQueue* queue) const;
+  void allocate(Run& run, backend::CommandQueue* queue) const;
   [[nodiscard]] std::shared_ptr<const backend::BufferPtr> make_arena(
-      std::size_t bytes, const backend::CommandQueue* queue) const;
+      std::size_t bytes, backend::CommandQueue* queue) const;
   void encode(const Run& run, std::size_t begin, std::size_t end,
               backend::CommandBuffer& buffer) const;
   void run_on_this_thread(const IntrusivePtr<Run>& run, backend::CommandQueue& queue) const;

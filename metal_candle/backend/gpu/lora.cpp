@@ -157,6 +157,9 @@ std::unique_ptr<Kernel> make_many_rows(const LoraPlan& plan, GpuDevice& device) 
 
 std::unique_ptr<Kernel> make_lora(const KernelRequest& request, GpuDevice& device) {
   const LoraPlan plan = make_plan(request);
+  if (plan.rows == 0 || plan.columns == 0) {
+    return make_gpu_kernel([](const KernelArguments&, Encoder&) {});
+  }
   if (plan.rows <= kFewRows && plan.rank <= kMaxRank) return make_few_rows(plan, device);
   return make_many_rows(plan, device);
 }

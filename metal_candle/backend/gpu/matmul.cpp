@@ -36,7 +36,8 @@ MatmulDescription::Matrix matrix_of(const TensorLayout& layout) {
   return {layout.strides[rank - 2], layout.strides[rank - 1], 0};
 }
 
-// One product of all batches where b is shared and the rows of the others follow each other.
+// One product of all batches where b is shared and the rows of the others follow each other, forward
+// and without overlap: the library takes no other matrices.
 bool fold_batch(MatmulDescription& product, const Shape& batch, const Strides& a, const Strides& b,
                 std::int64_t out_rows) {
   const bool shares_b = std::all_of(b.begin(), b.end(), [](auto s) { return s == 0; });
@@ -44,6 +45,7 @@ bool fold_batch(MatmulDescription& product, const Shape& batch, const Strides& a
   if (!shares_b || product.a.column_stride != 1 || !fold_rows(batch, a, product.m, row_stride)) {
     return false;
   }
+  if (out_rows > 1 && row_stride < product.k) return false;
   product.a.row_stride = row_stride;
   product.m = out_rows;
   return true;
