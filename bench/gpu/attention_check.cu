@@ -124,6 +124,7 @@ struct Problem {
   void* scratch = nullptr;
   AttentionProblem p{};
   int multiprocessors = 0;
+  bool wide = true;  // By wide products where they can be.
 
   Problem(const Case& c_, Type type_)
       : c(c_),
@@ -261,6 +262,17 @@ void forward(const Problem& x) {
   }
 }
 
+void sum_key_parts(const Problem& x, const AttentionGradientArguments& a) {
+  const auto sum = BY_16_BIT_TYPE(attention_sum_parts, x.type);
+  const auto sum_of = [&](void* from, const Buffer& to) {
+    const int64_t elements = int64_t(to.values.size());
+    launch(sum, (elements + 255) / 256, 256,
+           SumPartsArguments{from, to.device, elements, a.splits});
+  };
+  sum_of(a.dk_parts, x.dk);
+  sum_of(a.dv_parts, x.dv);
+}
+
 // which: 1 dq, 2 dk and dv, 3 all.
 void backward(const Problem& x, int which = 3) {
   AttentionGradientArguments a{};
@@ -296,6 +308,22 @@ void backward(const Problem& x, int which = 3) {
     if (which & 2) launch(dkv, key_blocks, 128, a);
     return;
   }
+  if (width <= 64 && !x.c.mask && x.wide) {
+    const int bytes = 1024 + 2 * 8192 + 2 * (2 * 8192 + 512);
+    const int64_t key_blocks = int64_t{x.shares()} * ((x.c.keys + 63) / 64);
+    a.splits = int(std::min<int64_t>(x.c.heads / x.c.key_heads,
+                                     (6 * x.multiprocessors + key_blocks - 1) / key_blocks));
+    a.dk_parts = parts;
+    a.dv_parts = parts + a.splits * x.dk.values.size() * 4;
+    if (which & 1) {
+      launch(BY_16_BIT_TYPE(attention_dq_wide_64, x.type),
+             int64_t{x.shares()} * ((x.share_rows() + 63) / 64), 128, a, bytes);
+    }
+    if (!(which & 2)) return;
+    launch(BY_16_BIT_TYPE(attention_dkv_wide_64, x.type), key_blocks * a.splits, 128, a, bytes);
+    if (a.splits > 1) sum_key_parts(x, a);
+    return;
+  }
   const int padded = width <= 64 ? 64 : width <= 128 ? 128 : 256;
   const int held = padded == 64 ? 128 : 64;
   const int stream = padded == 64 ? 64 : padded == 128 ? 32 : 16;
@@ -323,15 +351,7 @@ void backward(const Problem& x, int which = 3) {
                         : BY_16_BIT_TYPE(attention_dkv_tiles_128, x.type),
            key_blocks * a.splits, 128, a, bytes);
   }
-  if (a.splits == 1) return;
-  const auto sum = BY_16_BIT_TYPE(attention_sum_parts, x.type);
-  const auto sum_of = [&](void* from, const Buffer& to) {
-    const int64_t elements = int64_t(to.values.size());
-    launch(sum, (elements + 255) / 256, 256,
-           SumPartsArguments{from, to.device, elements, a.splits});
-  };
-  sum_of(a.dk_parts, x.dk);
-  sum_of(a.dv_parts, x.dv);
+  if (a.splits > 1) sum_key_parts(x, a);
 }
 
 struct Reference {
@@ -467,6 +487,10 @@ void time_case(const Case& c, Type type) {
       "  (dq %.3f, dk dv %.3f)\n",
       describe(c, type).c_str(), forward_ms, flops / forward_ms * 1e-9, all_ms,
       2.5 * flops / all_ms * 1e-9, dq_ms, dkv_ms);
+  if (c.width > 64 || type == kF32) return;
+  x.wide = false;
+  std::printf("%56s without wide products: backward %8.3f ms\n", "",
+              milliseconds([&] { backward(x); }));
 }
 
 void time_decoding(const Case& c, Type type) {
@@ -511,6 +535,7 @@ int main(int argc, char** argv) {
     time_case({1, 16, 16, 8192, 8192, 64, 64, true}, kBF16);
     time_case({4, 14, 2, 512, 512, 64, 64, true}, kBF16);
     time_case({8, 14, 2, 1024, 1024, 64, 64, true}, kBF16);
+    time_case({8, 14, 2, 2048, 2048, 64, 64, true}, kBF16);
     time_case({4, 16, 16, 2048, 2048, 128, 128, true}, kBF16);
     time_case({2, 32, 8, 4096, 4096, 128, 128, true}, kBF16);
     time_case({1, 8, 4, 4096, 4096, 256, 256, true}, kBF16);

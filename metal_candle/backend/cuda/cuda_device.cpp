@@ -147,6 +147,8 @@ CudaDevice::CudaDevice(int index) : id_{DeviceType::kCuda, static_cast<std::uint
                                           value(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR));
   check(driver().cuDeviceTotalMem(&total_memory_, device_), "cuDeviceTotalMem");
   library_ = load(kernel_image());
+  // There where the library was compiled for exactly this architecture.
+  limits_.wide_products = find_one(library_, "attention_dq_wide_64_bf16") != nullptr;
   check(cublas_lt().cublasLtCreate(&cublas_), "cublasLtCreate");
   static_cast<void>(
       nvrtc());  // Its absence is one clear error now, not one in the middle of a run.

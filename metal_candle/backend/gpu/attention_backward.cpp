@@ -27,19 +27,33 @@ struct RowKernel {
   std::int64_t width, rows;
 };
 constexpr RowKernel kRowKernels[] = {{64, 4}, {128, 4}, {256, 4}, {512, 2}};
-// attention_gradient_tiles.h: rows of a group, and streamed rows of a load, in how many buffers.
+// attention_gradient_tiles.h and attention_gradient_wide.h: rows of a group, and streamed rows of a
+// load, in how many buffers.
 struct TileKernel {
   std::int64_t width, rows, stream, stages;
-  bool small = false;  // Only there for devices with kLeastGroupBytes.
+  enum class Kind : std::uint8_t {
+    kGeneral,
+    kSmall,  // Only there for devices with kLeastGroupBytes.
+    kWide,   // Only there for devices with wide products; takes no mask.
+  } kind = Kind::kGeneral;
 
+  [[nodiscard]] bool is(Kind which) const { return kind == which; }
   [[nodiscard]] std::int64_t group_bytes(bool has_mask) const {
+    if (is(Kind::kWide)) return 1024 + 4 * width * (rows + stages * stream) + 8 * stages * stream;
     const std::int64_t columns = std::min<std::int64_t>(stream, 32);
     return 4 * (width + 8) * (rows + stages * stream) + 8 * stages * stream +
            (has_mask ? 4 * rows * columns : 0);
   }
 };
-constexpr TileKernel kTileKernels[] = {
-    {64, 128, 64, 2}, {64, 64, 16, 1, true}, {128, 64, 32, 2}, {256, 64, 16, 1}};
+constexpr TileKernel kTileKernels[] = {{64, 64, 64, 2, TileKernel::Kind::kWide},
+                                       {64, 128, 64, 2},
+                                       {64, 64, 16, 1, TileKernel::Kind::kSmall},
+                                       {128, 64, 32, 2},
+                                       {256, 64, 16, 1}};
+// Groups of a wide kernel that a multiprocessor has at a time, and how many times as many there
+// should be, since their work differs.
+constexpr std::int64_t kWideGroups = 3;
+constexpr std::int64_t kWideRounds = 2;
 
 struct BackwardPlan {
   AttentionPlan attention;
@@ -80,7 +94,10 @@ const TileKernel* find_tile_kernel(const AttentionPlan& plan, const DeviceLimits
   if (size_of(plan.dtype) != 2) return nullptr;
   for (const TileKernel& kernel : kTileKernels) {
     if (std::max(plan.problem.width, plan.problem.value_width) > kernel.width) continue;
-    if (kernel.small && limits.max_group_bytes > kLeastGroupBytes) continue;
+    if (kernel.is(TileKernel::Kind::kSmall) && limits.max_group_bytes > kLeastGroupBytes) continue;
+    if (kernel.is(TileKernel::Kind::kWide) && (!limits.wide_products || plan.mask_input >= 0)) {
+      continue;
+    }
     if (kernel.group_bytes(plan.mask_input >= 0) <= limits.max_group_bytes) return &kernel;
     if (limits.max_group_bytes > kLeastGroupBytes) return nullptr;
   }
@@ -115,19 +132,21 @@ void choose_kernels(BackwardPlan& plan, GpuDevice& device) {
   }
   plan.rows = tiles->rows;
   plan.group_bytes = static_cast<std::uint32_t>(tiles->group_bytes(plan.attention.mask_input >= 0));
-  if (plan.needed[0]) {
-    plan.dq = function(tiles->small ? "small_dq" : "dq", "tiles", tiles->width);
-  }
+  const bool small = tiles->is(TileKernel::Kind::kSmall);
+  const bool wide = tiles->is(TileKernel::Kind::kWide);
+  const std::string_view kind = wide ? "wide" : "tiles";
+  if (plan.needed[0]) plan.dq = function(small ? "small_dq" : "dq", kind, tiles->width);
   if (!keys_needed) return;
   if (tiles->width < 256) {
-    plan.keys[0] = function(tiles->small ? "small_dkv" : "dkv", "tiles", tiles->width);
+    plan.keys[0] = function(small ? "small_dkv" : "dkv", kind, tiles->width);
   } else {
     if (plan.needed[1]) plan.keys[0] = function("dk", "tiles", tiles->width);
     if (plan.needed[2]) plan.keys[1] = function("dv", "tiles", tiles->width);
   }
   const std::int64_t heads = plan.attention.problem.heads / plan.attention.problem.key_heads;
   const std::int64_t groups = std::max<std::int64_t>(plan.key_groups(), 1);
-  const std::int64_t wanted = device.limits().multiprocessors;
+  const std::int64_t wanted =
+      device.limits().multiprocessors * (wide ? kWideGroups * kWideRounds : 1);
   plan.splits = std::min(heads, (wanted + groups - 1) / groups);
   if (plan.splits > 1) plan.sum = &device.function(fmt::format("attention_sum_parts_{}", type));
 }

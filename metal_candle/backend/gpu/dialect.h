@@ -27,6 +27,9 @@
 //                            memory: group_bytes bytes, 16-byte aligned
 //   MC_KERNEL_DYNAMIC(name, Arguments, max_threads, function...);
 //                            the same with as much memory as the dispatch says
+//   MC_KERNEL_RESIDENT(name, Arguments, max_threads, groups, function...);
+//                            the same, with no more registers than leave room for so many groups
+//                            on a multiprocessor
 //   MC_KERNEL_MERGED(...);   (kernels/common.h) as MC_KERNEL, and once more as `name`_merged, which
 //                            runs several dispatches that do not depend on each other as one. For
 //                            kernels that come many at a time and small.
@@ -72,6 +75,23 @@
 //   copy_commit(), copy_wait<n>()
 //                            which wait for all copies of this thread before its last n commits;
 //                            others see them after a barrier
+//
+// Where MC_HAS_WIDE_PRODUCTS is defined, four warps multiply blocks of 64 rows of 64 16-bit
+// elements together. In group memory such a block begins at a multiple of 1024 bytes; the 8
+// elements from column 8 c of row r on lie 64 r + 8 (c ^ r % 8) elements from its beginning. A warp
+// has 16 rows of a result, as TileSums[8], and of a left operand, as Tiles4[4].
+//   wide_publish()           after writing blocks and before the barrier after which they are used
+//   wide_begin()             after changing sums and operands, before products
+//   multiply_wide_rows<T>(TileSums (&sums)[8], MC_GROUP const T* a, MC_GROUP const T* b, self)
+//                            sums = a @ b^T
+//   multiply_wide_columns<T>(TileSums (&sums)[8], Tiles4 (&a)[4], MC_GROUP const T* b, self)
+//                            sums += a @ b
+//   wide_commit(), wide_wait<n>()
+//                            the latter waits for all products before the last n commits; until
+//                            then, sums, operands and blocks are the device's
+//   wide_settle(TileSums (&sums)[8])
+//                            after waiting, before using sums
+//
 //   int8_t ... int64_t       sized integers; infinity and nan are INFINITY and NAN
 //
 // Arguments are plain structs, defined in kernels/arguments.h so that the host fills them in:

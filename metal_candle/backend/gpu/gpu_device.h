@@ -125,6 +125,7 @@ struct DeviceLimits {
   std::uint32_t group_bytes = 48 << 10;      // Memory of a group that every device has.
   std::uint32_t max_group_bytes = 48 << 10;  // The most that can be asked for dynamically.
   int architecture = 0;                      // CUDA: 90 for compute capability 9.0. Else 0.
+  bool wide_products = false;                // It has the dialect's wide products.
 };
 
 /// Where kernels come from. Thread safe.

@@ -40,6 +40,12 @@ using uint64_t = unsigned long long;
     extern __shared__ __align__(16) char memory[];           \
     __VA_ARGS__(arguments, memory, Thread::current());       \
   }
+#define MC_KERNEL_RESIDENT(name, Arguments, max_threads, groups, ...) \
+  extern "C" __global__ void __launch_bounds__(max_threads, groups)   \
+      name(const __grid_constant__ Arguments arguments) {             \
+    extern __shared__ __align__(16) char memory[];                    \
+    __VA_ARGS__(arguments, memory, Thread::current());                \
+  }
 
 struct Thread {
   uint32_t index, size;
@@ -204,3 +210,85 @@ template <int kCommits>
 MC_FUNCTION void copy_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kCommits) : "memory");
 }
+
+// ---- Wide products, by four warps: those of compute capability 9.0 (sm_90a).
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL) || !defined(__CUDA_ARCH__)
+#define MC_HAS_WIDE_PRODUCTS
+
+MC_FUNCTION void wide_publish() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+MC_FUNCTION void wide_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+MC_FUNCTION void wide_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int kCommits>
+MC_FUNCTION void wide_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kCommits) : "memory");
+}
+
+// What describes a block to the device: its address in units of 16 bytes, that groups of 8 rows are
+// 1024 bytes apart, and that the chunks of a row of 128 bytes are exchanged.
+template <typename T>
+MC_FUNCTION uint64_t wide_descriptor(const T* block) {
+  const uint64_t address = static_cast<uint32_t>(__cvta_generic_to_shared(block));
+  return (address & 0x3ffff) >> 4 | uint64_t{64} << 16 | uint64_t{64} << 32 | uint64_t{1} << 62;
+}
+
+#define MC_SUMS_OF_8(s, i)                                                                      \
+  "+f"(s[i].at[0]), "+f"(s[i].at[1]), "+f"(s[i].at[2]), "+f"(s[i].at[3]), "+f"(s[i + 1].at[0]), \
+      "+f"(s[i + 1].at[1]), "+f"(s[i + 1].at[2]), "+f"(s[i + 1].at[3])
+#define MC_SUMS_OF_32(s) \
+  MC_SUMS_OF_8(s, 0), MC_SUMS_OF_8(s, 2), MC_SUMS_OF_8(s, 4), MC_SUMS_OF_8(s, 6)
+#define MC_LIST_OF_32                                                                      \
+  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, " \
+  "%19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}"
+
+// The sums as the device left them: nothing that uses them comes before.
+MC_FUNCTION void wide_settle(TileSums (&sums)[8]) {
+  asm volatile("" : MC_SUMS_OF_32(sums)::"memory");
+}
+
+template <typename T>
+struct WideOperations;
+#define MC_WIDE_OPERATIONS(T, name)                                                              \
+  template <>                                                                                    \
+  struct WideOperations<T> {                                                                     \
+    static MC_FUNCTION void rows(TileSums (&s)[8], uint64_t a, uint64_t b, int32_t add) {        \
+      asm volatile(                                                                              \
+          "{ .reg .pred add; setp.ne.b32 add, %34, 0; "                                          \
+          "wgmma.mma_async.sync.aligned.m64n64k16.f32." name "." name " " MC_LIST_OF_32          \
+          ", %32, %33, add, 1, 1, 0, 0; }"                                                       \
+          : MC_SUMS_OF_32(s)                                                                     \
+          : "l"(a), "l"(b), "r"(add)                                                             \
+          : "memory");                                                                           \
+    }                                                                                            \
+    static MC_FUNCTION void columns(TileSums (&s)[8], const Tiles4& a, uint64_t b) {             \
+      asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32." name "." name " " MC_LIST_OF_32 \
+                   ", {%32, %33, %34, %35}, %36, 1, 1, 1, 1;"                                    \
+                   : MC_SUMS_OF_32(s)                                                            \
+                   : "r"(a.at[0]), "r"(a.at[1]), "r"(a.at[2]), "r"(a.at[3]), "l"(b)              \
+                   : "memory");                                                                  \
+    }                                                                                            \
+  };
+MC_WIDE_OPERATIONS(half, "f16")
+MC_WIDE_OPERATIONS(bfloat, "bf16")
+#undef MC_WIDE_OPERATIONS
+#undef MC_LIST_OF_32
+#undef MC_SUMS_OF_32
+#undef MC_SUMS_OF_8
+
+template <typename T>
+MC_FUNCTION void multiply_wide_rows(TileSums (&sums)[8], const T* a, const T* b, Thread) {
+  const uint64_t left = wide_descriptor(a), right = wide_descriptor(b);
+  MC_UNROLL
+  for (int step = 0; step < 4; ++step) {  // 16 columns are 32 bytes.
+    WideOperations<T>::rows(sums, left + 2 * step, right + 2 * step, step);
+  }
+}
+template <typename T>
+MC_FUNCTION void multiply_wide_columns(TileSums (&sums)[8], const Tiles4 (&a)[4], const T* b,
+                                       Thread) {
+  const uint64_t right = wide_descriptor(b);
+  MC_UNROLL
+  for (int step = 0; step < 4; ++step) {  // 16 rows are 2048 bytes.
+    WideOperations<T>::columns(sums, a[step], right + 128 * step);
+  }
+}
+#endif

@@ -24,6 +24,8 @@
   MC_REGISTER_KERNEL(name, Arguments, max_threads, group_bytes, __VA_ARGS__)
 #define MC_KERNEL_DYNAMIC(name, Arguments, max_threads, ...) \
   MC_REGISTER_KERNEL(name, Arguments, max_threads, -1, __VA_ARGS__)
+#define MC_KERNEL_RESIDENT(name, Arguments, max_threads, groups, ...) \
+  MC_REGISTER_KERNEL(name, Arguments, max_threads, -1, __VA_ARGS__)
 #define MC_REGISTER_KERNEL(name, Arguments, max_threads, group_bytes, ...)               \
   static const ::metal_candle::gpu_sim::Registration mc_registration_##name(             \
       #name, sizeof(Arguments), max_threads, group_bytes,                                \
@@ -245,4 +247,65 @@ MC_FUNCTION void copy_commit() { metal_candle::gpu_sim::commit_copies(); }
 template <int kCommits>
 MC_FUNCTION void copy_wait() {
   metal_candle::gpu_sim::wait_for_copies(kCommits);
+}
+
+// ---- Wide products, which are done at once.
+#define MC_HAS_WIDE_PRODUCTS
+
+MC_FUNCTION void wide_publish() {}
+MC_FUNCTION void wide_begin() {}
+MC_FUNCTION void wide_commit() {}
+template <int kCommits>
+MC_FUNCTION void wide_wait() {}
+MC_FUNCTION void wide_settle(TileSums (&)[8]) {}
+
+template <typename T>
+MC_FUNCTION float wide_element(const T* block, uint32_t row, uint32_t column) {
+  return static_cast<float>(block[row * 64 + (column / 8 ^ row % 8) * 8 + column % 8]);
+}
+
+template <typename T>
+MC_FUNCTION void multiply_wide_rows(TileSums (&sums)[8], const T* a, const T* b,
+                                    const Thread& self) {
+  for (uint32_t i = 0; i < 32; ++i) {
+    const uint32_t row = self.warp * 16 + i / 2 % 2 * 8 + tile_row(self.lane);
+    const uint32_t column = i / 4 * 8 + tile_column(self.lane) + i % 2;
+    float sum = 0.0f;
+    for (uint32_t k = 0; k < 64; ++k) sum += wide_element(a, row, k) * wide_element(b, column, k);
+    sums[i / 4].at[i % 4] = sum;
+  }
+}
+
+template <typename T>
+struct WideProduct {
+  TileSums (*sums)[8];
+  const Tiles4 (*a)[4];
+  const T* b;
+};
+template <typename T>
+void run_wide_product(void* const* given) {
+  float a[16][64];
+  for (uint32_t lane = 0; lane < 32; ++lane) {
+    const auto& mine = *static_cast<const WideProduct<T>*>(given[lane]);
+    for (uint32_t i = 0; i < 32; ++i) {
+      const uint32_t row = i / 2 % 2 * 8 + tile_row(lane);
+      const uint32_t column = i / 8 * 16 + i / 4 % 2 * 8 + tile_column(lane) + i % 2;
+      a[row][column] = tile_element<T>((*mine.a)[i / 8].at[i / 2 % 4], i % 2);
+    }
+  }
+  for (uint32_t lane = 0; lane < 32; ++lane) {
+    const auto& mine = *static_cast<const WideProduct<T>*>(given[lane]);
+    for (uint32_t i = 0; i < 32; ++i) {
+      const float* row = a[i / 2 % 2 * 8 + tile_row(lane)];
+      const uint32_t column = i / 4 * 8 + tile_column(lane) + i % 2;
+      float& sum = (*mine.sums)[i / 4].at[i % 4];
+      for (uint32_t k = 0; k < 64; ++k) sum += row[k] * wide_element(mine.b, k, column);
+    }
+  }
+}
+template <typename T>
+MC_FUNCTION void multiply_wide_columns(TileSums (&sums)[8], const Tiles4 (&a)[4], const T* b,
+                                       const Thread&) {
+  WideProduct<T> product{&sums, &a, b};
+  metal_candle::gpu_sim::run_as_warp(&product, run_wide_product<T>);
 }

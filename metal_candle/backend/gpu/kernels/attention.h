@@ -5,6 +5,7 @@
 
 #include "metal_candle/backend/gpu/kernels/attention_gradient.h"
 #include "metal_candle/backend/gpu/kernels/attention_gradient_tiles.h"
+#include "metal_candle/backend/gpu/kernels/attention_gradient_wide.h"
 #include "metal_candle/backend/gpu/kernels/attention_one.h"
 #include "metal_candle/backend/gpu/kernels/attention_rows.h"
 #include "metal_candle/backend/gpu/kernels/attention_tiles.h"
