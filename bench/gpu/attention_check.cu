@@ -230,6 +230,12 @@ void forward(const Problem& x) {
   const auto blocks = [&](int rows) {
     return int64_t{x.shares()} * ((x.share_rows() + rows - 1) / rows);
   };
+  if (x.type != kF32 && x.c.queries >= 16 && width <= 128 && !x.c.mask && x.wide) {
+    launch(width <= 64 ? BY_16_BIT_TYPE(attention_wide_64, x.type)
+                       : BY_16_BIT_TYPE(attention_wide_128, x.type),
+           blocks(64), 128, a, 1024 + 3 * 8192 * (width <= 64 ? 1 : 2));
+    return;
+  }
   if (x.type != kF32 && x.c.queries >= 16 && width <= 256) {
     const bool large = blocks(128) >= x.multiprocessors && width <= 128;
     const int rows = large ? 128 : 64;
@@ -308,19 +314,23 @@ void backward(const Problem& x, int which = 3) {
     if (which & 2) launch(dkv, key_blocks, 128, a);
     return;
   }
-  if (width <= 64 && !x.c.mask && x.wide) {
-    const int bytes = 1024 + 2 * 8192 + 2 * (2 * 8192 + 512);
+  if (width <= 128 && !x.c.mask && x.wide) {
+    const int blocks = width <= 64 ? 1 : 2;
+    const int bytes = 1024 + blocks * 6 * 8192 + 2 * 512;
     const int64_t key_blocks = int64_t{x.shares()} * ((x.c.keys + 63) / 64);
     a.splits = int(std::min<int64_t>(x.c.heads / x.c.key_heads,
                                      (6 * x.multiprocessors + key_blocks - 1) / key_blocks));
     a.dk_parts = parts;
     a.dv_parts = parts + a.splits * x.dk.values.size() * 4;
     if (which & 1) {
-      launch(BY_16_BIT_TYPE(attention_dq_wide_64, x.type),
+      launch(blocks == 1 ? BY_16_BIT_TYPE(attention_dq_wide_64, x.type)
+                         : BY_16_BIT_TYPE(attention_dq_wide_128, x.type),
              int64_t{x.shares()} * ((x.share_rows() + 63) / 64), 128, a, bytes);
     }
     if (!(which & 2)) return;
-    launch(BY_16_BIT_TYPE(attention_dkv_wide_64, x.type), key_blocks * a.splits, 128, a, bytes);
+    launch(blocks == 1 ? BY_16_BIT_TYPE(attention_dkv_wide_64, x.type)
+                       : BY_16_BIT_TYPE(attention_dkv_wide_128, x.type),
+           key_blocks * a.splits, 128, a, bytes);
     if (a.splits > 1) sum_key_parts(x, a);
     return;
   }
@@ -487,10 +497,11 @@ void time_case(const Case& c, Type type) {
       "  (dq %.3f, dk dv %.3f)\n",
       describe(c, type).c_str(), forward_ms, flops / forward_ms * 1e-9, all_ms,
       2.5 * flops / all_ms * 1e-9, dq_ms, dkv_ms);
-  if (c.width > 64 || type == kF32) return;
+  if (c.width > 128 || type == kF32) return;
   x.wide = false;
-  std::printf("%56s without wide products: backward %8.3f ms\n", "",
-              milliseconds([&] { backward(x); }));
+  const double forward_before = milliseconds([&] { forward(x); });
+  std::printf("%56s without wide products: forward %8.3f ms  backward %8.3f ms\n", "",
+              forward_before, milliseconds([&] { backward(x); }));
 }
 
 void time_decoding(const Case& c, Type type) {

@@ -35,6 +35,9 @@ struct TileKernel {
 constexpr TileKernel kTileKernels[] = {{64, 2, 64},  {64, 1, 64},  {64, 1, 32, true},
                                        {128, 2, 32}, {128, 1, 64}, {128, 1, 16, true},
                                        {256, 1, 32}};
+// attention_wide.h: widths, of rows a group.
+constexpr std::int64_t kWideWidths[] = {64, 128};
+constexpr std::int64_t kWideRows = 64;
 // With fewer queries most of a tile would be empty, and splitting the keys matters more.
 constexpr std::int64_t kLeastTileQueries = 16;
 constexpr std::uint32_t kTileThreads = 128;
@@ -152,6 +155,35 @@ const TileKernel* find_tile_kernel(const AttentionPlan& plan, const DeviceLimits
   return best;
 }
 
+// The width of the kernel of attention_wide.h for this; 0 if there is none.
+std::int64_t find_wide_width(const AttentionPlan& plan, const DeviceLimits& limits) {
+  const AttentionProblem& p = plan.problem;
+  if (!limits.wide_products || size_of(plan.dtype) != 2 || p.queries < kLeastTileQueries ||
+      plan.mask_input >= 0) {
+    return 0;
+  }
+  for (const std::int64_t width : kWideWidths) {
+    if (std::max(p.width, p.value_width) <= width) return width;
+  }
+  return 0;
+}
+
+std::unique_ptr<Kernel> make_wide_attention(const AttentionPlan& plan, std::int64_t width,
+                                            GpuDevice& device) {
+  const Function& function =
+      device.function(fmt::format("attention_wide_{}_{}", width, name(plan.dtype)));
+  const auto groups = static_cast<std::uint32_t>(plan.row_groups(kWideRows));
+  const auto bytes = static_cast<std::uint32_t>(1024 + 3 * 2 * width * kWideRows);
+  return make_gpu_kernel(
+      [plan, groups, bytes, &function](const KernelArguments& run, Encoder& encoder) {
+        AttentionArguments arguments{};
+        arguments.problem = plan.with(run.inputs);
+        arguments.out = run.outputs[0];
+        arguments.logsumexp = run.outputs[1];
+        encoder.dispatch(function, {groups}, kTileThreads, arguments, bytes);
+      });
+}
+
 std::unique_ptr<Kernel> make_tile_attention(const AttentionPlan& plan, const TileKernel& kernel,
                                             GpuDevice& device) {
   const Function& function =
@@ -227,6 +259,9 @@ std::unique_ptr<Kernel> make_attention(const KernelRequest& request, GpuDevice& 
   }
   const AttentionPlan plan(std::get<op::Attention>(request.operation), request.inputs, 3);
   if (plan.empty()) return make_gpu_kernel([](const KernelArguments&, Encoder&) {});
+  if (const std::int64_t width = find_wide_width(plan, device.limits()); width > 0) {
+    return make_wide_attention(plan, width, device);
+  }
   if (const TileKernel* kernel = find_tile_kernel(plan, device.limits())) {
     return make_tile_attention(plan, *kernel, device);
   }

@@ -48,12 +48,12 @@ struct TileKernel {
 constexpr TileKernel kTileKernels[] = {{64, 64, 64, 2, TileKernel::Kind::kWide},
                                        {64, 128, 64, 2},
                                        {64, 64, 16, 1, TileKernel::Kind::kSmall},
+                                       {128, 64, 64, 2, TileKernel::Kind::kWide},
                                        {128, 64, 32, 2},
                                        {256, 64, 16, 1}};
-// Groups of a wide kernel that a multiprocessor has at a time, and how many times as many there
-// should be, since their work differs.
-constexpr std::int64_t kWideGroups = 3;
-constexpr std::int64_t kWideRounds = 2;
+// Groups of a wide kernel that there should be for each multiprocessor, which has two or three at
+// a time: more, since their work differs.
+constexpr std::int64_t kWideGroups = 6;
 
 struct BackwardPlan {
   AttentionPlan attention;
@@ -145,8 +145,7 @@ void choose_kernels(BackwardPlan& plan, GpuDevice& device) {
   }
   const std::int64_t heads = plan.attention.problem.heads / plan.attention.problem.key_heads;
   const std::int64_t groups = std::max<std::int64_t>(plan.key_groups(), 1);
-  const std::int64_t wanted =
-      device.limits().multiprocessors * (wide ? kWideGroups * kWideRounds : 1);
+  const std::int64_t wanted = device.limits().multiprocessors * (wide ? kWideGroups : 1);
   plan.splits = std::min(heads, (wanted + groups - 1) / groups);
   if (plan.splits > 1) plan.sum = &device.function(fmt::format("attention_sum_parts_{}", type));
 }

@@ -82,8 +82,9 @@
 // has 16 rows of a result, as TileSums[8], and of a left operand, as Tiles4[4].
 //   wide_publish()           after writing blocks and before the barrier after which they are used
 //   wide_begin()             after changing sums and operands, before products
-//   multiply_wide_rows<T>(TileSums (&sums)[8], MC_GROUP const T* a, MC_GROUP const T* b, self)
-//                            sums = a @ b^T
+//   multiply_wide_rows<T>(TileSums (&sums)[8], MC_GROUP const T* a, MC_GROUP const T* b, bool add,
+//   self)
+//                            sums = a @ b^T, plus sums if add
 //   multiply_wide_columns<T>(TileSums (&sums)[8], Tiles4 (&a)[4], MC_GROUP const T* b, self)
 //                            sums += a @ b
 //   wide_commit(), wide_wait<n>()

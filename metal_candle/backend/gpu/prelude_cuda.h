@@ -275,11 +275,11 @@ MC_WIDE_OPERATIONS(bfloat, "bf16")
 #undef MC_SUMS_OF_8
 
 template <typename T>
-MC_FUNCTION void multiply_wide_rows(TileSums (&sums)[8], const T* a, const T* b, Thread) {
+MC_FUNCTION void multiply_wide_rows(TileSums (&sums)[8], const T* a, const T* b, bool add, Thread) {
   const uint64_t left = wide_descriptor(a), right = wide_descriptor(b);
   MC_UNROLL
   for (int step = 0; step < 4; ++step) {  // 16 columns are 32 bytes.
-    WideOperations<T>::rows(sums, left + 2 * step, right + 2 * step, step);
+    WideOperations<T>::rows(sums, left + 2 * step, right + 2 * step, add || step > 0);
   }
 }
 template <typename T>

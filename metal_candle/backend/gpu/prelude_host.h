@@ -265,12 +265,12 @@ MC_FUNCTION float wide_element(const T* block, uint32_t row, uint32_t column) {
 }
 
 template <typename T>
-MC_FUNCTION void multiply_wide_rows(TileSums (&sums)[8], const T* a, const T* b,
+MC_FUNCTION void multiply_wide_rows(TileSums (&sums)[8], const T* a, const T* b, bool add,
                                     const Thread& self) {
   for (uint32_t i = 0; i < 32; ++i) {
     const uint32_t row = self.warp * 16 + i / 2 % 2 * 8 + tile_row(self.lane);
     const uint32_t column = i / 4 * 8 + tile_column(self.lane) + i % 2;
-    float sum = 0.0f;
+    float sum = add ? sums[i / 4].at[i % 4] : 0.0f;
     for (uint32_t k = 0; k < 64; ++k) sum += wide_element(a, row, k) * wide_element(b, column, k);
     sums[i / 4].at[i % 4] = sum;
   }

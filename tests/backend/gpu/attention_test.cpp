@@ -203,22 +203,25 @@ TEST_P(GpuAttentionTest, GroupsOf32KiBAgreeToo) {
 }
 
 // As Hopper has them.
-TEST_P(GpuAttentionTest, GradientsByWideProductsAgreeToo) {
+TEST_P(GpuAttentionTest, WideProductsAgreeToo) {
   if (GetParam() == DType::kF32) return;
   auto& limits = static_cast<gpu_sim::SimDevice&>(gpu_sim::sim_backend().gpu()).mutable_limits();
   const backend::gpu::DeviceLimits saved = limits;
   limits.wide_products = true;
+  const auto check = [&](const Case& c, Placement placement = Placement::kContiguous) {
+    check_forward(c, GetParam(), placement);
+    check_backward(c, GetParam(), placement, placement == Placement::kContiguous);
+  };
   for (const Case& c : cases(GetParam())) {
-    if (c.mask == Mask::kNone) check_backward(c, GetParam());
+    if (c.mask == Mask::kNone) check(c);
   }
-  check_backward({1, 2, 1, 130, 130, 64, 64, true, 0, Mask::kNone, {}}, GetParam());
-  check_backward({1, 3, 1, 100, 200, 64, 48, true, 90, Mask::kNone, {170}}, GetParam(),
-                 Placement::kContiguous, true);
-  check_backward({1, 2, 2, 64, 128, 64, 64, false, 0, Mask::kNone, {}}, GetParam());
-  check_backward({2, 2, 1, 20, 30, 13, 11, true, 0, Mask::kNone, {30, 22}}, GetParam(),
-                 Placement::kScattered);
-  check_backward({2, 2, 1, 70, 30, 64, 64, true, 0, Mask::kNone, {}}, GetParam(),
-                 Placement::kScatteredRows);
+  check({1, 2, 1, 130, 130, 64, 64, true, 0, Mask::kNone, {}});
+  check({1, 3, 1, 100, 200, 64, 48, true, 90, Mask::kNone, {170}});
+  check({1, 2, 2, 64, 128, 64, 64, false, 0, Mask::kNone, {}});
+  check({1, 2, 1, 70, 130, 128, 128, true, 0, Mask::kNone, {}});
+  check({1, 3, 1, 100, 90, 80, 104, true, 40, Mask::kNone, {77}});
+  check({2, 2, 1, 20, 30, 13, 11, true, 0, Mask::kNone, {30, 22}}, Placement::kScattered);
+  check({2, 2, 1, 70, 30, 64, 64, true, 0, Mask::kNone, {}}, Placement::kScatteredRows);
   limits.multiprocessors = 1;  // Heads are not divided.
   check_backward({1, 6, 1, 70, 700, 64, 64, true, 0, Mask::kNone, {}}, GetParam());
   limits = saved;

@@ -9,3 +9,4 @@
 #include "metal_candle/backend/gpu/kernels/attention_one.h"
 #include "metal_candle/backend/gpu/kernels/attention_rows.h"
 #include "metal_candle/backend/gpu/kernels/attention_tiles.h"
+#include "metal_candle/backend/gpu/kernels/attention_wide.h"

@@ -11,11 +11,13 @@
 #include "metal_candle/backend/gpu/kernels/attention_blocks.h"
 #include "metal_candle/backend/gpu/kernels/attention_gradient.h"
 
-// Writes a block's sums, times `factor`, as rows of `width`: to `parts` in f32 if that is not null.
-template <typename T, int kWidth, int kTiles>
-MC_FUNCTION void write_gradient_block(MC_THREAD const TileSums (&sums)[kTiles][kWidth / 8],
-                                      float factor, MC_GLOBAL void* to, MC_GLOBAL void* parts,
-                                      int64_t first_row, int32_t rows, int32_t width, Thread self) {
+// Writes a block's sums, times `factor`, as columns from first_column on of rows of `width`: to
+// `parts` in f32 if that is not null.
+template <typename T, int kColumns, int kTiles>
+MC_FUNCTION void write_gradient_block(MC_THREAD const TileSums (&sums)[kTiles][kColumns / 8],
+                                      int32_t first_column, float factor, MC_GLOBAL void* to,
+                                      MC_GLOBAL void* parts, int64_t first_row, int32_t rows,
+                                      int32_t width, Thread self) {
   MC_UNROLL
   for (int t = 0; t < kTiles; ++t) {
     MC_UNROLL
@@ -24,8 +26,8 @@ MC_FUNCTION void write_gradient_block(MC_THREAD const TileSums (&sums)[kTiles][k
       if (row >= rows) continue;
       const int64_t at = (first_row + row) * width;
       MC_UNROLL
-      for (int n = 0; n < kWidth / 8; ++n) {
-        const int32_t column = n * 8 + int32_t(tile_column(self.lane));
+      for (int n = 0; n < kColumns / 8; ++n) {
+        const int32_t column = first_column + n * 8 + int32_t(tile_column(self.lane));
         const float left = sums[t][n].at[2 * h] * factor;
         const float right = sums[t][n].at[2 * h + 1] * factor;
         if (parts == nullptr) {
@@ -337,7 +339,7 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
   const bool in_parts = !kHoldsQueries && arguments.splits > 1;
   if constexpr (kFirst) {
     if (first_needed) {
-      write_gradient_block<T, kWidth, kTiles>(sums_1, p.scale,
+      write_gradient_block<T, kWidth, kTiles>(sums_1, 0, p.scale,
                                               kHoldsQueries ? arguments.dq : arguments.dk,
                                               in_parts ? arguments.dk_parts : nullptr,
                                               kHoldsQueries ? share.first_row + first
@@ -349,7 +351,7 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
   if constexpr (kSecond) {
     if (second_needed) {
       write_gradient_block<T, kWidth, kTiles>(
-          sums_2, 1.0f, arguments.dv, in_parts ? arguments.dv_parts : nullptr,
+          sums_2, 0, 1.0f, arguments.dv, in_parts ? arguments.dv_parts : nullptr,
           in_parts ? part + key : key, rows, p.value_width, self);
     }
   }

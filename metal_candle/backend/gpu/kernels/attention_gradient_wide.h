@@ -1,49 +1,20 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// The gradient of attention of widths up to 64, without a mask, by wide products: as
+// The gradient of attention of widths up to 128, without a mask, by wide products: as
 // attention_gradient_tiles.h has it, with 64 held rows a group and 64 streamed rows at a time, and
 // several groups on a multiprocessor, one of which multiplies while another makes probabilities.
 // In the dialect of dialect.h.
 #pragma once
 
 #include "metal_candle/backend/gpu/kernels/attention_gradient_tiles.h"
+#include "metal_candle/backend/gpu/kernels/attention_wide_blocks.h"
 
 #if defined(MC_HAS_WIDE_PRODUCTS)
 
-constexpr MC_CONSTANT int kWideRows = 64;
-constexpr MC_CONSTANT int kWideElements = 64 * 64;  // Of a block.
 constexpr MC_CONSTANT int kWideStages = 2;
 
-// Rows [first, first + 64) to a block, zeros from `end` on and beyond the width. kOneHead: as of
-// copy_rows.
-template <typename T, bool kOneHead>
-MC_FUNCTION void copy_wide_rows(MC_GROUP T* block, HeadRows<T> from, int32_t first, int32_t end,
-                                Thread self) {
-  const int32_t column = int32_t(self.index) % 8 * 8;
-  const int32_t index = int32_t(self.index) / 8;  // Of the first row, among 16.
-  MC_GROUP T* at = block + index * 64 + ((column / 8) ^ (index % 8)) * 8;
-  const MC_GLOBAL T* source = from.data + (first + index) * from.stride + column;
-  MC_UNROLL
-  for (int i = 0; i < kWideRows; i += 16) {
-    const int32_t row = first + index + i;
-    const bool exists = row < end && column < from.width;
-    if (!kOneHead && exists) source = from.row(row) + column;
-    if (from.aligned && column + 8 <= from.width) {
-      copy_async<16>(at, exists ? source : from.data, exists);
-    } else {
-      for (int j = 0; j < 8; ++j) {
-        T element = T(0.0f);
-        if (exists && column + j < from.width) element = source[j];
-        at[j] = element;
-      }
-    }
-    at += 16 * 64;
-    source += 16 * from.stride;
-  }
-}
-
 // Streamed rows of both kinds, and their statistics if they are queries.
-template <typename T, bool kHoldsQueries>
+template <typename T, int kBlocks, bool kHoldsQueries>
 MC_FUNCTION void load_wide_streamed(MC_GROUP T* to, MC_GROUP RowStatistics* statistics_to,
                                     HeadRows<T> rows_1, HeadRows<T> rows_2,
                                     const MC_GLOBAL RowStatistics* statistics, StreamPlace at,
@@ -57,18 +28,13 @@ MC_FUNCTION void load_wide_streamed(MC_GROUP T* to, MC_GROUP RowStatistics* stat
     rows_1.data += at.head * rows_1.head_stride;
     rows_2.data += at.head * rows_2.head_stride;
   }
-  copy_wide_rows<T, true>(to, rows_1, at.row, end, self);
-  copy_wide_rows<T, true>(to + kWideElements, rows_2, at.row, end, self);
+  copy_wide_rows<T, kBlocks, true>(to, rows_1, at.row, end, self);
+  copy_wide_rows<T, kBlocks, true>(to + kBlocks * kWideElements, rows_2, at.row, end, self);
   copy_commit();
 }
 
-template <typename T>
-MC_FUNCTION void pack_wide(MC_THREAD const TileSums (&sums)[8], MC_THREAD Tiles4 (&to)[4]) {
-  MC_UNROLL
-  for (int s = 0; s < 4; ++s) to[s] = pack_sums<T>(sums[2 * s], sums[2 * s + 1]);
-}
-
-template <typename T, bool kHoldsQueries>
+// kBlocks: of 64 columns.
+template <typename T, int kBlocks, bool kHoldsQueries>
 MC_FUNCTION void attention_gradient_wide(MC_CONSTANT AttentionGradientArguments& arguments,
                                          MC_GROUP char* memory, Thread self) {
   MC_CONSTANT AttentionProblem& p = arguments.problem;
@@ -83,12 +49,14 @@ MC_FUNCTION void attention_gradient_wide(MC_CONSTANT AttentionGradientArguments&
   const int32_t all_rows = kHoldsQueries ? share.rows : p.keys;
   const int32_t rows = all_rows - first < kWideRows ? all_rows - first : kWideRows;
 
-  // Held, [2] blocks; streamed, [kWideStages, 2] blocks; the streamed rows' statistics.
+  // Held, [2, kBlocks] blocks; streamed, [kWideStages, 2, kBlocks] blocks; the streamed rows'
+  // statistics.
+  constexpr int kElements = kBlocks * kWideElements;
   memory += -reinterpret_cast<uint64_t>(memory) & 1023;
   MC_GROUP T* const held = reinterpret_cast<MC_GROUP T*>(memory);
-  MC_GROUP T* const streamed = held + 2 * kWideElements;
+  MC_GROUP T* const streamed = held + 2 * kElements;
   MC_GROUP RowStatistics* const streamed_statistics =
-      reinterpret_cast<MC_GROUP RowStatistics*>(streamed + kWideStages * 2 * kWideElements);
+      reinterpret_cast<MC_GROUP RowStatistics*>(streamed + kWideStages * 2 * kElements);
   const MC_GLOBAL RowStatistics* const statistics =
       static_cast<const MC_GLOBAL RowStatistics*>(arguments.statistics) + share.first_row;
 
@@ -109,16 +77,16 @@ MC_FUNCTION void attention_gradient_wide(MC_CONSTANT AttentionGradientArguments&
     const KeyRange some = keys_of_some(p, share.length, among);
     begin = some.begin;
     end = some.end;
-    copy_wide_rows<T, false>(held, q, first, all_rows, self);
-    copy_wide_rows<T, false>(held + kWideElements, dout, first, all_rows, self);
+    copy_wide_rows<T, kBlocks, false>(held, q, first, all_rows, self);
+    copy_wide_rows<T, kBlocks, false>(held + kElements, dout, first, all_rows, self);
   } else {
     const QueryRange seeing = queries_of_keys(p, share.length, first, first + rows);
     begin = seeing.first;
     end = seeing.last;
     first_head = heads * split / arguments.splits;
     last_head = heads * (split + 1) / arguments.splits;
-    copy_wide_rows<T, true>(held, k, first, share.length, self);
-    copy_wide_rows<T, true>(held + kWideElements, v, first, share.length, self);
+    copy_wide_rows<T, kBlocks, true>(held, k, first, share.length, self);
+    copy_wide_rows<T, kBlocks, true>(held + kElements, v, first, share.length, self);
   }
   copy_commit();
   const int32_t per_head = end > begin ? (end - begin + kWideRows - 1) / kWideRows : 0;
@@ -140,18 +108,21 @@ MC_FUNCTION void attention_gradient_wide(MC_CONSTANT AttentionGradientArguments&
   }
 
   const float scale = p.scale * MC_LOG2_E;
-  TileSums sums_1[1][8];
-  TileSums sums_2[1][8];  // If keys are held.
-  clear_sums(sums_1);
-  clear_sums(sums_2);
+  TileSums sums_1[kBlocks][1][8];
+  TileSums sums_2[kBlocks][1][8];  // If keys are held.
+  MC_UNROLL
+  for (int b = 0; b < kBlocks; ++b) {
+    clear_sums(sums_1[b]);
+    clear_sums(sums_2[b]);
+  }
 
   StreamPlace place{first_head, begin};
   StreamPlace next = place;
   const HeadRows<T> streamed_1 = kHoldsQueries ? k : q;
   const HeadRows<T> streamed_2 = kHoldsQueries ? v : dout;
   if (stages > 0) {
-    load_wide_streamed<T, kHoldsQueries>(streamed, streamed_statistics, streamed_1, streamed_2,
-                                         statistics, next, end, self);
+    load_wide_streamed<T, kBlocks, kHoldsQueries>(streamed, streamed_statistics, streamed_1,
+                                                  streamed_2, statistics, next, end, self);
   }
   for (int32_t stage = 0; stage < stages; ++stage) {
     const int32_t buffer = stage % kWideStages;
@@ -160,19 +131,19 @@ MC_FUNCTION void attention_gradient_wide(MC_CONSTANT AttentionGradientArguments&
     group_barrier();  // This load is there, and nobody needs the one before.
     next.advance(kWideRows, begin, end);
     if (stage + 1 < stages) {
-      load_wide_streamed<T, kHoldsQueries>(
-          streamed + (kWideStages - 1 - buffer) * (2 * kWideElements),
+      load_wide_streamed<T, kBlocks, kHoldsQueries>(
+          streamed + (kWideStages - 1 - buffer) * (2 * kElements),
           streamed_statistics + (kWideStages - 1 - buffer) * kWideRows, streamed_1, streamed_2,
           statistics, next, end, self);
     }
 
-    const MC_GROUP T* const rows_1 = streamed + buffer * (2 * kWideElements);
-    const MC_GROUP T* const rows_2 = rows_1 + kWideElements;
+    const MC_GROUP T* const rows_1 = streamed + buffer * (2 * kElements);
+    const MC_GROUP T* const rows_2 = rows_1 + kElements;
     TileSums scores[1][8];
     TileSums slopes[1][8];
     wide_begin();
-    multiply_wide_rows<T>(scores[0], held, rows_1, self);
-    multiply_wide_rows<T>(slopes[0], held + kWideElements, rows_2, self);
+    multiply_wide_all_rows<T, kBlocks>(scores[0], held, rows_1, self);
+    multiply_wide_all_rows<T, kBlocks>(slopes[0], held + kElements, rows_2, self);
     wide_commit();
     bool whole;
     if constexpr (kHoldsQueries) {
@@ -199,43 +170,55 @@ MC_FUNCTION void attention_gradient_wide(MC_CONSTANT AttentionGradientArguments&
     if constexpr (!kHoldsQueries) pack_wide<T>(scores[0], probability);
     pack_wide<T>(slopes[0], slope);
     wide_begin();
-    if constexpr (!kHoldsQueries) multiply_wide_columns<T>(sums_2[0], probability, rows_2, self);
-    multiply_wide_columns<T>(sums_1[0], slope, rows_1, self);
+    if constexpr (!kHoldsQueries) {
+      multiply_wide_all_columns<T, kBlocks>(sums_2, probability, rows_2, self);
+    }
+    multiply_wide_all_columns<T, kBlocks>(sums_1, slope, rows_1, self);
     wide_commit();
     wide_wait<0>();
-    wide_settle(sums_1[0]);
-    if constexpr (!kHoldsQueries) wide_settle(sums_2[0]);
+    MC_UNROLL
+    for (int b = 0; b < kBlocks; ++b) {
+      wide_settle(sums_1[b][0]);
+      if constexpr (!kHoldsQueries) wide_settle(sums_2[b][0]);
+    }
     place.advance(kWideRows, begin, end);
   }
   copy_wait<0>();
 
   const int64_t key = int64_t{number} * p.keys + first;
-  if constexpr (kHoldsQueries) {
-    write_gradient_block<T, 64, 1>(sums_1, p.scale, arguments.dq, nullptr, share.first_row + first,
-                                   rows, p.width, self);
-  } else {
-    const bool in_parts = arguments.splits > 1;
-    const int64_t row = in_parts ? int64_t{split} * shares * p.keys + key : key;
-    if (arguments.dk != nullptr) {
-      write_gradient_block<T, 64, 1>(sums_1, p.scale, arguments.dk,
-                                     in_parts ? arguments.dk_parts : nullptr, row, rows, p.width,
-                                     self);
+  const bool in_parts = !kHoldsQueries && arguments.splits > 1;
+  const int64_t row = kHoldsQueries ? share.first_row + first
+                      : in_parts    ? int64_t{split} * shares * p.keys + key
+                                    : key;
+  MC_UNROLL
+  for (int b = 0; b < kBlocks; ++b) {
+    if (kHoldsQueries || arguments.dk != nullptr) {
+      write_gradient_block<T, 64, 1>(
+          sums_1[b], 64 * b, p.scale, kHoldsQueries ? arguments.dq : arguments.dk,
+          in_parts ? arguments.dk_parts : nullptr, row, rows, p.width, self);
     }
-    if (arguments.dv != nullptr) {
-      write_gradient_block<T, 64, 1>(sums_2, 1.0f, arguments.dv,
-                                     in_parts ? arguments.dv_parts : nullptr, row, rows,
-                                     p.value_width, self);
+    if constexpr (!kHoldsQueries) {
+      if (arguments.dv != nullptr) {
+        write_gradient_block<T, 64, 1>(sums_2[b], 64 * b, 1.0f, arguments.dv,
+                                       in_parts ? arguments.dv_parts : nullptr, row, rows,
+                                       p.value_width, self);
+      }
     }
   }
 }
 
-#define MC_GRADIENT_WIDE(T, type)                                                                \
-  MC_KERNEL_RESIDENT(attention_dq_wide_64_##type, AttentionGradientArguments, kBlockThreads, 4,  \
-                     attention_gradient_wide<T, true>);                                          \
-  MC_KERNEL_RESIDENT(attention_dkv_wide_64_##type, AttentionGradientArguments, kBlockThreads, 3, \
-                     attention_gradient_wide<T, false>);
-MC_GRADIENT_WIDE(half, f16)
-MC_GRADIENT_WIDE(bfloat, bf16)
+// By width; groups on a multiprocessor as registers and memory allow.
+#define MC_GRADIENT_WIDE(T, type, name, width, groups, queries)                            \
+  MC_KERNEL_RESIDENT(attention_##name##_wide_##width##_##type, AttentionGradientArguments, \
+                     kBlockThreads, groups, attention_gradient_wide<T, width / 64, queries>);
+#define MC_GRADIENT_WIDE_OF(T, type)           \
+  MC_GRADIENT_WIDE(T, type, dq, 64, 4, true)   \
+  MC_GRADIENT_WIDE(T, type, dkv, 64, 3, false) \
+  MC_GRADIENT_WIDE(T, type, dq, 128, 2, true)  \
+  MC_GRADIENT_WIDE(T, type, dkv, 128, 2, false)
+MC_GRADIENT_WIDE_OF(half, f16)
+MC_GRADIENT_WIDE_OF(bfloat, bf16)
 #undef MC_GRADIENT_WIDE
+#undef MC_GRADIENT_WIDE_OF
 
 #endif  // defined(MC_HAS_WIDE_PRODUCTS)

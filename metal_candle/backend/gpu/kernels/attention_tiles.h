@@ -25,6 +25,132 @@ MC_FUNCTION void load_mask(MC_CONSTANT AttentionProblem& p, AttentionShare share
   }
 }
 
+// The two rows that a lane has of each tile: where what they see ends, the largest score and the
+// sum so far.
+template <int kTiles>
+struct RunningRows {
+  int32_t end[kTiles][2];
+  float top[kTiles][2];
+  float sum[kTiles][2];
+};
+
+template <int kTiles>
+MC_FUNCTION RunningRows<kTiles> start_rows(MC_CONSTANT AttentionProblem& p, int32_t length,
+                                           int32_t first, Thread self) {
+  RunningRows<kTiles> rows;
+  MC_UNROLL
+  for (int t = 0; t < kTiles; ++t) {
+    MC_UNROLL
+    for (int h = 0; h < 2; ++h) {
+      const int32_t row = first + block_row<kTiles>(self, t) + 8 * h;
+      rows.end[t][h] = keys_of_query(p, length, row % p.queries).end;
+      rows.top[t][h] = -INFINITY;
+      rows.sum[t][h] = 0.0f;
+    }
+  }
+  return rows;
+}
+
+// Scores times `scale`, and -infinity where a row does not see a key, of which `start` is the
+// first.
+template <int kTiles, int kKeys>
+MC_FUNCTION void hide_scores(MC_THREAD TileSums (&scores)[kTiles][kKeys / 8],
+                             MC_THREAD const RunningRows<kTiles>& rows, int32_t start,
+                             int32_t window, float scale, const MC_GROUP float* mask, Thread self) {
+  MC_UNROLL
+  for (int t = 0; t < kTiles; ++t) {
+    MC_UNROLL
+    for (int n = 0; n < kKeys / 8; ++n) {
+      MC_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        const int32_t column = n * 8 + int32_t(tile_column(self.lane)) + i % 2;
+        float score = scores[t][n].at[i] * scale;
+        if (mask != nullptr) {
+          score += mask[(block_row<kTiles>(self, t) + i / 2 * 8) * kKeys + column];
+        }
+        const int32_t back = rows.end[t][i / 2] - start - column;
+        scores[t][n].at[i] = back > 0 && back <= window ? score : -INFINITY;
+      }
+    }
+  }
+}
+
+// Makes scores, which times `scale` are powers of 2, probabilities but for the sum; `correction` is
+// what all that was added up before is to be multiplied by.
+template <int kTiles, int kKeys>
+MC_FUNCTION void scores_to_probabilities(MC_THREAD TileSums (&scores)[kTiles][kKeys / 8],
+                                         MC_THREAD RunningRows<kTiles>& rows, float scale,
+                                         MC_THREAD float (&correction)[kTiles][2]) {
+  MC_UNROLL
+  for (int t = 0; t < kTiles; ++t) {
+    MC_UNROLL
+    for (int h = 0; h < 2; ++h) {
+      float largest = -INFINITY;
+      MC_UNROLL
+      for (int n = 0; n < kKeys / 8; ++n) {
+        largest = fmaxf(largest, fmaxf(scores[t][n].at[2 * h], scores[t][n].at[2 * h + 1]));
+      }
+      const float new_top = fmaxf(rows.top[t][h], tile_row_max(largest) * scale);
+      const float base = new_top == -INFINITY ? 0.0f : new_top;
+      correction[t][h] = fast_exp2(rows.top[t][h] - base);
+      rows.top[t][h] = new_top;
+      float added = 0.0f;
+      MC_UNROLL
+      for (int n = 0; n < kKeys / 8; ++n) {
+        MC_UNROLL
+        for (int i = 2 * h; i < 2 * h + 2; ++i) {
+          scores[t][n].at[i] = fast_exp2(fmaf(scores[t][n].at[i], scale, -base));
+          added += scores[t][n].at[i];
+        }
+      }
+      rows.sum[t][h] = fmaf(rows.sum[t][h], correction[t][h], added);
+    }
+  }
+}
+
+template <int kTiles, int kBlocks>
+MC_FUNCTION void correct_sums(MC_THREAD TileSums (&sums)[kTiles][kBlocks],
+                              MC_THREAD const float (&correction)[kTiles][2]) {
+  MC_UNROLL
+  for (int t = 0; t < kTiles; ++t) {
+    MC_UNROLL
+    for (int n = 0; n < kBlocks; ++n) {
+      MC_UNROLL
+      for (int i = 0; i < 4; ++i) sums[t][n].at[i] *= correction[t][i / 2];
+    }
+  }
+}
+
+// Writes kBlocks * 8 columns of the output from first_column on, and with the first of them
+// logsumexp.
+template <typename T, int kTiles, int kBlocks>
+MC_FUNCTION void write_attention(MC_CONSTANT AttentionArguments& arguments, AttentionShare share,
+                                 MC_THREAD const TileSums (&out)[kTiles][kBlocks],
+                                 MC_THREAD const RunningRows<kTiles>& rows, int32_t first,
+                                 int32_t last, int32_t first_column, Thread self) {
+  const int32_t width = arguments.problem.value_width;
+  const int32_t column = first_column + int32_t(tile_column(self.lane));
+  MC_UNROLL
+  for (int t = 0; t < kTiles; ++t) {
+    MC_UNROLL
+    for (int h = 0; h < 2; ++h) {
+      const float total = tile_row_sum(rows.sum[t][h]);
+      const int32_t row = first + block_row<kTiles>(self, t) + 8 * h;
+      if (row > last) continue;
+      const int64_t number = share.first_row + row;
+      if (column == 0) write_logsumexp(arguments.logsumexp, number, rows.top[t][h], total);
+      if (arguments.out == nullptr) continue;
+      const float factor = total == 0.0f ? 0.0f : 1.0f / total;
+      MC_GLOBAL T* const to = static_cast<MC_GLOBAL T*>(arguments.out) + number * width;
+      MC_UNROLL
+      for (int n = 0; n < kBlocks; ++n) {
+        store_pair(to, n * 8 + column, width, out[t][n].at[2 * h] * factor,
+                   out[t][n].at[2 * h + 1] * factor);
+      }
+    }
+  }
+}
+
 template <typename T, int kWidth, int kTiles, int kKeys = attention_block_keys(kWidth, kTiles)>
 MC_FUNCTION void attention_tiles(MC_CONSTANT AttentionArguments& arguments, MC_GROUP char* memory,
                                  Thread self) {
@@ -59,23 +185,9 @@ MC_FUNCTION void attention_tiles(MC_CONSTANT AttentionArguments& arguments, MC_G
   copy_commit();
 
   const int32_t window = p.causal != 0 && p.window > 0 ? p.window : 0x7fffffff;
-  // A lane has two rows of each tile: where what they see ends, the largest score and the sum so
-  // far. Scores are powers of 2 once they are multiplied by `scale`.
-  int32_t end[kTiles][2];
-  float top[kTiles][2];
-  float sum[kTiles][2];
+  RunningRows<kTiles> rows = start_rows<kTiles>(p, share.length, first, self);
   TileSums out[kTiles][kWidth / 8];
   clear_sums(out);
-  MC_UNROLL
-  for (int t = 0; t < kTiles; ++t) {
-    MC_UNROLL
-    for (int h = 0; h < 2; ++h) {
-      const int32_t row = first + block_row<kTiles>(self, t) + 8 * h;
-      end[t][h] = keys_of_query(p, share.length, row % p.queries).end;
-      top[t][h] = -INFINITY;
-      sum[t][h] = 0.0f;
-    }
-  }
   const MC_GROUP T* const my_queries = queries + int32_t(self.warp) * (16 * kTiles) * kStride;
   Tiles4 held[kHeld ? kSteps : 1][kTiles];
 
@@ -125,54 +237,13 @@ MC_FUNCTION void attention_tiles(MC_CONSTANT AttentionArguments& arguments, MC_G
     const bool whole =
         p.mask == nullptr && start >= all.begin && start + kKeys <= all.end && scale > 0.0f;
     if (!whole) {
-      MC_UNROLL
-      for (int t = 0; t < kTiles; ++t) {
-        MC_UNROLL
-        for (int n = 0; n < kKeys / 8; ++n) {
-          MC_UNROLL
-          for (int i = 0; i < 4; ++i) {
-            const int32_t column = n * 8 + int32_t(tile_column(lane)) + i % 2;
-            float score = scores[t][n].at[i] * scale;
-            if (p.mask != nullptr) {
-              score += mask[(block_row<kTiles>(self, t) + i / 2 * 8) * kKeys + column];
-            }
-            const int32_t back = end[t][i / 2] - start - column;
-            scores[t][n].at[i] = back > 0 && back <= window ? score : -INFINITY;
-          }
-        }
-      }
+      hide_scores<kTiles, kKeys>(scores, rows, start, window, scale,
+                                 p.mask != nullptr ? mask : nullptr, self);
       scale = 1.0f;
     }
-    MC_UNROLL
-    for (int t = 0; t < kTiles; ++t) {
-      MC_UNROLL
-      for (int h = 0; h < 2; ++h) {
-        float largest = -INFINITY;
-        MC_UNROLL
-        for (int n = 0; n < kKeys / 8; ++n) {
-          largest = fmaxf(largest, fmaxf(scores[t][n].at[2 * h], scores[t][n].at[2 * h + 1]));
-        }
-        const float new_top = fmaxf(top[t][h], tile_row_max(largest) * scale);
-        const float base = new_top == -INFINITY ? 0.0f : new_top;
-        const float correction = fast_exp2(top[t][h] - base);
-        top[t][h] = new_top;
-        float added = 0.0f;
-        MC_UNROLL
-        for (int n = 0; n < kKeys / 8; ++n) {
-          MC_UNROLL
-          for (int i = 2 * h; i < 2 * h + 2; ++i) {
-            scores[t][n].at[i] = fast_exp2(fmaf(scores[t][n].at[i], scale, -base));
-            added += scores[t][n].at[i];
-          }
-        }
-        sum[t][h] = fmaf(sum[t][h], correction, added);
-        MC_UNROLL
-        for (int n = 0; n < kWidth / 8; ++n) {
-          out[t][n].at[2 * h] *= correction;
-          out[t][n].at[2 * h + 1] *= correction;
-        }
-      }
-    }
+    float correction[kTiles][2];
+    scores_to_probabilities<kTiles, kKeys>(scores, rows, scale, correction);
+    correct_sums(out, correction);
     MC_UNROLL
     for (int s = 0; s < kKeys / 16; ++s) {
       Tiles4 a[kTiles];
@@ -184,26 +255,7 @@ MC_FUNCTION void attention_tiles(MC_CONSTANT AttentionArguments& arguments, MC_G
     }
   }
   copy_wait<0>();
-
-  MC_UNROLL
-  for (int t = 0; t < kTiles; ++t) {
-    MC_UNROLL
-    for (int h = 0; h < 2; ++h) {
-      const float total = tile_row_sum(sum[t][h]);
-      const int32_t row = first + block_row<kTiles>(self, t) + 8 * h;
-      if (row > last) continue;
-      const int64_t number = share.first_row + row;
-      if (tile_column(lane) == 0) write_logsumexp(arguments.logsumexp, number, top[t][h], total);
-      if (arguments.out == nullptr) continue;
-      const float factor = total == 0.0f ? 0.0f : 1.0f / total;
-      MC_GLOBAL T* const to = static_cast<MC_GLOBAL T*>(arguments.out) + number * p.value_width;
-      MC_UNROLL
-      for (int n = 0; n < kWidth / 8; ++n) {
-        store_pair(to, n * 8 + int32_t(tile_column(lane)), p.value_width,
-                   out[t][n].at[2 * h] * factor, out[t][n].at[2 * h + 1] * factor);
-      }
-    }
-  }
+  write_attention<T>(arguments, share, out, rows, first, last, 0, self);
 }
 
 // Widths up to 64, 128 and 256, and rows of a group.
