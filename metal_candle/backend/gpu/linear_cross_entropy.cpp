@@ -3,7 +3,8 @@
 // LinearCrossEntropy and its backward: some rows at a time, all of their logits are made by the
 // library's product, turned into losses and derivatives by one kernel, and multiplied back. So
 // memory is bounded, and the products are large enough to run at the device's rate. Logits are f32;
-// derivatives are rounded to the type of x, in which the library multiplies them.
+// derivatives are rounded to the type of x, in which the library multiplies them, and take the
+// place of the logits, row by row.
 //
 // Inputs: x and targets kContiguous, weight kMatrix, logsumexp and dloss kContiguous.
 #include <fmt/format.h>
@@ -19,8 +20,9 @@ namespace metal_candle::backend::gpu {
 namespace {
 
 constexpr std::uint32_t kThreads = 512;
-// Of logits and derivatives together.
-constexpr std::int64_t kMaxBlockBytes = std::int64_t{1} << 28;
+// Of logits. Half as many rows at a time make the products read the weight twice as often, which
+// takes as long as multiplying 128 rows by it.
+constexpr std::int64_t kMaxBlockBytes = std::int64_t{320} << 20;
 constexpr std::size_t kScratchAlignment = 256;
 
 // Sizes and where things lie in scratch.
@@ -32,18 +34,17 @@ struct LossPlan {
   std::int64_t weight_row_stride = 0, weight_column_stride = 0;
   std::int64_t ignore_index = 0;
   bool wide_targets = false;
-  bool has_derivatives = false;
 
   [[nodiscard]] std::size_t logits_bytes() const {
     return round_up(static_cast<std::size_t>(block * stride) * sizeof(float), kScratchAlignment);
   }
-  [[nodiscard]] std::size_t derivative_bytes() const {
-    if (!has_derivatives) return 0;
-    return round_up(static_cast<std::size_t>(block * stride) * size_of(dtype), kScratchAlignment);
+  /// Of a row of derivatives, in elements of their type.
+  [[nodiscard]] std::int64_t derivative_stride() const {
+    return stride * static_cast<std::int64_t>(sizeof(float) / size_of(dtype));
   }
 };
 
-LossPlan make_plan(const KernelRequest& request, std::int64_t ignore_index, bool has_derivatives) {
+LossPlan make_plan(const KernelRequest& request, std::int64_t ignore_index) {
   const TensorLayout& x = request.inputs[0];
   const TensorLayout& weight = request.inputs[1];
   LossPlan plan;
@@ -56,10 +57,7 @@ LossPlan make_plan(const KernelRequest& request, std::int64_t ignore_index, bool
   plan.weight_column_stride = weight.strides[1];
   plan.ignore_index = ignore_index;
   plan.wide_targets = request.inputs[2].dtype == DType::kI64;
-  plan.has_derivatives = has_derivatives;
-  const std::int64_t row_bytes =
-      plan.stride *
-      static_cast<std::int64_t>(sizeof(float) + (has_derivatives ? size_of(plan.dtype) : 0));
+  const std::int64_t row_bytes = plan.stride * static_cast<std::int64_t>(sizeof(float));
   const std::int64_t most = std::max<std::int64_t>(128, kMaxBlockBytes / row_bytes / 128 * 128);
   plan.block = std::clamp<std::int64_t>(plan.rows, 1, most);
   return plan;
@@ -96,7 +94,7 @@ BlockProducts make_products(const LossPlan& plan, std::int64_t rows, bool wants_
   if (wants_dx) {
     d.n = plan.width;
     d.k = plan.classes;
-    d.a = {plan.stride, 1, 0};
+    d.a = {plan.derivative_stride(), 1, 0};
     d.b = {plan.weight_column_stride, plan.weight_row_stride, 0};
     d.out_row_stride = plan.width;
     d.out = plan.dtype;
@@ -107,7 +105,7 @@ BlockProducts make_products(const LossPlan& plan, std::int64_t rows, bool wants_
     d.n = plan.classes;
     d.k = rows;
     d.a = {1, plan.width, 0};
-    d.b = {plan.stride, 1, 0};
+    d.b = {plan.derivative_stride(), 1, 0};
     d.out_row_stride = plan.classes;
     d.out = DType::kF32;
     d.beta = 1;
@@ -129,8 +127,7 @@ struct Blocks {
     }
   }
   [[nodiscard]] std::size_t scratch_bytes() const {
-    return plan.logits_bytes() + plan.derivative_bytes() +
-           std::max(whole.scratch_bytes(), last.scratch_bytes());
+    return plan.logits_bytes() + std::max(whole.scratch_bytes(), last.scratch_bytes());
   }
   /// Calls fn(products, first row, rows).
   template <typename Fn>
@@ -144,15 +141,13 @@ struct Blocks {
 
 // Addresses of one run.
 struct Scratch {
-  void* logits;
-  void* derivatives;
+  void* logits;  // And derivatives.
   void* library;
 
   Scratch(const LossPlan& plan, void* base) {
     auto* bytes = static_cast<std::byte*>(base);
     logits = bytes;
-    derivatives = bytes + plan.logits_bytes();
-    library = bytes + plan.logits_bytes() + plan.derivative_bytes();
+    library = bytes + plan.logits_bytes();
   }
 };
 
@@ -176,6 +171,7 @@ LossRowsArguments encode_logits(const LossPlan& plan, const BlockProducts& produ
       offset_data(arguments.inputs[2], row, plan.wide_targets ? DType::kI64 : DType::kI32);
   rows.columns = plan.classes;
   rows.stride = plan.stride;
+  rows.gradient_stride = plan.derivative_stride();
   rows.ignore_index = plan.ignore_index;
   rows.wide_targets = plan.wide_targets ? 1 : 0;
   return rows;
@@ -185,7 +181,7 @@ void encode_dx(const LossPlan& plan, const BlockProducts& products, std::int64_t
                const Scratch& scratch, const KernelArguments& arguments, void* dx,
                Encoder& encoder) {
   void* out = offset_data(dx, row * plan.width, plan.dtype);
-  encoder.matmul(*products.dx, {.a = scratch.derivatives,
+  encoder.matmul(*products.dx, {.a = scratch.logits,
                                 .b = arguments.inputs[1],
                                 .c = out,
                                 .out = out,
@@ -195,7 +191,7 @@ void encode_dx(const LossPlan& plan, const BlockProducts& products, std::int64_t
 std::unique_ptr<Kernel> make_forward(const op::LinearCrossEntropy& operation,
                                      const KernelRequest& request, GpuDevice& device) {
   const bool wants_gradient = request.needed[2];
-  const LossPlan plan = make_plan(request, operation.ignore_index, wants_gradient);
+  const LossPlan plan = make_plan(request, operation.ignore_index);
   const Function& loss_rows = device.function(fmt::format("loss_rows_{}", name(plan.dtype)));
   const Blocks blocks(plan, wants_gradient, false, device);
   return make_gpu_kernel(
@@ -206,7 +202,7 @@ std::unique_ptr<Kernel> make_forward(const op::LinearCrossEntropy& operation,
           LossRowsArguments loss = encode_logits(p, products, row, scratch, arguments, encoder);
           loss.loss = at(arguments.outputs[0], row);
           loss.logsumexp = at(arguments.outputs[1], row);
-          loss.gradient = wants_gradient ? scratch.derivatives : nullptr;
+          loss.gradient = wants_gradient ? scratch.logits : nullptr;
           encoder.dispatch(loss_rows, {static_cast<std::uint32_t>(rows)}, kThreads, loss);
           if (wants_gradient) {
             encode_dx(p, products, row, scratch, arguments, arguments.outputs[2], encoder);
@@ -220,7 +216,7 @@ std::unique_ptr<Kernel> make_backward(const op::LinearCrossEntropyBackward& oper
                                       const KernelRequest& request, GpuDevice& device) {
   const bool wants_dx = request.needed[0];
   const bool wants_dweight = request.needed[1];
-  const LossPlan plan = make_plan(request, operation.ignore_index, true);
+  const LossPlan plan = make_plan(request, operation.ignore_index);
   const Function& backward =
       device.function(fmt::format("loss_rows_backward_{}", name(plan.dtype)));
   const Function& round = device.function(fmt::format("finish_product_{}", name(plan.dtype)));
@@ -238,7 +234,7 @@ std::unique_ptr<Kernel> make_backward(const op::LinearCrossEntropyBackward& oper
           LossRowsArguments loss = encode_logits(p, products, row, scratch, arguments, encoder);
           loss.logsumexp = at(arguments.inputs[3], row);
           loss.dloss = at(arguments.inputs[4], row);
-          loss.gradient = scratch.derivatives;
+          loss.gradient = scratch.logits;
           encoder.dispatch(backward, {static_cast<std::uint32_t>(rows)}, kThreads, loss);
           if (wants_dx) {
             encode_dx(p, products, row, scratch, arguments, arguments.outputs[0], encoder);
@@ -246,7 +242,7 @@ std::unique_ptr<Kernel> make_backward(const op::LinearCrossEntropyBackward& oper
           if (!wants_dweight) return;
           encoder.matmul(*products.dweight,
                          {.a = offset_data(arguments.inputs[0], row * p.width, p.dtype),
-                          .b = scratch.derivatives,
+                          .b = scratch.logits,
                           .c = dweight,
                           .out = dweight,
                           .scratch = scratch.library});

@@ -41,8 +41,11 @@ Tolerance tolerance_of(DType dtype) {
 
 TEST(GpuLinearCrossEntropyTest, ForwardAndBackwardAgreeWithTheReference) {
   for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
-    for (const auto& [rows, width, classes] :
-         {std::array<std::int64_t, 3>{5, 6, 37}, {1, 3, 4}, {3, 8, 2051}}) {
+    for (const auto& [rows, width, classes] : {std::array<std::int64_t, 3>{5, 6, 37},
+                                               {1, 3, 4},
+                                               {3, 8, 2051},
+                                               {3, 4, 3},
+                                               {2, 4, 20003}}) {
       const Case c = make_case(rows, width, classes, dtype, rows == 5 ? DType::kI64 : DType::kI32);
       const HostTensor* const forward[] = {&c.x, &c.weight, &c.targets};
       expect_gpu_matches(op::LinearCrossEntropy{-100}, forward, {}, tolerance_of(dtype));

@@ -104,8 +104,9 @@ struct LossRowsArguments {
   MC_GLOBAL void* loss;           // f32 [rows], or null
   MC_GLOBAL void* logsumexp;      // f32 [rows]; an input of the backward kernel
   const MC_GLOBAL void* dloss;    // f32 [rows], of the backward kernel
-  MC_GLOBAL void* gradient;       // [rows, columns] as logits lie, or null
+  MC_GLOBAL void* gradient;       // [rows, columns], perhaps over the logits, or null
   int64_t columns, stride;
+  int64_t gradient_stride;  // A multiple of 8.
   int64_t ignore_index;
   uint32_t wide_targets;  // 1: i64.
 };

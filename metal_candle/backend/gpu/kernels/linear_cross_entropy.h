@@ -53,28 +53,42 @@ MC_FUNCTION float row_logsumexp(const MC_GLOBAL float* logits, int64_t columns,
   return base + logf(group_sum(sum, memory, self));
 }
 
-// gradient[i] = (exp(logits[i] - logsumexp) - [i == target]) * factor.
+// gradient[i] = (exp(logits[i] - logsumexp) - [i == target]) * factor. The gradient may lie where
+// the logits do: they are read some at a time, before anything is written over them.
 template <typename T>
 MC_FUNCTION void write_gradient(const MC_GLOBAL float* logits, MC_GLOBAL T* gradient,
                                 int64_t columns, float logsumexp, int64_t target, float factor,
                                 Thread self) {
+  constexpr int kAtOnce = 4;
   const int64_t packets = columns / 4;
   const MC_GLOBAL Packet<float, 4>* from =
       reinterpret_cast<const MC_GLOBAL Packet<float, 4>*>(logits);
   MC_GLOBAL Packet<T, 4>* to = reinterpret_cast<MC_GLOBAL Packet<T, 4>*>(gradient);
-  for (int64_t i = self.index; i < packets; i += self.size) {
-    const Packet<float, 4> x = from[i];
-    Packet<T, 4> y;
-    for (int j = 0; j < 4; ++j) {
-      const float p = expf(x.values[j] - logsumexp);
-      y.values[j] = T((4 * i + j == target ? p - 1.0f : p) * factor);
+  for (int64_t start = 0; start < packets; start += int64_t(kAtOnce) * self.size) {
+    Packet<float, 4> x[kAtOnce];
+    MC_UNROLL
+    for (int a = 0; a < kAtOnce; ++a) {
+      const int64_t i = start + int64_t(a) * self.size + self.index;
+      if (i < packets) x[a] = from[i];
     }
-    to[i] = y;
+    group_barrier();
+    MC_UNROLL
+    for (int a = 0; a < kAtOnce; ++a) {
+      const int64_t i = start + int64_t(a) * self.size + self.index;
+      if (i >= packets) continue;
+      Packet<T, 4> y;
+      MC_UNROLL
+      for (int j = 0; j < 4; ++j) {
+        const float p = expf(x[a].values[j] - logsumexp);
+        y.values[j] = T((4 * i + j == target ? p - 1.0f : p) * factor);
+      }
+      to[i] = y;
+    }
   }
-  for (int64_t i = 4 * packets + self.index; i < columns; i += self.size) {
-    const float p = expf(logits[i] - logsumexp);
-    gradient[i] = T((i == target ? p - 1.0f : p) * factor);
-  }
+  const int64_t i = 4 * packets + self.index;
+  const float p = i < columns ? expf(logits[i] - logsumexp) : 0.0f;
+  group_barrier();
+  if (i < columns) gradient[i] = T((i == target ? p - 1.0f : p) * factor);
 }
 
 template <typename T>
@@ -103,7 +117,8 @@ MC_FUNCTION void loss_rows(MC_CONSTANT LossRowsArguments& arguments, MC_GROUP ch
     }
   }
   if (arguments.gradient == nullptr) return;
-  MC_GLOBAL T* gradient = static_cast<MC_GLOBAL T*>(arguments.gradient) + row * arguments.stride;
+  MC_GLOBAL T* gradient =
+      static_cast<MC_GLOBAL T*>(arguments.gradient) + row * arguments.gradient_stride;
   if (ignored) {
     zero_gradient(gradient, arguments.columns, self);
   } else {
@@ -120,7 +135,8 @@ MC_FUNCTION void loss_rows_backward(MC_CONSTANT LossRowsArguments& arguments, MC
                                     Thread self) {
   const int64_t row = self.group;
   const int64_t target = target_of(arguments, row);
-  MC_GLOBAL T* gradient = static_cast<MC_GLOBAL T*>(arguments.gradient) + row * arguments.stride;
+  MC_GLOBAL T* gradient =
+      static_cast<MC_GLOBAL T*>(arguments.gradient) + row * arguments.gradient_stride;
   if (target == arguments.ignore_index) {
     zero_gradient(gradient, arguments.columns, self);
     return;
