@@ -114,6 +114,11 @@ std::unique_ptr<CudaMatmul> CudaMatmul::make(CudaDevice& device, const gpu::Matm
   if (!orient(d.a, d.m, d.k, &a) || !orient(d.b, d.k, d.n, &b) || !epilogue(d, &kind)) {
     return nullptr;
   }
+  // What the library does not multiply in packets of 16 bytes, it rounds before the epilogue.
+  const auto packet = static_cast<std::int64_t>(kAlignment / size_of(d.operands));
+  const bool in_packets =
+      a.leading % packet == 0 && b.leading % packet == 0 && d.out_row_stride % packet == 0;
+  if (kind != CUBLASLT_EPILOGUE_DEFAULT && size_of(d.operands) == 2 && !in_packets) return nullptr;
   std::unique_ptr<CudaMatmul> product(new CudaMatmul(device, d));
   // b^T [n, k] is the first factor, a^T [k, m] the second.
   product->a_ = make_layout(d.operands, b, d.batch, d.b.batch_stride);
