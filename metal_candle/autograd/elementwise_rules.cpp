@@ -7,6 +7,7 @@
 #include "metal_candle/autograd/gradient_rules.h"
 #include "metal_candle/autograd/rule_helpers.h"
 #include "metal_candle/graph/ops.h"
+#include "metal_candle/graph/ops/build.h"
 
 namespace metal_candle::detail {
 namespace {
@@ -235,10 +236,20 @@ void vjp_rule(const op::Cast&, VjpContext& c) {
 
 void vjp_rule(const op::SwiGlu&, VjpContext& c) {
   const Tensor &gate = c.x(0), &up = c.x(1);
+  if (c.needs(0) && c.needs(1) && gate.shape() == up.shape()) {
+    const std::vector<Tensor> gradients = make_outputs(op::SwiGluBackward{}, {&gate, &up, &c.dy()});
+    c.give(0, gradients[0]);
+    c.give(1, gradients[1]);
+    return;
+  }
   const Tensor dy = astype(c.dy(), DType::kF32);
   const Tensor wide = astype(gate, DType::kF32);
   if (c.needs(0)) c.give(0, astype(dy * up * silu_derivative(wide), gate.dtype()));
   if (c.needs(1)) c.give(1, astype(dy * silu(wide), up.dtype()));
+}
+
+void vjp_rule(const op::SwiGluBackward& operation, VjpContext& c) {
+  vjp_of_decomposition(operation, c);
 }
 
 void vjp_rule(const op::Elementwise& operation, VjpContext& c) {

@@ -67,6 +67,7 @@ void vjp_rule(const op::Binary& operation, VjpContext& c);
 void vjp_rule(const op::Select& operation, VjpContext& c);
 void vjp_rule(const op::Cast& operation, VjpContext& c);
 void vjp_rule(const op::SwiGlu& operation, VjpContext& c);
+void vjp_rule(const op::SwiGluBackward& operation, VjpContext& c);
 void vjp_rule(const op::Elementwise& operation, VjpContext& c);
 
 // Reductions, scans and sorting.

@@ -37,6 +37,7 @@ void lora_rule(VjpContext& c, float scale, std::size_t a_index, Tensor dx) {
   }
   if (c.needs(0)) c.give(0, dx);
   if (c.needs(b_index)) {
+    // Of a LoraLinear, the pass lora_low finds this product in what it keeps.
     c.give(b_index, right_matmul_gradient(scaled(matmul(x, a), scale), b, c.dy()));
   }
 }
@@ -75,6 +76,7 @@ void vjp_rule(const op::Matmul&, VjpContext& c) {
 void vjp_rule(const op::Lora& operation, VjpContext& c) { lora_rule(c, operation.scale, 1, {}); }
 
 void vjp_rule(const op::LoraLinear& operation, VjpContext& c) {
+  if (operation.keeps_low) return vjp_of_decomposition(operation, c);
   const Tensor &x = c.x(0), &weight = c.x(1), &dy = c.dy();
   if (c.needs(1)) c.give(1, right_matmul_gradient(x, weight, dy));
   if (operation.has_bias && c.needs(4)) c.give(4, bias_gradient(dy));

@@ -87,14 +87,18 @@ auto fields(const op::LogSumExp& operation) { return std::tuple(FIELD(axis), FIE
 auto fields(const op::TopPThreshold& operation) { return std::tuple(FIELD(p)); }
 auto fields(const op::SoftmaxBackward& operation) { return std::tuple(FIELD(axis)); }
 auto fields(const op::RmsNorm& operation) { return std::tuple(FIELD(eps)); }
-auto fields(const op::RmsNormBackward& operation) { return std::tuple(FIELD(eps)); }
+auto fields(const op::RmsNormBackward& operation) {
+  return std::tuple(FIELD(eps), FIELD(has_residual));
+}
 auto fields(const op::LayerNorm& operation) { return std::tuple(FIELD(eps)); }
 auto fields(const op::LayerNormBackward& operation) { return std::tuple(FIELD(eps)); }
 auto fields(const op::Rope& operation) {
   return std::tuple(FIELD(dims), FIELD(interleaved), FIELD(inverse), FIELD(scale));
 }
 auto fields(const op::Lora& operation) { return std::tuple(FIELD(scale)); }
-auto fields(const op::LoraLinear& operation) { return std::tuple(FIELD(scale), FIELD(has_bias)); }
+auto fields(const op::LoraLinear& operation) {
+  return std::tuple(FIELD(scale), FIELD(has_bias), FIELD(keeps_low));
+}
 auto fields(const op::Linear& operation) {
   return std::tuple(FIELD(activation), FIELD(has_bias), FIELD(has_residual), FIELD(scale));
 }
@@ -278,6 +282,7 @@ std::string_view name(const Operation& operation) {
           [](const op::LayerNorm&) -> View { return "layer_norm"; },
           [](const op::LayerNormBackward&) -> View { return "layer_norm_backward"; },
           [](const op::SwiGlu&) -> View { return "swiglu"; },
+          [](const op::SwiGluBackward&) -> View { return "swiglu_backward"; },
           [](const op::Rope&) -> View { return "rope"; },
           [](const op::Lora&) -> View { return "lora"; },
           [](const op::LoraLinear&) -> View { return "lora_linear"; },

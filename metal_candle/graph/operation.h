@@ -372,9 +372,11 @@ struct RmsNorm {
   float eps;
   METAL_CANDLE_OP_EQUALITY(RmsNorm);
 };
-/// (x, weight?, dy) -> (dx, dweight when there is a weight).
+/// (x, weight?, dy, residual [..., d]?) -> (dx + residual, dweight when there is a weight); a
+/// residual only with a weight.
 struct RmsNormBackward {
   float eps;
+  bool has_residual = false;
   METAL_CANDLE_OP_EQUALITY(RmsNormBackward);
 };
 /// (x [..., d], weight [d]?, bias [d]?) over the last axis; a bias only with a weight.
@@ -392,6 +394,10 @@ struct LayerNormBackward {
 struct SwiGlu {
   METAL_CANDLE_OP_EQUALITY(SwiGlu);
 };
+/// (gate, up, dy), all of one shape -> (dgate, dup).
+struct SwiGluBackward {
+  METAL_CANDLE_OP_EQUALITY(SwiGluBackward);
+};
 /// (x [..., length, d], offset i32 [] or [batch], frequencies f32 [dims / 2]) rotates the first
 /// `dims` of the last axis by angle (offset + position) * scale * frequencies[i]. `interleaved`
 /// pairs (2i, 2i+1), else (i, i + dims/2). `inverse` rotates back, which is the gradient.
@@ -407,10 +413,12 @@ struct Lora {
   float scale;
   METAL_CANDLE_OP_EQUALITY(Lora);
 };
-/// (x, weight [k, n], a, b, bias [n]?) -> x @ weight + bias + scale * (x @ a) @ b.
+/// (x, weight [k, n], a [k, r], b [r, n], bias [n]?) -> (x @ weight + bias + scale * (x @ a) @ b,
+/// and if keeps_low, scale * (x @ a), which the gradient of b needs).
 struct LoraLinear {
   float scale;
   bool has_bias;
+  bool keeps_low = false;
   METAL_CANDLE_OP_EQUALITY(LoraLinear);
 };
 enum class Activation : std::uint8_t { kNone, kRelu, kGelu, kGeluTanh, kSilu };
@@ -497,9 +505,9 @@ using Operation =
                  op::Take, op::TakeAlongAxis, op::ScatterAdd, op::ScatterAddAlongAxis,
                  op::SliceUpdate, op::DynamicSlice, op::DynamicSliceUpdate, op::Softmax,
                  op::LogSoftmax, op::LogSumExp, op::TopPThreshold, op::SoftmaxBackward, op::RmsNorm,
-                 op::RmsNormBackward, op::LayerNorm, op::LayerNormBackward, op::SwiGlu, op::Rope,
-                 op::Lora, op::LoraLinear, op::Linear, op::NormLinear, op::Attention,
-                 op::AttentionBackward, op::CrossEntropy, op::CrossEntropyBackward,
+                 op::RmsNormBackward, op::LayerNorm, op::LayerNormBackward, op::SwiGlu,
+                 op::SwiGluBackward, op::Rope, op::Lora, op::LoraLinear, op::Linear, op::NormLinear,
+                 op::Attention, op::AttentionBackward, op::CrossEntropy, op::CrossEntropyBackward,
                  op::LinearCrossEntropy, op::LinearCrossEntropyBackward, op::Elementwise>;
 
 /// One instruction of an elementwise program. Registers are numbered: operands first (0 .. inputs -

@@ -114,7 +114,16 @@ void append(OutputSpecs& outputs, const TensorSpec& spec) {
 }
 
 void other_outputs(const op::RmsNormBackward&, const Context& c, OutputSpecs& outputs) {
-  if (c.count() == 3) append(outputs, c[1]);
+  if (c.count() >= 3) append(outputs, c[1]);
+}
+void other_outputs(const op::SwiGluBackward&, const Context& c, OutputSpecs& outputs) {
+  append(outputs, c[1]);
+}
+void other_outputs(const op::LoraLinear& o, const Context& c, OutputSpecs& outputs) {
+  if (!o.keeps_low) return;
+  Shape shape = c.shape(0);
+  shape.back() = c.shape(2).back();
+  append(outputs, {shape, c.dtype(0)});
 }
 void other_outputs(const op::LayerNormBackward&, const Context& c, OutputSpecs& outputs) {
   if (c.count() == 3) append(outputs, c[1]);
@@ -146,6 +155,8 @@ int num_outputs(const Operation& operation) {
                         [](const op::CustomGradient& o) { return o.num_outputs; },
                         [](const op::RmsNormBackward&) { return 2; },
                         [](const op::LayerNormBackward&) { return 2; },
+                        [](const op::SwiGluBackward&) { return 2; },
+                        [](const op::LoraLinear& o) { return o.keeps_low ? 2 : 1; },
                         [](const op::Attention&) { return 2; },
                         [](const op::AttentionBackward&) { return 3; },
                         [](const op::CrossEntropy&) { return 2; },

@@ -126,7 +126,9 @@ INSTANTIATE_TEST_SUITE_P(Targets, GemmTest, testing::ValuesIn([] {
                            for (; all != 0; all &= all - 1) targets.push_back(all & -all);
                            return targets;
                          }()),
-                         [](const auto& target) { return std::string(hwy::TargetName(target.param)); });
+                         [](const auto& target) {
+                           return std::string(hwy::TargetName(target.param));
+                         });
 
 TEST(Bf16SmallGemm, AllShapes) {
   for (std::int64_t m = 1; m <= kSmallGemmRows; ++m) {

@@ -47,6 +47,10 @@ void check(const Case& c, DType dtype, bool transposed, const TensorLayout& x_la
   const std::string what = to_string(c.x) + " rank " + std::to_string(c.rank) + " n " +
                            std::to_string(c.n) + (transposed ? " transposed" : "");
 
+  Matrix64 scaled_low = multiply(x.values(), a.values(), k, c.rank);
+  for (double& v : scaled_low) v *= kScale;
+  Shape low_shape = out;
+  low_shape.back() = c.rank;
   Matrix64 low = multiply(multiply(x.values(), a.values(), k, c.rank), b.values(), c.rank, c.n);
   for (double& v : low) v *= kScale;
   Matrix64 full = multiply(x.values(), w.values(), k, c.n);
@@ -65,6 +69,10 @@ void check(const Case& c, DType dtype, bool transposed, const TensorLayout& x_la
     const auto biased =
         run_kernel(make_lora, op::LoraLinear{kScale, true}, {x, w, a, b, bias}, {spec});
     EXPECT_TRUE(near(biased[0], with_bias, 2e-5)) << "lora_linear with bias " << what;
+    const auto kept = run_kernel(make_lora, op::LoraLinear{kScale, true, true}, {x, w, a, b, bias},
+                                 {spec, TensorSpec{low_shape, dtype}});
+    EXPECT_EQ(kept[0].values(), biased[0].values()) << "what is kept changes the result " << what;
+    EXPECT_TRUE(near(kept[1], scaled_low, 2e-5)) << "what is kept " << what;
     if (first.empty()) first = biased[0].values();
     EXPECT_EQ(biased[0].values(), first) << "depends on the number of threads";
   });

@@ -183,6 +183,18 @@ void check_backward(bool layer, const TensorLayout& layout, DType weight_dtype) 
                                  {.needed = {false, true}});
   EXPECT_EQ(second[1].values(), both[1].values());
 
+  if (!layer) {
+    const Operand residual = Operand::random(dx.shape, layout.dtype, 4);
+    const auto sum = run_kernel(make_norm, op::RmsNormBackward{static_cast<float>(kEps), true},
+                                {x, weight, dy, residual}, {dx, dweight});
+    std::vector<double> expected_sum = expected.dx;
+    for (std::size_t i = 0; i < expected_sum.size(); ++i) {
+      expected_sum[i] += residual.get(static_cast<std::int64_t>(i));
+    }
+    EXPECT_TRUE(near(sum[0], expected_sum, 2e-5)) << "with a residual " << to_string(layout.shape);
+    EXPECT_EQ(sum[1].values(), both[1].values());
+  }
+
   const auto bare = run_kernel(make_norm, backward(layer), {x, dy}, {dx});
   EXPECT_TRUE(near(bare[0], reference_gradients(layer, x, nullptr, dy).dx, 2e-5));
 }

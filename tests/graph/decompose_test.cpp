@@ -109,6 +109,7 @@ TEST(Decompose, Activations) {
   }
   check(op::SwiGlu{}, {f32({3, 5}), f32({3, 5})});
   check(op::SwiGlu{}, {f16({3, 1}), f16({5})});
+  check(op::SwiGluBackward{}, {f32({3, 5}), f32({3, 5}), f32({3, 5})});
 }
 
 TEST(Decompose, ElementwisePrograms) {
@@ -162,6 +163,7 @@ TEST(Decompose, Norms) {
     check(op::RmsNorm{kEps}, {x, d});
     check(op::RmsNormBackward{kEps}, {x, x});
     check(op::RmsNormBackward{kEps}, {x, d, x});
+    check(op::RmsNormBackward{kEps, true}, {x, d, x, x});
     check(op::LayerNorm{kEps}, {x});
     check(op::LayerNorm{kEps}, {x, d});
     check(op::LayerNorm{kEps}, {x, d, d});
@@ -196,6 +198,7 @@ TEST(Decompose, LinearLayers) {
   check(op::Lora{1}, {bf16({5, 3}), bf16({3, 0}), bf16({0, 7})});
   check(op::LoraLinear{0.5f, false}, {x, w, a, b});
   check(op::LoraLinear{0.5f, true}, {x, w, a, b, bias});
+  check(op::LoraLinear{0.5f, true, true}, {x, w, a, b, bias});
   for (const op::Activation activation :
        {op::Activation::kNone, op::Activation::kRelu, op::Activation::kGelu,
         op::Activation::kGeluTanh, op::Activation::kSilu}) {

@@ -242,6 +242,8 @@ TEST(ShapeErrors, Norms) {
       {op::RmsNorm{}, {f32({})}},
       {op::RmsNorm{}, {f32({2, 3}), f32({2})}},
       {op::RmsNormBackward{}, {f32({2, 3}), f32({3}), f32({3, 2})}},
+      {op::RmsNormBackward{1, true}, {f32({2, 3}), f32({3}), f32({2, 3}), f32({3})}},
+      {op::SwiGluBackward{}, {f32({2, 3}), f32({2, 3}), f32({3})}},
       {op::LayerNorm{}, {f32({2, 3}), f32({3}), f32({1, 3})}},
       {op::LayerNormBackward{}, {f32({2, 3}), f32({2, 2})}},
       {op::Rope{2, false, false, 1}, {f32({4}), i32({}), f32({1})}},

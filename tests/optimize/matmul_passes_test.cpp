@@ -1,6 +1,9 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
 // LoRA and the epilogues of matrix products.
+#include <algorithm>
+#include <string_view>
+
 #include "tests/optimize/graph_fixture.h"
 
 namespace metal_candle::testing {
@@ -12,6 +15,11 @@ using ::testing::Not;
 
 class MatmulPassTest : public GraphTest {
  protected:
+  [[nodiscard]] std::ptrdiff_t count(std::string_view operation) const {
+    const std::vector<std::string> all = operations();
+    return std::count(all.begin(), all.end(), operation);
+  }
+
   Expr x_ = input({2, 5, 16});
   Expr w_ = input({16, 12});
   Expr a_ = input({16, 4});
@@ -78,6 +86,64 @@ TEST_F(MatmulPassTest, WholeEpilogue) {
   optimize();
   EXPECT_THAT(operations(), ElementsAre("linear")) << graph_.to_text();
   EXPECT_EQ(the<op::Linear>(), (op::Linear{op::Activation::kSilu, true, true, 0.25f}));
+}
+
+// Whichever side the sum of products stands on.
+TEST_F(MatmulPassTest, ASumOfProductsIsOneChain) {
+  const Expr r = input({2, 5, 12});
+  const Expr first = matmul(x_ + 1.0, w_) + matmul(x_ + 2.0, w_);
+  const Expr second = matmul(x_ + 3.0, w_) + matmul(x_ + 4.0, w_);
+  output(first + second);
+  output(r + (matmul(x_ + 5.0, w_) + matmul(x_ + 6.0, w_)));
+  optimize();
+  EXPECT_EQ(count("matmul"), 1) << graph_.to_text();
+  EXPECT_EQ(count("linear"), 5) << graph_.to_text();
+  EXPECT_EQ(count("add"), 0) << graph_.to_text();
+}
+
+TEST_F(MatmulPassTest, ASumThatIsReadElsewhereStays) {
+  const Expr sum = matmul(x_ + 1.0, w_) + matmul(x_ + 2.0, w_);
+  output(sum);
+  output(sum + input({2, 5, 12}));
+  optimize();
+  EXPECT_EQ(count("linear"), 1) << graph_.to_text();
+  EXPECT_EQ(count("add"), 1) << graph_.to_text();
+}
+
+TEST_F(MatmulPassTest, LoraKeepsWhatItsGradientNeeds) {
+  output(apply(op::LoraLinear{0.5f, false}, {x_, w_, a_, b_}));
+  output(matmul(x_, a_) * 0.5);
+  optimize();
+  EXPECT_THAT(operations(), ElementsAre("lora_linear")) << graph_.to_text();
+  EXPECT_EQ(the<op::LoraLinear>(), (op::LoraLinear{0.5f, false, true}));
+}
+
+TEST_F(MatmulPassTest, LoraKeepsNothingOfAnotherScale) {
+  output(apply(op::LoraLinear{0.5f, false}, {x_, w_, a_, b_}));
+  output(matmul(x_, a_) * 0.25);
+  optimize();
+  EXPECT_THAT(operations(), ElementsAre("lora_linear", "linear")) << graph_.to_text();
+}
+
+TEST_F(MatmulPassTest, NormsGradientTakesWhatWentAroundIt) {
+  const Expr x = input({2, 16}), weight = input({16}), dy = input({2, 16});
+  const auto gradient = [&](int which) {
+    return apply(op::Pick{which}, {apply(op::RmsNormBackward{1e-5f}, {x, weight, dy})},
+                 which == 0 ? x.spec() : weight.spec());
+  };
+  output(gradient(0) + input({2, 16}));
+  optimize();
+  EXPECT_THAT(operations(), ElementsAre("rms_norm_backward")) << graph_.to_text();
+  EXPECT_TRUE(the<op::RmsNormBackward>().has_residual);
+}
+
+TEST_F(MatmulPassTest, NormsGradientOfATrainedWeightStays) {
+  const Expr x = input({2, 16}), weight = input({16}), dy = input({2, 16});
+  const Expr gradients = apply(op::RmsNormBackward{1e-5f}, {x, weight, dy});
+  output(apply(op::Pick{0}, {gradients}, x.spec()) + input({2, 16}));
+  output(apply(op::Pick{1}, {gradients}, weight.spec()));
+  optimize();
+  EXPECT_THAT(operations(), ElementsAre("rms_norm_backward", "add")) << graph_.to_text();
 }
 
 TEST_F(MatmulPassTest, NormOfFewRows) {

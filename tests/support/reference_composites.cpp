@@ -125,9 +125,9 @@ HostTensor rms_norm(double eps, Inputs inputs) {
 }
 
 Outputs rms_norm_backward(double eps, Inputs inputs) {
-  const bool has_weight = inputs.size() == 3;
+  const bool has_weight = inputs.size() >= 3;
   const HostTensor& x = *inputs[0];
-  const HostTensor& dy = *inputs.back();
+  const HostTensor& dy = *inputs[has_weight ? 2 : 1];
   HostTensor dx(x.spec);
   HostTensor dweight(Shape{x.shape().back()}, has_weight ? inputs[1]->dtype() : DType::kF32);
   const Rows rows(x.shape());
@@ -142,6 +142,7 @@ Outputs rms_norm_backward(double eps, Inputs inputs) {
     const double gx = mean(rows.length, [&](std::int64_t i) { return g(i) * x.r(first + i); });
     for (std::int64_t i = 0; i < rows.length; ++i) {
       dx.r(first + i) = r * g(i) - x.r(first + i) * r * r * r * gx;
+      if (inputs.size() == 4) dx.r(first + i) += inputs[3]->r(first + i);
       dweight.r(i) += dy.r(first + i) * x.r(first + i) * r;
     }
   }
@@ -205,6 +206,18 @@ HostTensor swiglu(Inputs inputs, const TensorSpec& spec) {
   return broadcast(combined(op::Binary{BinaryKind::kMultiply}, gate, *inputs[1]), spec);
 }
 
+Outputs swiglu_backward(Inputs inputs) {
+  const HostTensor &gate = *inputs[0], &up = *inputs[1], &dy = *inputs[2];
+  Outputs all(2, HostTensor(gate.spec));
+  for (std::int64_t i = 0; i < gate.size(); ++i) {
+    const double x = gate.r(i);
+    const double s = 1 / (1 + std::exp(-x));
+    all[0].r(i) = dy.r(i) * up.r(i) * (s + x * s * (1 - s));
+    all[1].r(i) = dy.r(i) * x * s;
+  }
+  return all;
+}
+
 HostTensor rope(const op::Rope& operation, Inputs inputs) {
   const HostTensor& x = *inputs[0];
   const HostTensor& offset = *inputs[1];
@@ -235,11 +248,16 @@ HostTensor lora(double scale, const HostTensor& x, const HostTensor& a, const Ho
   return out;
 }
 
-HostTensor lora_linear(const op::LoraLinear& operation, Inputs inputs) {
+Outputs lora_linear(const op::LoraLinear& operation, Inputs inputs) {
   const HostTensor& x = *inputs[0];
   HostTensor out = matmul(x, *inputs[1], x.dtype());
   if (operation.has_bias) out = sum(out, *inputs[4]);
-  return sum(out, lora(static_cast<double>(operation.scale), x, *inputs[2], *inputs[3]));
+  Outputs all{sum(out, lora(static_cast<double>(operation.scale), x, *inputs[2], *inputs[3]))};
+  if (operation.keeps_low) {
+    all.push_back(matmul(x, *inputs[2], x.dtype()));
+    scale_by(all.back(), static_cast<double>(operation.scale));
+  }
+  return all;
 }
 
 HostTensor linear(const op::Linear& operation, Inputs inputs, const TensorSpec& spec) {

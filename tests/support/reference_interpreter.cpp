@@ -151,13 +151,12 @@ struct Evaluate {
     return reference::layer_norm_backward(static_cast<double>(o.eps), in);
   }
   Outputs operator()(const op::SwiGlu&) const { return outputs(reference::swiglu(in, spec)); }
+  Outputs operator()(const op::SwiGluBackward&) const { return reference::swiglu_backward(in); }
   Outputs operator()(const op::Rope& o) const { return outputs(reference::rope(o, in)); }
   Outputs operator()(const op::Lora& o) const {
     return outputs(reference::lora(static_cast<double>(o.scale), *in[0], *in[1], *in[2]));
   }
-  Outputs operator()(const op::LoraLinear& o) const {
-    return outputs(reference::lora_linear(o, in));
-  }
+  Outputs operator()(const op::LoraLinear& o) const { return reference::lora_linear(o, in); }
   Outputs operator()(const op::Linear& o) const { return outputs(reference::linear(o, in, spec)); }
   Outputs operator()(const op::NormLinear& o) const {
     return outputs(reference::norm_linear(o, in, spec));

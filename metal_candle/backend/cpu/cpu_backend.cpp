@@ -27,6 +27,7 @@ constexpr Overload kFamilies{
     [](const op::Select&) -> Maker { return make_elementwise; },
     [](const op::Cast&) -> Maker { return make_elementwise; },
     [](const op::SwiGlu&) -> Maker { return make_elementwise; },
+    [](const op::SwiGluBackward&) -> Maker { return nullptr; },
     [](const op::Elementwise&) -> Maker { return make_elementwise; },
     [](const op::RandomBits&) -> Maker { return make_random; },
     [](const op::Reduce&) -> Maker { return make_reduce; },
@@ -121,8 +122,10 @@ InputLayout CpuBackend::input_layout(const Operation& operation, int input) cons
           [&](const op::Rope&) { return rows(1); },
           [&](const op::RmsNorm&) { return rows(1); },
           [&](const op::LayerNorm&) { return rows(1); },
-          // (x, weight?, dy).
-          [&](const op::RmsNormBackward&) { return input == 1 ? kContiguous : kDenseRows; },
+          // (x, weight?, dy, residual?).
+          [&](const op::RmsNormBackward&) {
+            return input == 1 || input == 3 ? kContiguous : kDenseRows;
+          },
           [&](const op::LayerNormBackward&) { return input == 1 ? kContiguous : kDenseRows; },
           [&](const op::SliceUpdate&) { return kAny; },
           [&](const op::DynamicSliceUpdate&) { return input < 2 ? kAny : kContiguous; },

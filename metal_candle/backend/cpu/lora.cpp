@@ -4,13 +4,15 @@
 // of that with b is added to the blocks of x @ weight while they are in the cache. For one short
 // row all of it is a few hundred nanoseconds on the calling thread, without allocation.
 //
-// Inputs: x, weight, a and b kMatrix, bias kAny. Nothing may be overwritten.
+// Inputs: x, weight, a and b kMatrix, bias kAny. Nothing may be overwritten. LoraLinear's second
+// output is that first product.
 #include <algorithm>
 #include <utility>
 
 #include "metal_candle/backend/cpu/batch.h"
 #include "metal_candle/backend/cpu/cpu_kernel.h"
 #include "metal_candle/backend/cpu/product.h"
+#include "metal_candle/backend/cpu/row_map.h"
 #include "metal_candle/backend/cpu/small_gemm.h"
 
 namespace metal_candle::backend::cpu {
@@ -125,16 +127,39 @@ std::unique_ptr<Kernel> make_plain(const KernelRequest& request, const op::Lora&
       scratch_bytes(plan));
 }
 
+// The scaled product with a, [m, r] in the scratch or turned, as elements of `dtype`.
+void write_low(const LoraPlan& plan, const void* scratch, DType dtype, void* out) {
+  const std::int64_t rows = plan.up.m, rank = plan.up.rank;
+  const auto* low = static_cast<const float*>(scratch);
+  dispatch_floating("lora_linear", dtype, [&](auto zero) {
+    using T = decltype(zero);
+    auto* to = static_cast<T*>(out);
+    for (std::int64_t row = 0; row < rows; ++row) {
+      for (std::int64_t column = 0; column < rank; ++column) {
+        to[row * rank + column] =
+            T(plan.turned ? low[column * rows + row] : low[row * rank + column]);
+      }
+    }
+  });
+}
+
 std::unique_ptr<Kernel> make_linear(const KernelRequest& request, const op::LoraLinear& lora) {
   LoraPlan plan = make_plan(request, 2, lora.scale);
   plan.up.k = request.inputs[0].shape.back();
   plan.up.a = plan.turned ? plan.down.b.transposed() : plan.down.a;
   plan.up.b = matrix_of(request.inputs[1]);
   const bool has_bias = lora.has_bias;
+  const bool wants_low = lora.keeps_low && request.needed[1];
   if (has_bias) plan.up.bias = {nullptr, request.inputs[4].dtype, request.inputs[4].strides.back()};
   return make_cpu_kernel(
-      [plan, has_bias](const KernelArguments& arguments) {
+      [plan, has_bias, wants_low](const KernelArguments& arguments) {
+        std::int64_t batch = 0;
         for_each_batch(plan, arguments, 2, [&](const void* x, void* out) {
+          if (wants_low) {
+            write_low(plan, arguments.scratch, plan.up.out_dtype,
+                      offset_data(arguments.outputs[1], batch++ * plan.up.m * plan.up.rank,
+                                  plan.up.out_dtype));
+          }
           Product up = plan.up;
           up.a.data = x;
           up.b.data = arguments.inputs[1];

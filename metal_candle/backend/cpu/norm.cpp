@@ -129,7 +129,8 @@ void run_norm(const NormPlan& plan, const KernelArguments& arguments) {
 // One row's dx, and its term of dweight added to `dweight`; null ones are skipped.
 template <bool kStream, typename T>
 HWY_INLINE void backward_row(const NormPlan& plan, const T* x, const T* dy, const T* next_x,
-                             const T* next_dy, const float* weight, T* dx, float* dweight) {
+                             const T* next_dy, const float* weight, const T* residual, T* dx,
+                             float* dweight) {
   const F32 d;
   const auto n = static_cast<std::size_t>(plan.n);
   const auto length = static_cast<float>(plan.n);
@@ -166,13 +167,15 @@ HWY_INLINE void backward_row(const NormPlan& plan, const T* x, const T* dy, cons
     prefetch_dy(i);
     const VecF32 centred = hn::Sub(load(d, x + i, part), centre);
     const VecF32 v = hn::NegMulAdd(centred, slope, hn::Sub(g(i, part), shift));
-    store_or_stream<kStream>(hn::Mul(v, scale), d, dx + i, part);
+    VecF32 y = hn::Mul(v, scale);
+    if (residual) y = hn::Add(y, load(d, residual + i, part));
+    store_or_stream<kStream>(y, d, dx + i, part);
   });
 }
 
 template <bool kStream, typename T>
-void backward_rows(const NormPlan& plan, const T* x, const T* dy, const float* weight, T* dx,
-                   float* partials) {
+void backward_rows(const NormPlan& plan, const T* x, const T* dy, const float* weight,
+                   const T* residual, T* dx, float* partials) {
   const std::int64_t block_rows = plan.block_rows();
   parallel_for(plan.blocks(), 1, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     for (std::int64_t block = begin; block < end; ++block) {
@@ -182,8 +185,9 @@ void backward_rows(const NormPlan& plan, const T* x, const T* dy, const float* w
       for (std::int64_t row = block * block_rows; row < last; ++row) {
         const std::int64_t next = std::min(row + 1, last - 1);
         backward_row<kStream>(plan, x + plan.x(row), dy + plan.dy(row), x + plan.x(next),
-                              dy + plan.dy(next), weight, dx ? dx + row * plan.n : nullptr,
-                              dweight);
+                              dy + plan.dy(next), weight,
+                              residual ? residual + row * plan.n : nullptr,
+                              dx ? dx + row * plan.n : nullptr, dweight);
       }
     }
     if constexpr (kStream) hwy::FlushStream();
@@ -219,9 +223,13 @@ void run_norm_backward(const NormPlan& plan, const KernelArguments& arguments) {
     using T = decltype(zero);
     const T* x = static_cast<const T*>(arguments.inputs[0]);
     const T* dy = static_cast<const T*>(given_dy);
+    const T* residual = plan.has_residual ? static_cast<const T*>(arguments.inputs[3]) : nullptr;
     T* dx = static_cast<T*>(arguments.outputs[0]);
-    plan.stream&& dx != x&& dx != dy ? backward_rows<true>(plan, x, dy, weight, dx, partials)
-                                     : backward_rows<false>(plan, x, dy, weight, dx, partials);
+    if (plan.stream && dx != x && dx != dy && dx != residual) {
+      backward_rows<true>(plan, x, dy, weight, residual, dx, partials);
+    } else {
+      backward_rows<false>(plan, x, dy, weight, residual, dx, partials);
+    }
   });
   if (!dweight) return;
   dispatch_floating("norm_backward", plan.weight_dtype, [&](auto zero) HWY_ATTR {
@@ -246,11 +254,12 @@ NormPlan make_plan(const KernelRequest& request, bool layer, float eps, bool bac
   NormPlan plan{.layer = layer,
                 .eps = eps,
                 .dtype = x.dtype,
-                .has_weight = backward ? count == 3 : count >= 2,
+                .has_weight = backward ? count >= 3 : count >= 2,
                 .has_bias = !backward && count == 3,
+                .has_residual = backward && count == 4,
                 .n = x.shape.back(),
                 .x = RowMap(x),
-                .dy = RowMap(request.inputs[count - 1]),
+                .dy = RowMap(request.inputs[backward ? std::min<std::size_t>(count - 1, 2) : 0]),
                 .stream = should_stream({x.shape, contiguous_strides(x.shape), x.dtype})};
   plan.rows = num_elements(RowMap::without(x.shape, x.shape.rank() - 1));
   if (plan.has_weight) plan.weight_dtype = request.inputs[1].dtype;

@@ -17,6 +17,7 @@ struct NormPlan {
   DType weight_dtype = DType::kF32;  // Of the weight, bias and dweight.
   bool has_weight = false;
   bool has_bias = false;
+  bool has_residual = false;  // Of the gradient.
   std::int64_t rows = 0, n = 0;
   RowMap x, dy;
   bool stream = false;  // The large output exceeds the caches.

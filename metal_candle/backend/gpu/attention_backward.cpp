@@ -169,6 +169,7 @@ void encode_backward(const BackwardPlan& plan, const KernelArguments& run, Encod
   arguments.splits = static_cast<std::int32_t>(plan.splits);
   encoder.dispatch(*plan.statistics, {groups_for(attention.rows(), kStatisticsRows)}, 2 * kThreads,
                    arguments);
+  encoder.concurrently(true);
   if (plan.dq != nullptr) {
     encoder.dispatch(*plan.dq, {static_cast<std::uint32_t>(attention.row_groups(plan.rows))},
                      kThreads, arguments, plan.group_bytes);
@@ -178,7 +179,10 @@ void encode_backward(const BackwardPlan& plan, const KernelArguments& run, Encod
     encoder.dispatch(*keys, {static_cast<std::uint32_t>(plan.key_groups())}, kThreads, arguments,
                      plan.group_bytes);
   }
-  for (int which = 0; which < 2 && plan.splits > 1; ++which) {
+  encoder.concurrently(false);
+  if (plan.splits == 1) return;
+  encoder.concurrently(true);
+  for (int which = 0; which < 2; ++which) {
     if (!plan.needed[1 + which]) continue;
     const std::int64_t elements = plan.elements(which);
     const SumPartsArguments sum{which == 0 ? arguments.dk_parts : arguments.dv_parts,
@@ -186,6 +190,7 @@ void encode_backward(const BackwardPlan& plan, const KernelArguments& run, Encod
                                 arguments.splits};
     encoder.dispatch(*plan.sum, {groups_for(elements, kSumThreads)}, kSumThreads, sum);
   }
+  encoder.concurrently(false);
 }
 
 }  // namespace

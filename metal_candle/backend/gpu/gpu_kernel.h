@@ -66,6 +66,7 @@ std::unique_ptr<Kernel> make_top_p(const KernelRequest& request, GpuDevice& devi
 std::unique_ptr<Kernel> make_norm(const KernelRequest& request,
                                   GpuDevice& device);  // RmsNorm, LayerNorm, their backwards.
 std::unique_ptr<Kernel> make_rope(const KernelRequest& request, GpuDevice& device);
+std::unique_ptr<Kernel> make_swiglu_backward(const KernelRequest& request, GpuDevice& device);
 std::unique_ptr<Kernel> make_matmul(const KernelRequest& request,
                                     GpuDevice& device);  // Matmul, Linear.
 std::unique_ptr<Kernel> make_norm_linear(const KernelRequest& request, GpuDevice& device);

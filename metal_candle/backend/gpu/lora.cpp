@@ -1,7 +1,8 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
 // Lora and LoraLinear. A few rows take one launch of our own, after the library's product with the
-// weight if there is one; more rows take the library's products.
+// weight if there is one; more rows take the library's products, and so does who wants the product
+// with a.
 //
 // Inputs: x kContiguous; weight, a and b kMatrix; bias kContiguous.
 #include <fmt/format.h>
@@ -122,22 +123,25 @@ std::unique_ptr<Kernel> make_few_rows(const LoraPlan& plan, GpuDevice& device) {
       base ? base->scratch_bytes() : 0);
 }
 
-std::unique_ptr<Kernel> make_many_rows(const LoraPlan& plan, GpuDevice& device) {
+std::unique_ptr<Kernel> make_many_rows(const LoraPlan& plan, bool wants_low, GpuDevice& device) {
   const std::shared_ptr<const Matmul> base = make_base(plan, device);
-  const std::shared_ptr<const Matmul> down =
-      require_matmul(device, product_of(plan, plan.depth, plan.rank, plan.a), "lora");
-  MatmulDescription d = product_of(plan, plan.rank, plan.columns, plan.b);
+  MatmulDescription d = product_of(plan, plan.depth, plan.rank, plan.a);
   d.alpha = plan.scale;
+  const std::shared_ptr<const Matmul> down = require_matmul(device, d, "lora");
+  d = product_of(plan, plan.rank, plan.columns, plan.b);
   d.beta = base ? 1.0f : 0.0f;
   const std::shared_ptr<const Matmul> up = require_matmul(device, d, "lora");
-  const std::size_t low_bytes = round_up(
-      static_cast<std::size_t>(plan.rows * plan.rank) * size_of(plan.dtype), kScratchAlignment);
+  const std::size_t low_bytes =
+      wants_low ? 0
+                : round_up(static_cast<std::size_t>(plan.rows * plan.rank) * size_of(plan.dtype),
+                           kScratchAlignment);
   const std::size_t library =
       std::max({base ? base->scratch_bytes() : 0, down->scratch_bytes(), up->scratch_bytes()});
   return make_gpu_kernel(
-      [plan, base, down, up, low_bytes](const KernelArguments& arguments, Encoder& encoder) {
-        void* const low = arguments.scratch;
-        void* const scratch = static_cast<std::byte*>(low) + low_bytes;
+      [plan, base, down, up, wants_low, low_bytes](const KernelArguments& arguments,
+                                                   Encoder& encoder) {
+        void* const low = wants_low ? arguments.outputs[1] : arguments.scratch;
+        void* const scratch = static_cast<std::byte*>(arguments.scratch) + low_bytes;
         if (base) encode_base(plan, *base, arguments, scratch, encoder);
         encoder.matmul(*down, {.a = arguments.inputs[0],
                                .b = arguments.inputs[plan.a_input],
@@ -157,11 +161,14 @@ std::unique_ptr<Kernel> make_many_rows(const LoraPlan& plan, GpuDevice& device) 
 
 std::unique_ptr<Kernel> make_lora(const KernelRequest& request, GpuDevice& device) {
   const LoraPlan plan = make_plan(request);
-  if (plan.rows == 0 || plan.columns == 0) {
+  const bool wants_low = request.outputs.size() > 1 && request.needed[1];
+  if (plan.rows == 0 || (plan.columns == 0 && !wants_low)) {
     return make_gpu_kernel([](const KernelArguments&, Encoder&) {});
   }
-  if (plan.rows <= kFewRows && plan.rank <= kMaxRank) return make_few_rows(plan, device);
-  return make_many_rows(plan, device);
+  if (plan.rows <= kFewRows && plan.rank <= kMaxRank && !wants_low) {
+    return make_few_rows(plan, device);
+  }
+  return make_many_rows(plan, wants_low, device);
 }
 
 }  // namespace metal_candle::backend::gpu

@@ -2,7 +2,7 @@
 //
 // RMS norm and layer norm over the last axis, and their gradients.
 //
-// Inputs: x and dy kDenseRows, weight and bias kContiguous, all of one dtype. The forward
+// Inputs: x and dy kDenseRows, weight, bias and residual kContiguous, all of one dtype. The forward
 // operations may overwrite x (input 0), the backward ones any input.
 #include <fmt/format.h>
 
@@ -66,10 +66,12 @@ BackwardForm backward_form(const AxisPlan& axis, bool aligned, bool wants_dweigh
 
 std::unique_ptr<Kernel> make_backward(const KernelRequest& request, bool layer, float eps,
                                       GpuDevice& device) {
-  const bool has_weight = request.inputs.size() == 3;
+  const bool has_weight = request.inputs.size() >= 3;
+  const bool has_residual = request.inputs.size() == 4;
+  const std::size_t dy_input = has_weight ? 2 : 1;
   const bool wants_dweight = has_weight && request.needed[1];
   const AxisPlan axis =
-      plan_rows_of({request.inputs[0], request.inputs.back(), request.outputs[0]});
+      plan_rows_of({request.inputs[0], request.inputs[dy_input], request.outputs[0]});
   const BackwardForm unaligned = backward_form(axis, false, wants_dweight, device);
   const BackwardForm aligned =
       axis.packets ? backward_form(axis, true, wants_dweight, device) : unaligned;
@@ -83,15 +85,17 @@ std::unique_ptr<Kernel> make_backward(const KernelRequest& request, bool layer, 
   return make_gpu_kernel(
       [=](const KernelArguments& run, Encoder& encoder) {
         const void* weight = has_weight ? run.inputs[1] : nullptr;
-        const void* dy = run.inputs.back();
+        const void* dy = run.inputs[dy_input];
+        const void* residual = has_residual ? run.inputs[3] : nullptr;
         void* dx = run.outputs[0];
-        const bool is_packed =
-            is_aligned(run.inputs[0]) && is_aligned(weight) && is_aligned(dy) && is_aligned(dx);
+        const bool is_packed = is_aligned(run.inputs[0]) && is_aligned(weight) && is_aligned(dy) &&
+                               is_aligned(residual) && is_aligned(dx);
         const BackwardForm& form = is_packed ? aligned : unaligned;
         const NormBackwardArguments arguments{
             .x = run.inputs[0],
             .weight = weight,
             .dy = dy,
+            .residual = residual,
             .dx = dx,
             .dweight_parts = wants_dweight ? static_cast<float*>(run.scratch) : nullptr,
             .x_map = axis.maps[0],

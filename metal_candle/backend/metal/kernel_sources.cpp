@@ -76,6 +76,7 @@ constexpr Family kFamilies[] = {
     {"random_bits_", "metal_candle/backend/gpu/kernels/random.h"},
     {"reduce_", "metal_candle/backend/gpu/kernels/reduce.h"},
     {"rope_", "metal_candle/backend/gpu/kernels/rope.h"},
+    {"swiglu_backward_", "metal_candle/backend/gpu/kernels/swiglu.h"},
     {"softmax_", "metal_candle/backend/gpu/kernels/softmax.h"},
     {"log_sum_exp_", "metal_candle/backend/gpu/kernels/softmax.h"},
     {"sort_", "metal_candle/backend/gpu/kernels/sort.h"},

@@ -112,6 +112,7 @@ Outputs expand(const op::RmsNormBackward&, Builder&);
 Outputs expand(const op::LayerNorm&, Builder&);
 Outputs expand(const op::LayerNormBackward&, Builder&);
 Outputs expand(const op::SwiGlu&, Builder&);
+Outputs expand(const op::SwiGluBackward&, Builder&);
 Outputs expand(const op::Rope&, Builder&);
 Outputs expand(const op::Lora&, Builder&);
 Outputs expand(const op::LoraLinear&, Builder&);

@@ -64,6 +64,18 @@ Outputs expand(const op::SwiGlu&, Builder& b) {
   return {b.cast(b.times(gate, b.wide(b.input(1))), b.dtype(b.input(0)))};
 }
 
+Outputs expand(const op::SwiGluBackward&, Builder& b) {
+  const NodeId gate = b.wide(b.input(0));
+  const NodeId dy = b.wide(b.input(2));
+  const NodeId one = b.real(1);
+  // d silu(x) / dx = s (1 + x (1 - s)), with s = sigmoid(x).
+  const NodeId s = activate(b, UnaryKind::kSigmoid, gate);
+  const NodeId slope = b.times(s, b.plus(b.times(gate, b.minus(one, s)), one));
+  const NodeId dgate = b.times(b.times(dy, b.wide(b.input(1))), slope);
+  const NodeId dup = b.times(dy, b.times(gate, s));
+  return {b.cast(dgate, b.dtype(b.input(0))), b.cast(dup, b.dtype(b.input(1)))};
+}
+
 Outputs expand(const op::Elementwise& o, Builder& b) {
   std::vector<NodeId> registers;
   Shape shape;

@@ -56,7 +56,12 @@ Outputs expand(const op::Lora& o, Builder& b) {
 Outputs expand(const op::LoraLinear& o, Builder& b) {
   NodeId y = b.wide(b.matmul(b.input(0), b.input(1)));
   if (o.has_bias) y = b.plus(y, b.wide(b.input(4)));
-  return {b.cast(b.plus(y, low_rank(b, 2, o.scale)), b.dtype(b.input(0)))};
+  Outputs outputs = {b.cast(b.plus(y, low_rank(b, 2, o.scale)), b.dtype(b.input(0)))};
+  if (o.keeps_low) {
+    const NodeId low = scaled(b, b.wide(b.matmul(b.input(0), b.input(2))), o.scale);
+    outputs.push_back(b.cast(low, b.dtype(b.input(0))));
+  }
+  return outputs;
 }
 
 Outputs expand(const op::Linear& o, Builder& b) {

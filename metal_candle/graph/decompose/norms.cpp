@@ -19,20 +19,24 @@ NodeId inverse_rms(Builder& b, NodeId x, float eps) {
   return b.unary(UnaryKind::kRsqrt, b.plus(mean, b.real(static_cast<double>(eps))));
 }
 
-// (x, weight?, dy) of a norm's gradient, in f32.
+// (x, weight?, dy, ..) of a norm's gradient, in f32.
 struct NormGradient {
   explicit NormGradient(Builder& b)
-      : x(b.wide(b.input(0))), dy(b.wide(b.input(b.count() - 1))), g(dy) {
-    if (b.count() == 3) g = b.times(dy, b.wide(b.input(1)));
+      : has_weight(b.count() >= 3),
+        x(b.wide(b.input(0))),
+        dy(b.wide(b.input(has_weight ? 2 : 1))),
+        g(dy) {
+    if (has_weight) g = b.times(dy, b.wide(b.input(1)));
   }
   // dx, and dweight when there is a weight; each row of dweight is dy * normal.
   [[nodiscard]] Outputs outputs(Builder& b, NodeId dx, NodeId normal) const {
     Outputs result = {b.cast(dx, b.dtype(b.input(0)))};
-    if (b.count() == 3) {
+    if (has_weight) {
       result.push_back(b.cast(b.sum_rows(b.times(dy, normal)), b.dtype(b.input(1))));
     }
     return result;
   }
+  bool has_weight;
   NodeId x, dy;
   NodeId g;  // dy * weight.
 };
@@ -95,7 +99,9 @@ Outputs expand(const op::RmsNormBackward& o, Builder& b) {
   const NodeId normal = b.times(in.x, r);
   // dx = r * (g - normal * mean(g * normal)).
   const NodeId along = b.times(normal, b.mean_last(b.times(in.g, normal)));
-  return in.outputs(b, b.times(r, b.minus(in.g, along)), normal);
+  NodeId dx = b.times(r, b.minus(in.g, along));
+  if (o.has_residual) dx = b.plus(dx, b.wide(b.input(3)));
+  return in.outputs(b, dx, normal);
 }
 
 Outputs expand(const op::LayerNorm& o, Builder& b) {

@@ -139,7 +139,14 @@ TensorSpec infer(const op::RmsNorm&, const Context& c) {
   c.require_count(1, 2);
   return norm(c, c.count());
 }
-TensorSpec infer(const op::RmsNormBackward&, const Context& c) { return norm_backward(c); }
+TensorSpec infer(const op::RmsNormBackward& o, const Context& c) {
+  if (!o.has_residual) return norm_backward(c);
+  c.require_count(4);
+  const TensorSpec& x = norm(c, 2);
+  c.require_shape(2, x.shape);
+  c.require_shape(3, x.shape);
+  return x;
+}
 TensorSpec infer(const op::LayerNorm&, const Context& c) {
   c.require_count(1, 3);
   return norm(c, c.count());
@@ -151,6 +158,15 @@ TensorSpec infer(const op::SwiGlu&, const Context& c) {
   c.require_floating(0);
   c.require_one_dtype();
   return {broadcast(c, c.shape(0), c.shape(1)), c.dtype(0)};
+}
+
+TensorSpec infer(const op::SwiGluBackward&, const Context& c) {
+  c.require_count(3);
+  c.require_floating(0);
+  c.require_one_dtype();
+  c.require_shape(1, c.shape(0));
+  c.require_shape(2, c.shape(0));
+  return c[0];
 }
 
 TensorSpec infer(const op::Rope& o, const Context& c) {

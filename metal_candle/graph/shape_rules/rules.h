@@ -158,6 +158,7 @@ TensorSpec infer(const op::RmsNormBackward&, const Context&);
 TensorSpec infer(const op::LayerNorm&, const Context&);
 TensorSpec infer(const op::LayerNormBackward&, const Context&);
 TensorSpec infer(const op::SwiGlu&, const Context&);
+TensorSpec infer(const op::SwiGluBackward&, const Context&);
 TensorSpec infer(const op::Rope&, const Context&);
 TensorSpec infer(const op::Attention&, const Context&);
 TensorSpec infer(const op::AttentionBackward&, const Context&);

@@ -33,8 +33,10 @@ std::vector<PassEntry> builtin_passes() {
       {"matmul_activation", kEpilogue, passes::matmul_activation},
       {"matmul_residual", kEpilogue, passes::matmul_residual},
       {"swiglu", kEpilogue, passes::swiglu},
+      {"norm_backward_residual", kEpilogue, passes::norm_backward_residual},
 
       {"norm_linear", kPrologue, passes::norm_linear},
+      {"lora_low", kPrologue, passes::lora_low},
 
       {"elementwise", kElementwise, passes::elementwise},
   };

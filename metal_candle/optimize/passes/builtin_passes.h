@@ -40,7 +40,9 @@ using PassPtr = std::unique_ptr<FusionPass>;
 [[nodiscard]] PassPtr matmul_activation();
 [[nodiscard]] PassPtr matmul_residual();
 [[nodiscard]] PassPtr swiglu();
-PassPtr norm_linear();
+[[nodiscard]] PassPtr norm_backward_residual();
+[[nodiscard]] PassPtr norm_linear();
+[[nodiscard]] PassPtr lora_low();
 
 [[nodiscard]] PassPtr elementwise();
 

@@ -13,6 +13,7 @@
 #include "tests/backend/elementwise_cases.h"
 #include "tests/backend/gpu/gpu_placement.h"
 #include "tests/backend/gpu/gpu_runner.h"
+#include "tests/backend/gpu/random_operand.h"
 
 namespace metal_candle::testing {
 namespace {
@@ -54,6 +55,22 @@ void check_together(const std::vector<Case>& cases) {
         run_gpu_kernel(c.operation, inputs, std::span(&c.spec, 1), {}, c.placement, c.seed)[0];
     EXPECT_TRUE(all_close(actual, reference(c.operation, inputs, c.spec), c.tolerance))
         << to_string(c.operation) << " to " << name(c.spec.dtype) << to_string(c.spec.shape);
+  }
+}
+
+// Whole packets, and not; one gradient alone.
+TEST(GpuSwiGluBackward, AgreesWithTheReference) {
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    for (const Shape& shape : {Shape{3, 64}, Shape{2, 3, 5}, Shape{4099}, Shape{0, 8}}) {
+      const HostTensor gate = random_operand(shape, dtype, 1, 3);
+      const HostTensor up = random_operand(shape, dtype, 2), dy = random_operand(shape, dtype, 3);
+      const HostTensor* const inputs[] = {&gate, &up, &dy};
+      expect_gpu_matches(op::SwiGluBackward{}, inputs, {}, elementwise_tolerance(dtype));
+      const std::vector<TensorSpec> specs(2, gate.spec);
+      const auto both = run_gpu_kernel(op::SwiGluBackward{}, inputs, specs);
+      const auto second = run_gpu_kernel(op::SwiGluBackward{}, inputs, specs, {0, 1});
+      EXPECT_TRUE(all_close(second[1], both[1], {}));
+    }
   }
 }
 

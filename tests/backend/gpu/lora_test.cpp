@@ -22,6 +22,7 @@ void expect_lora(std::int64_t rows, std::int64_t rank, DType dtype) {
   expect_gpu_matches(op::LoraLinear{0.5f, false}, linear, {}, tolerance);
   const HostTensor* const with_bias[] = {&x, &w, &a, &b, &bias};
   expect_gpu_matches(op::LoraLinear{0.5f, true}, with_bias, {}, tolerance);
+  expect_gpu_matches(op::LoraLinear{0.5f, true, true}, with_bias, {}, tolerance);
 }
 
 TEST(GpuLoraTest, FewRowsAgreeWithTheReference) {

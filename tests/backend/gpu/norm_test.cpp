@@ -46,6 +46,9 @@ void check_backward(const Shape& shape, DType dtype, Placement placement = Place
     expect_gpu_matches(operation, with, {}, tolerance, placement);
     expect_gpu_matches(operation, without, {}, tolerance, placement);
   }
+  const HostTensor residual = random_operand(shape, dtype, 4);
+  const HostTensor* const with_residual[] = {&x, &weight, &dy, &residual};
+  expect_gpu_matches(op::RmsNormBackward{kEps, true}, with_residual, {}, tolerance, placement);
 }
 
 class GpuNormTest : public ::testing::TestWithParam<DType> {};

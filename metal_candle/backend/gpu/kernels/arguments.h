@@ -111,6 +111,16 @@ struct LossRowsArguments {
   uint32_t wide_targets;  // 1: i64.
 };
 
+// ---- swiglu.h
+struct SwiGluBackwardArguments {
+  const MC_GLOBAL void* gate;
+  const MC_GLOBAL void* up;
+  const MC_GLOBAL void* dy;
+  MC_GLOBAL void* dgate;  // Or null.
+  MC_GLOBAL void* dup;    // Or null.
+  int64_t count;          // Of elements: whole packets, if aligned.
+};
+
 // ---- lora.h
 struct LoraRowsArguments {
   const MC_GLOBAL void* x;     // [rows, depth], dense
@@ -239,6 +249,7 @@ struct NormBackwardArguments {
   const MC_GLOBAL void* x;
   const MC_GLOBAL void* weight;  // [n], or null
   const MC_GLOBAL void* dy;
+  const MC_GLOBAL void* residual;  // [rows][n], added to dx, or null
   MC_GLOBAL void* dx;              // Null: not needed.
   MC_GLOBAL float* dweight_parts;  // [groups][n], the sum over each group's rows. Null: not needed.
   RowMap x_map, dy_map;

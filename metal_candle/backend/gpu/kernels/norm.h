@@ -192,13 +192,19 @@ MC_FUNCTION void norm_backward(MC_CONSTANT NormBackwardArguments& arguments, MC_
     for (int p = 0; p < count; ++p) {
       const uint32_t column = (p * self.size + self.index) * width;
       if (column >= n) continue;
-      Packet<T, width> w, dx;
+      Packet<T, width> w, dx, residual;
       if (weight != nullptr) w = load_packet<T, width>(weight + column);
+      if (arguments.residual != nullptr) {
+        residual = load_packet<T, width>(static_cast<const MC_GLOBAL T*>(arguments.residual) +
+                                         int64_t(row) * n + column);
+      }
       MC_UNROLL
       for (int i = 0; i < width; ++i) {
         const float g = dy.get(p, i) * (weight != nullptr ? float(w.values[i]) : 1.0f);
         if (wants_dweight) dweight[p * width + i] += values.dweight(x.get(p, i), dy.get(p, i));
-        dx.values[i] = T(values.dx(x.get(p, i), g));
+        float y = values.dx(x.get(p, i), g);
+        if (arguments.residual != nullptr) y += float(residual.values[i]);
+        dx.values[i] = T(y);
       }
       if (arguments.dx != nullptr) {
         store_packet(static_cast<MC_GLOBAL T*>(arguments.dx) + int64_t(row) * n + column, dx);
@@ -257,7 +263,11 @@ MC_FUNCTION void norm_backward_long_rows(MC_CONSTANT NormBackwardArguments& argu
       }
       if (dx != nullptr) {
         const float g = dy_i * (weight != nullptr ? float(weight[i]) : 1.0f);
-        dx[int64_t(row) * n + i] = T(values.dx(x_i, g));
+        float y = values.dx(x_i, g);
+        if (arguments.residual != nullptr) {
+          y += float(static_cast<const MC_GLOBAL T*>(arguments.residual)[int64_t(row) * n + i]);
+        }
+        dx[int64_t(row) * n + i] = T(y);
       }
     }
   }
