@@ -373,3 +373,13 @@ struct TopPArguments {
   float p;
 };
 enum { kTopPCells = 512, kTopPChunks = 64 };
+
+// ---- draw.h
+struct DrawArguments {
+  const MC_GLOBAL void* x;          // [rows][n]
+  const MC_GLOBAL float* u;         // [rows]
+  const MC_GLOBAL float* partials;  // As of SoftmaxArguments.
+  MC_GLOBAL int32_t* out;           // [rows]
+  uint32_t n;
+  uint32_t chunk, chunks;
+};
