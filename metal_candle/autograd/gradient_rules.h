@@ -81,6 +81,7 @@ void vjp_rule(const op::Softmax& operation, VjpContext& c);
 void vjp_rule(const op::LogSoftmax& operation, VjpContext& c);
 void vjp_rule(const op::LogSumExp& operation, VjpContext& c);
 void vjp_rule(const op::TopPThreshold& operation, VjpContext& c);
+void vjp_rule(const op::Draw& operation, VjpContext& c);
 void vjp_rule(const op::SoftmaxBackward& operation, VjpContext& c);
 
 // Layout and structure.

@@ -164,6 +164,8 @@ void vjp_rule(const op::TopPThreshold& operation, VjpContext& c) {
   vjp_of_decomposition(operation, c);
 }
 
+void vjp_rule(const op::Draw&, VjpContext&) {}
+
 void vjp_rule(const op::SoftmaxBackward& operation, VjpContext& c) {
   vjp_of_decomposition(operation, c);
 }

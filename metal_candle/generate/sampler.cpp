@@ -22,35 +22,9 @@ void require(bool in_range, const char* option, double value, const char* range)
   if (!in_range) throw Error(fmt::format("sampling: {} is {}, not {}", option, value, range));
 }
 
-// Scores below the threshold [batch, 1] become impossible.
-Tensor keep_from(const Tensor& scores, const Tensor& threshold) {
-  return where(scores >= threshold, scores, -kInfinity);
-}
-
-// Element 0 of the last axis counts from the end if negative.
-Tensor last(const Tensor& x) { return x.slice({{}, {x.dim(1) - 1}}); }
-
-// weights [batch, n], not negative and not all 0 -> i32 [batch]: indices with probabilities
-// weights / sum(weights), for u [batch, 1] uniform in [0, 1): the first at which the running sum
-// exceeds u * sum. Running sums are sequential, and so are long ones slow: the block is found by
-// the sums of blocks first.
-Tensor choose(const Tensor& weights, const Tensor& u) {
-  constexpr std::int64_t kBlock = 256;
-  const std::int64_t batch = weights.dim(0), n = weights.dim(1);
-  const std::int64_t count = (n + kBlock - 1) / kBlock;
-  const Tensor padded = pad(weights, {0, 0}, {0, count * kBlock - n}, 0.0f);
-  const Tensor blocks = reshape(padded, {batch, count, kBlock});
-  const Tensor sums = cumsum(sum(blocks, -1), 1);
-  const Tensor target = u * last(sums);
-  const Tensor block = argmax(astype(sums > target, DType::kI32), 1, /*keepdims=*/true);
-  const Tensor before = where(block > 0, take_along_axis(sums, maximum(block - 1, 0), 1), 0.0f);
-  const Tensor rows = broadcast_to(expand_dims(block, 2), {batch, 1, kBlock});
-  const Tensor within = cumsum(squeeze(take_along_axis(blocks, rows, 1), 1), 1);
-  // The two kinds of sums round differently; what is left must not lie beyond the block.
-  const Tensor rest = minimum(target - before, last(within) * (1 - 0x1p-23));
-  const Tensor index = argmax(astype(within > rest, DType::kI32), 1, /*keepdims=*/true);
-  return squeeze(block * kBlock + index, 1);
-}
+// Scores of which `out` is true become impossible. NaN is not comparable with anything, so it stays
+// if `out` says what is less than something.
+Tensor without(const Tensor& scores, const Tensor& out) { return where(out, -kInfinity, scores); }
 
 }  // namespace
 
@@ -67,7 +41,7 @@ void SamplingOptions::validate() const {
 }
 
 Sampler::Sampler(const SamplingOptions& options, std::int64_t vocab, Device device)
-    : options_(options), vocab_(vocab), key_(random::key(options.seed, device)) {
+    : options_(options), vocab_(vocab), device_(device) {
   options.validate();
 }
 
@@ -81,7 +55,7 @@ Sampler::State Sampler::start(std::span<const std::int32_t> prompt, std::int64_t
   const std::size_t seen = std::min(prompt.size(), length);
   std::copy(prompt.end() - static_cast<std::ptrdiff_t>(seen), prompt.end(),
             recent.end() - static_cast<std::ptrdiff_t>(seen));
-  state.recent = Tensor(recent, {1, context}).to(key_.device());
+  state.recent = Tensor(recent, {1, context}).to(device_);
   return state;
 }
 
@@ -98,11 +72,17 @@ Tensor Sampler::scores(const Tensor& logits, const State& state) const {
   if (options_.temperature == 0) return x;
   if (options_.temperature != 1) x = x / options_.temperature;
   if (options_.top_k > 0 && options_.top_k < vocab_) {
-    x = keep_from(x, last(topk(x, options_.top_k, 1).values));
+    const Tensor best = topk(x, options_.top_k, 1).values;
+    x = without(x, x < best.slice({{}, {options_.top_k - 1}}));
   }
-  if (options_.top_p < 1) x = keep_from(x, top_p_threshold(x, options_.top_p));
-  if (options_.min_p > 0) x = keep_from(x, max(x, 1, true) + std::log(options_.min_p));
-  return x;
+  // Both say what is left of x, which is then written once: the largest passes every filter.
+  Tensor out;
+  if (options_.top_p < 1) out = x < top_p_threshold(x, options_.top_p);
+  if (options_.min_p > 0) {
+    const Tensor unlikely = x - max(x, 1, true) < std::log(options_.min_p);
+    out = out.empty() ? unlikely : out | unlikely;
+  }
+  return out.empty() ? x : without(x, out);
 }
 
 Tensor Sampler::next(const Tensor& logits, State& state) const {
@@ -110,12 +90,12 @@ Tensor Sampler::next(const Tensor& logits, State& state) const {
   if (options_.temperature == 0) {
     // The dtype does not change the order, so without a penalty there is nothing to compute.
     token = argmax(state.recent.empty() ? logits : scores(logits, state), 1);
+    token = where(isnan(max(logits, 1)), -1, token);
   } else {
+    const Tensor key = random::key(options_.seed, state.step, device_);
     const Tensor x = scores(logits, state);
-    const Tensor u = random::uniform({x.dim(0), 1}, random::fold_in(key_, state.step));
-    token = choose(exp(x - max(x, 1, true)), u);
+    token = random::draw(x, random::uniform({x.dim(0), 1}, key));
   }
-  token = where(isnan(max(logits, 1)), -1, token);
   ++state.step;
   if (!state.recent.empty()) {
     const Tensor rest = state.recent.slice({{}, {1}});

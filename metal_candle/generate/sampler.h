@@ -51,7 +51,8 @@ class Sampler {
   [[nodiscard]] State start(std::span<const std::int32_t> prompt, std::int64_t max_length) const;
 
   /// logits [batch, vocab] of any floating dtype -> i32 [batch]: the tokens that follow; -1 where a
-  /// logit is NaN.
+  /// logit is NaN, or where there are no probabilities because one is infinite or all are
+  /// -infinity.
   [[nodiscard]] Tensor next(const Tensor& logits, State& state) const;
 
   /// The logits with penalty, temperature and filters applied, f32 [batch, vocab]: -infinity for
@@ -62,7 +63,7 @@ class Sampler {
  private:
   SamplingOptions options_;
   std::int64_t vocab_;
-  Tensor key_;
+  Device device_;
 };
 
 }  // namespace metal_candle

@@ -276,6 +276,7 @@ std::string_view name(const Operation& operation) {
           [](const op::LogSoftmax&) -> View { return "log_softmax"; },
           [](const op::LogSumExp&) -> View { return "logsumexp"; },
           [](const op::TopPThreshold&) -> View { return "top_p_threshold"; },
+          [](const op::Draw&) -> View { return "draw"; },
           [](const op::SoftmaxBackward&) -> View { return "softmax_backward"; },
           [](const op::RmsNorm&) -> View { return "rms_norm"; },
           [](const op::RmsNormBackward&) -> View { return "rms_norm_backward"; },

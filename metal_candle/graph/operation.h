@@ -362,6 +362,11 @@ struct TopPThreshold {
   float p;
   METAL_CANDLE_OP_EQUALITY(TopPThreshold);
 };
+/// (x [..., n], u f32 [..., 1]) -> i32 [..., 1]: the first position at which the running sum of
+/// softmax(x) exceeds u, which is in [0, 1); -1 where softmax(x) is NaN.
+struct Draw {
+  METAL_CANDLE_OP_EQUALITY(Draw);
+};
 /// (y = softmax(x), dy) -> dx.
 struct SoftmaxBackward {
   int axis;
@@ -504,8 +509,8 @@ using Operation =
                  op::Pad, op::Barrier, op::StopGradient, op::Identity, op::Pick, op::CustomGradient,
                  op::Take, op::TakeAlongAxis, op::ScatterAdd, op::ScatterAddAlongAxis,
                  op::SliceUpdate, op::DynamicSlice, op::DynamicSliceUpdate, op::Softmax,
-                 op::LogSoftmax, op::LogSumExp, op::TopPThreshold, op::SoftmaxBackward, op::RmsNorm,
-                 op::RmsNormBackward, op::LayerNorm, op::LayerNormBackward, op::SwiGlu,
+                 op::LogSoftmax, op::LogSumExp, op::TopPThreshold, op::Draw, op::SoftmaxBackward,
+                 op::RmsNorm, op::RmsNormBackward, op::LayerNorm, op::LayerNormBackward, op::SwiGlu,
                  op::SwiGluBackward, op::Rope, op::Lora, op::LoraLinear, op::Linear, op::NormLinear,
                  op::Attention, op::AttentionBackward, op::CrossEntropy, op::CrossEntropyBackward,
                  op::LinearCrossEntropy, op::LinearCrossEntropyBackward, op::Elementwise>;

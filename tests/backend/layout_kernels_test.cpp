@@ -3,7 +3,7 @@
 // Copies, joins and padding over random strides, and random bits against the published vectors.
 #include <gtest/gtest.h>
 
-#include "metal_candle/backend/cpu/philox.h"
+#include "metal_candle/core/philox.h"
 #include "tests/backend/kernel_runner.h"
 #include "tests/support/reference_interpreter.h"
 
@@ -117,7 +117,6 @@ TEST(PadTest, BeforeAndAfter) {
 // Known answers: kat_vectors of the Random123 distribution, philox4x32 with 10 rounds.
 TEST(PhiloxTest, KnownAnswers) {
   using Block = std::array<std::uint32_t, 4>;
-  using backend::cpu::philox4x32;
   constexpr std::uint32_t kOnes = 0xffffffffu;
   EXPECT_EQ(philox4x32({0, 0, 0, 0}, {0, 0}),
             (Block{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
@@ -134,7 +133,7 @@ TEST(PhiloxTest, ElementIsWordOfItsBlock) {
     const auto actual = run_kernel(make_random, op::RandomBits{}, inputs, {{count}, DType::kU32});
     for (std::int64_t i = 0; i < count; ++i) {
       const auto block = static_cast<std::uint32_t>(i / 4);
-      const auto words = backend::cpu::philox4x32({block, 0, 0, 0}, {0xa4093822u, 0x299f31d0u});
+      const auto words = philox4x32({block, 0, 0, 0}, {0xa4093822u, 0x299f31d0u});
       ASSERT_EQ(actual.n(i), words[static_cast<std::size_t>(i % 4)]) << i;
     }
   }

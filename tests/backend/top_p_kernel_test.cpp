@@ -3,13 +3,11 @@
 // The threshold of top-p against sorting in double precision.
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <functional>
 #include <limits>
 #include <random>
 
 #include "kernel_harness.h"
-#include "tests/support/host_tensor.h"
+#include "tests/backend/nucleus.h"
 
 namespace metal_candle::backend::cpu::testing {
 namespace {
@@ -25,23 +23,8 @@ double run(const std::vector<double>& row, double p, DType dtype = DType::kF32) 
       .get(0);
 }
 
-// Expects what sorting gives, unless rounding could decide: then any element around it.
-void check(std::vector<double> row, double p, DType dtype = DType::kF32) {
-  const double actual = run(row, p, dtype);
-  for (double& value : row) value = metal_candle::testing::round_to(value, dtype);
-  std::sort(row.begin(), row.end(), std::greater<>());
-  double total = 0;
-  for (const double value : row) total += std::exp(value - row[0]);
-  constexpr double kSlack = 1e-6;
-  double before = 0, least = row[0], most = row[0];
-  for (const double value : row) {
-    if (before < (static_cast<double>(static_cast<float>(p)) - kSlack) * total) most = value;
-    if (before < (static_cast<double>(static_cast<float>(p)) + kSlack) * total) least = value;
-    before += std::exp(value - row[0]);
-  }
-  EXPECT_GE(actual, least) << row.size() << " elements, p " << p;
-  EXPECT_LE(actual, most) << row.size() << " elements, p " << p;
-  EXPECT_TRUE(std::find(row.begin(), row.end(), actual) != row.end());
+void check(const std::vector<double>& row, double p, DType dtype = DType::kF32) {
+  metal_candle::testing::expect_threshold(run(row, p, dtype), row, static_cast<float>(p), dtype);
 }
 
 TEST(TopPKernel, EveryDtypeAndSize) {

@@ -164,18 +164,25 @@ TEST(Sampler, AContextOfZeroCountsAllTokens) {
   EXPECT_EQ(concatenate(tokens).to_vector<std::int32_t>(), (std::vector<std::int32_t>{0, 2, 4, 5}));
 }
 
-TEST(Sampler, NaNIsMinusOne) {
-  for (const float temperature : {0.0f, 1.0f}) {
-    SamplingOptions options;
-    options.temperature = temperature;
-    options.top_k = 2;
+TEST(Sampler, RowsWithoutProbabilitiesAreMinusOne) {
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  const Tensor logits({1.0f, 2.0f, 3.0f, 1.0f, kNan, 3.0f}, {2, 3});
+  const Tensor infinite({kInf, 2.0f, 3.0f, -kInf, -kInf, -kInf}, {2, 3});
+  for (const SamplingOptions& options :
+       {SamplingOptions{}, SamplingOptions{.temperature = 1},
+        SamplingOptions{.temperature = 1, .top_k = 2},
+        SamplingOptions{.temperature = 0.5f, .top_p = 0.9f},
+        SamplingOptions{.temperature = 2, .top_p = 0.9f, .min_p = 0.1f},
+        SamplingOptions{.temperature = 1, .min_p = 0.1f}}) {
     const Sampler sampler(options, 3);
-    Sampler::State state = sampler.start({}, 1);
-    const float nan = std::numeric_limits<float>::quiet_NaN();
-    const Tensor logits({1.0f, 2.0f, 3.0f, 1.0f, nan, 3.0f}, {2, 3});
+    Sampler::State state = sampler.start({}, 2);
     const auto tokens = sampler.next(logits, state).to_vector<std::int32_t>();
     EXPECT_GE(tokens[0], 0);
     EXPECT_EQ(tokens[1], -1);
+    if (options.temperature == 0) continue;
+    EXPECT_EQ(sampler.next(infinite, state).to_vector<std::int32_t>(),
+              (std::vector<std::int32_t>{-1, -1}));
   }
 }
 

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -21,6 +22,8 @@ namespace {
 
 using backend::gpu::Function;
 using backend::gpu::MatmulDescription;
+
+std::atomic<std::uint64_t> grid_count{0};
 
 class HostFunction final : public Function {
  public:
@@ -201,6 +204,8 @@ std::unique_ptr<backend::gpu::Matmul> SimDevice::make_matmul(const MatmulDescrip
   return std::make_unique<HostMatmul>(description);
 }
 
+std::uint64_t grids_run() { return grid_count.load(std::memory_order_relaxed); }
+
 void SimEncoder::zero(void* address, std::size_t bytes) { std::memset(address, 0, bytes); }
 
 void SimEncoder::matmul(const backend::gpu::Matmul& product,
@@ -211,6 +216,7 @@ void SimEncoder::matmul(const backend::gpu::Matmul& product,
 void SimEncoder::dispatch_bytes(const Function& function, backend::gpu::Grid grid,
                                 std::uint32_t threads, std::uint32_t dynamic_group_bytes,
                                 const void* arguments, std::size_t bytes) {
+  grid_count.fetch_add(1, std::memory_order_relaxed);
   run_grid(static_cast<const HostFunction&>(function).kernel(), grid.x, grid.y, grid.z, threads,
            dynamic_group_bytes, arguments, bytes);
 }

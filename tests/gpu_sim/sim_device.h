@@ -19,6 +19,9 @@
 
 namespace metal_candle::gpu_sim {
 
+/// How many grids have run in this process.
+[[nodiscard]] std::uint64_t grids_run();
+
 class SimDevice final : public backend::gpu::GpuDevice {
  public:
   [[nodiscard]] const backend::gpu::DeviceLimits& limits() const override { return limits_; }

@@ -148,6 +148,21 @@ TEST(Decompose, TopPThreshold) {
   check(op::TopPThreshold{0.6f}, {HostTensor::of({3, 3}, rows)});
 }
 
+TEST(Decompose, Draw) {
+  for (const std::int64_t n : {1, 7, 256, 257, 1000}) {
+    for (const double u : {0.0, 0.3, 0.9, 0.999}) {
+      const HostTensor x = random_tensors({f32({2, 3, n})})[0];
+      check(op::Draw{}, {x, HostTensor::of({2, 3, 1}, {u, u / 2, u, u / 3, 0.5, u * u})});
+    }
+  }
+  check(op::Draw{}, {random_tensors({bf16({50})})[0], HostTensor::of({1}, {0.5})});
+  check(op::Draw{}, {HostTensor({0, 3}, DType::kF32), HostTensor({0, 1}, DType::kF32)});
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+  const std::vector<double> rows = {
+      -kInfinity, 2, -kInfinity, -kInfinity, -kInfinity, -kInfinity, 1, kNan, 1, 1, kInfinity, 1};
+  check(op::Draw{}, {HostTensor::of({4, 3}, rows), HostTensor::of({4, 1}, {0.9, 0.5, 0.5, 0.5})});
+}
+
 TEST(Decompose, LogSumExpOfInfinities) {
   const std::vector<double> rows = {-kInfinity, -kInfinity, 1, kInfinity, -kInfinity, 2};
   check(op::LogSumExp{1, false}, {HostTensor::of({3, 2}, rows)});

@@ -134,6 +134,10 @@ TEST(Ops, Reductions) {
   expect_error<ShapeError>([&] { return max(make({0})); }, {"reduce_max", "[0]"});
   EXPECT_SPEC(top_p_threshold(x, 0.5f), ({2, 3, 1}), kF32);
   EXPECT_SPEC(top_p_threshold(astype(x, DType::kI32), 1.0f), ({2, 3, 1}), kF32);
+  EXPECT_SPEC(random::draw(x, zeros({2, 3, 1})), ({2, 3}), kI32);
+  EXPECT_SPEC(random::draw(arange(4), zeros({1})), ({}), kI32);
+  expect_error<ShapeError>([&] { return random::draw(x, zeros({2, 3})); }, {"draw", "[2, 3]"});
+  expect_error<ShapeError>([&] { return random::draw(zeros({}), zeros({})); }, {"draw"});
   for (const float p : {0.0f, 1.1f, -1.0f}) {
     expect_error<Error>([&] { return top_p_threshold(x, p); }, {"top_p_threshold", "p is"});
   }

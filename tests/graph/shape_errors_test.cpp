@@ -140,6 +140,10 @@ TEST(ShapeErrors, Reductions) {
       {op::LogSumExp{0, false}, {f32({0, 2})}},
       {op::TopPThreshold{0.5f}, {f32({})}},
       {op::TopPThreshold{0.5f}, {f32({2, 0})}},
+      {op::Draw{}, {f32({}), f32({})}},
+      {op::Draw{}, {f32({2, 0}), f32({2, 1})}},
+      {op::Draw{}, {f32({2, 3}), f32({2})}},
+      {op::Draw{}, {f32({2, 3}), f32({1, 1})}},
   });
   refuse<DTypeError>({
       {op::Reduce{ReduceKind::kSum, {0}, false}, {boolean({2})}},
@@ -148,6 +152,8 @@ TEST(ShapeErrors, Reductions) {
       {op::Sort{0, false}, {boolean({2})}},
       {op::LogSumExp{0, false}, {i32({2})}},
       {op::TopPThreshold{0.5f}, {i32({2})}},
+      {op::Draw{}, {i32({2}), f32({1})}},
+      {op::Draw{}, {f32({2}), f16({1})}},
   });
 }
 

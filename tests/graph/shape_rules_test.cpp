@@ -101,6 +101,8 @@ TEST(ShapeRules, Reductions) {
       {op::LogSumExp{1, true}, {f32({2, 3})}, {f32({2, 1})}},
       {op::LogSumExp{0, false}, {f16({2, 3})}, {f16({3})}},
       {op::TopPThreshold{0.5f}, {f16({2, 3})}, {f16({2, 1})}},
+      {op::Draw{}, {f16({4, 2, 3}), f32({4, 2, 1})}, {i32({4, 2, 1})}},
+      {op::Draw{}, {f32({0, 3}), f32({0, 1})}, {i32({0, 1})}},
   });
 }
 

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cmath>
+#include <limits>
 #include <set>
 
 #include "metal_candle/core/error.h"
@@ -63,6 +64,15 @@ TEST(RandomKeys, FoldInTakesATensorForTheSameKey) {
   EXPECT_EQ(counters().plans_made, made);
 }
 
+TEST(RandomKeys, TheHostFoldsInToo) {
+  for (const std::uint64_t seed : {std::uint64_t{0}, std::uint64_t{99}, ~std::uint64_t{0} - 5}) {
+    for (const std::uint32_t data : {0u, 1u, 77u, 0xffffffffu}) {
+      EXPECT_EQ(random::key(seed, data).to_vector<std::uint32_t>(),
+                random::fold_in(random::key(seed), data).to_vector<std::uint32_t>());
+    }
+  }
+}
+
 TEST(RandomKeys, StreamsAreNotCorrelated) {
   const Tensor keys = random::split(random::key(1), 4).eval();
   std::vector<std::vector<float>> streams;
@@ -104,6 +114,23 @@ TEST(RandomDistributions, CategoricalFollowsTheProbabilities) {
   EXPECT_NEAR(share[0], 0.1, 0.01);
   EXPECT_NEAR(share[1], 0.6, 0.01);
   EXPECT_NEAR(share[2], 0.3, 0.01);
+}
+
+TEST(RandomDistributions, DrawInvertsTheRunningSum) {
+  const Tensor logits = log(Tensor({0.1f, 0.0f, 0.6f, 0.3f})) + 7;
+  const auto at = [&](float u) {
+    return random::draw(logits, Tensor({u}, Shape{1})).item<std::int32_t>();
+  };
+  EXPECT_EQ(at(0), 0);
+  EXPECT_EQ(at(0.0999f), 0);
+  EXPECT_EQ(at(0.1001f), 2);
+  EXPECT_EQ(at(0.6999f), 2);
+  EXPECT_EQ(at(0.7001f), 3);
+  EXPECT_EQ(at(1 - 0x1p-24f), 3);
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  const Tensor rows({1.0f, std::nanf(""), kInf, 1.0f, -kInf, -kInf, -kInf, 1.0f}, {4, 2});
+  EXPECT_EQ(random::draw(rows, zeros({4, 1})).to_vector<std::int32_t>(),
+            (std::vector<std::int32_t>{-1, -1, -1, 1}));
 }
 
 TEST(RandomDistributions, APermutationHoldsEachIndexOnce) {

@@ -135,6 +135,7 @@ struct Evaluate {
   Outputs operator()(const op::TopPThreshold& o) const {
     return outputs(reference::top_p_threshold(static_cast<double>(o.p), x(), spec));
   }
+  Outputs operator()(const op::Draw&) const { return outputs(reference::draw(x(), *in[1], spec)); }
   Outputs operator()(const op::SoftmaxBackward& o) const {
     return outputs(reference::softmax_backward(o.axis, *in[0], *in[1]));
   }

@@ -64,6 +64,7 @@ Dims dynamic_start(const Axes& axes, const HostTensor& starts, const Shape& whol
                    const Shape& block);
 
 HostTensor top_p_threshold(double p, const HostTensor& x, const TensorSpec& spec);
+HostTensor draw(const HostTensor& x, const HostTensor& u, const TensorSpec& spec);
 HostTensor log_sum_exp(int axis, const HostTensor& x, const TensorSpec& spec);
 HostTensor softmax(int axis, const HostTensor& x, bool logarithm);
 HostTensor softmax_backward(int axis, const HostTensor& y, const HostTensor& dy);

@@ -204,6 +204,27 @@ HostTensor top_p_threshold(double p, const HostTensor& x, const TensorSpec& spec
   return out;
 }
 
+HostTensor draw(const HostTensor& x, const HostTensor& u, const TensorSpec& spec) {
+  HostTensor out(spec);
+  const std::int64_t n = x.shape().back();
+  for (std::int64_t row = 0; row < out.size(); ++row) {
+    const auto begin = x.real.begin() + static_cast<std::ptrdiff_t>(row * n);
+    std::vector<double> weights(begin, begin + static_cast<std::ptrdiff_t>(n));
+    const double largest = *std::max_element(weights.begin(), weights.end());
+    double total = 0;
+    for (double& weight : weights) total += weight = std::exp(weight - largest);
+    out.n(row) = -1;
+    double sum = 0;
+    for (std::int64_t i = 0; i < n && !std::isnan(total); ++i) {
+      const double weight = weights[static_cast<std::size_t>(i)];
+      if (weight > 0) out.n(row) = i;
+      sum += weight;
+      if (sum > u.r(row) * total) break;
+    }
+  }
+  return out;
+}
+
 HostTensor matmul(const HostTensor& a, const HostTensor& b, DType dtype) {
   const Shape& sa = a.shape();
   const Shape& sb = b.shape();

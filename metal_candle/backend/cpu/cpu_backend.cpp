@@ -61,6 +61,7 @@ constexpr Overload kFamilies{
     [](const op::LogSoftmax&) -> Maker { return make_softmax; },
     [](const op::LogSumExp&) -> Maker { return make_softmax; },
     [](const op::TopPThreshold&) -> Maker { return make_top_p; },
+    [](const op::Draw&) -> Maker { return nullptr; },
     [](const op::SoftmaxBackward&) -> Maker { return make_softmax; },
     [](const op::CrossEntropy&) -> Maker { return make_softmax; },
     [](const op::CrossEntropyBackward&) -> Maker { return make_softmax; },

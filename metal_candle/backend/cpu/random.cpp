@@ -14,7 +14,7 @@
 #include "hwy/highway.h"
 #include "metal_candle/backend/cpu/cpu_kernel.h"
 #include "metal_candle/backend/cpu/parallel.h"
-#include "metal_candle/backend/cpu/philox.h"
+#include "metal_candle/core/philox.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace metal_candle::backend::cpu::HWY_NAMESPACE {

@@ -6,6 +6,7 @@
 #include "metal_candle/backend/gpu/kernels/copy.h"
 #include "metal_candle/backend/gpu/kernels/cross_entropy.h"
 #include "metal_candle/backend/gpu/kernels/cumulative.h"
+#include "metal_candle/backend/gpu/kernels/draw.h"
 #include "metal_candle/backend/gpu/kernels/index.h"
 #include "metal_candle/backend/gpu/kernels/linear_cross_entropy.h"
 #include "metal_candle/backend/gpu/kernels/lora.h"

@@ -43,7 +43,9 @@
 //   lane_shuffle_up(v, delta), lane_ballot(bool) -> uint32_t
 //                            among the 32 threads of a warp, all of which take part; v: float,
 //                            int32_t or uint32_t
-//   atomic_add(MC_GLOBAL float*, float), atomic_add(MC_GLOBAL uint32_t*, uint32_t) -> the old value
+//   atomic_add(MC_GLOBAL float*, float), atomic_add(MC_GLOBAL uint32_t*, uint32_t),
+//   atomic_add(MC_GROUP uint32_t*, uint32_t)
+//                            -> the old value
 //   half, bfloat             16-bit floats; float(x) and half(f), bfloat(f) convert, rounding to
 //                            nearest even. There is no arithmetic on them.
 //   expf, logf, erff, ...    the functions of C's <math.h> for float; fmaf; rsqrtf, erfinvf

@@ -61,6 +61,7 @@ constexpr Overload kFamilies{
     [](const op::LogSumExp&) -> Maker { return make_softmax; },
     [](const op::SoftmaxBackward&) -> Maker { return make_softmax; },
     [](const op::TopPThreshold&) -> Maker { return make_top_p; },
+    [](const op::Draw&) -> Maker { return make_draw; },
     [](const op::CrossEntropy&) -> Maker { return make_cross_entropy; },
     [](const op::CrossEntropyBackward&) -> Maker { return make_cross_entropy; },
     [](const op::RmsNorm&) -> Maker { return make_norm; },

@@ -63,6 +63,7 @@ std::unique_ptr<Kernel> make_softmax(const KernelRequest& request,
 std::unique_ptr<Kernel> make_cross_entropy(const KernelRequest& request,
                                            GpuDevice& device);  // And its backward.
 std::unique_ptr<Kernel> make_top_p(const KernelRequest& request, GpuDevice& device);
+std::unique_ptr<Kernel> make_draw(const KernelRequest& request, GpuDevice& device);
 std::unique_ptr<Kernel> make_norm(const KernelRequest& request,
                                   GpuDevice& device);  // RmsNorm, LayerNorm, their backwards.
 std::unique_ptr<Kernel> make_rope(const KernelRequest& request, GpuDevice& device);

@@ -78,6 +78,13 @@ MC_FUNCTION uint32_t atomic_add(device uint32_t* address, uint32_t value) {
   return atomic_fetch_add_explicit(reinterpret_cast<device atomic_uint*>(address), value,
                                    memory_order_relaxed);
 }
+// A template, so that it is no second definition of the one above where tests take both address
+// spaces for one.
+template <typename T>
+MC_FUNCTION T atomic_add(threadgroup T* address, T value) {
+  return atomic_fetch_add_explicit(reinterpret_cast<threadgroup atomic_uint*>(address), value,
+                                   memory_order_relaxed);
+}
 
 MC_FUNCTION uint32_t as_uint(float x) { return as_type<uint32_t>(x); }
 MC_FUNCTION float as_float(uint32_t x) { return as_type<float>(x); }

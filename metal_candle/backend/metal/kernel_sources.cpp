@@ -67,6 +67,7 @@ constexpr Family kFamilies[] = {
     {"take_", "metal_candle/backend/gpu/kernels/index.h"},
     {"scatter_add_", "metal_candle/backend/gpu/kernels/index.h"},
     {"link_indices", "metal_candle/backend/gpu/kernels/index.h"},
+    {"draw_", "metal_candle/backend/gpu/kernels/draw.h"},
     {"loss_rows_", "metal_candle/backend/gpu/kernels/linear_cross_entropy.h"},
     {"lora_rows_", "metal_candle/backend/gpu/kernels/lora.h"},
     {"few_rows_", "metal_candle/backend/gpu/kernels/matmul.h"},

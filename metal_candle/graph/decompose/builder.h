@@ -106,6 +106,7 @@ Outputs expand(const op::Softmax&, Builder&);
 Outputs expand(const op::LogSoftmax&, Builder&);
 Outputs expand(const op::LogSumExp&, Builder&);
 Outputs expand(const op::TopPThreshold&, Builder&);
+Outputs expand(const op::Draw&, Builder&);
 Outputs expand(const op::SoftmaxBackward&, Builder&);
 Outputs expand(const op::RmsNorm&, Builder&);
 Outputs expand(const op::RmsNormBackward&, Builder&);

@@ -1,8 +1,6 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
 // Softmax and norms in primitives, with their gradients.
-#include <limits>
-
 #include "metal_candle/graph/decompose/builder.h"
 
 namespace metal_candle::decompositions {
@@ -66,17 +64,6 @@ Outputs expand(const op::LogSumExp& o, Builder& b) {
   Shape shape = b.shape(kept);
   if (!o.keepdims) shape.erase(o.axis);
   return {b.cast(b.reshape(kept, shape), b.dtype(b.input(0)))};
-}
-
-Outputs expand(const op::TopPThreshold& o, Builder& b) {
-  const NodeId x = b.wide(b.input(0));
-  const int last = b.shape(x).rank() - 1;
-  const NodeId sorted = b.add(op::Sort{last, /*descending=*/true}, {x});
-  const NodeId p = b.add(op::Softmax{last}, {sorted});
-  const NodeId before = b.minus(b.add(op::Cumulative{ReduceKind::kSum, last, false}, {p}), p);
-  const NodeId kept = b.binary(BinaryKind::kLess, before, b.real(static_cast<double>(o.p)));
-  const NodeId candidates = b.where(kept, sorted, b.real(std::numeric_limits<double>::infinity()));
-  return {b.cast(b.reduce(ReduceKind::kMin, candidates, last), b.dtype(b.input(0)))};
 }
 
 Outputs expand(const op::SoftmaxBackward& o, Builder& b) {

@@ -9,6 +9,7 @@
 #include <numbers>
 
 #include "metal_candle/core/error.h"
+#include "metal_candle/core/philox.h"
 #include "metal_candle/graph/ops/build.h"
 #include "metal_candle/graph/ops/elementwise.h"
 #include "metal_candle/graph/ops/layout.h"
@@ -59,6 +60,16 @@ bool is_scalar(const Operand& operand, double value) {
 Tensor key(std::uint64_t seed, Device device) {
   const std::array<std::uint32_t, 2> words = {static_cast<std::uint32_t>(seed),
                                               static_cast<std::uint32_t>(seed >> 32)};
+  return detail::make_leaf_from_host(words.data(), {Shape{2}, DType::kU32}, device);
+}
+
+Tensor key(std::uint64_t seed, std::uint32_t data, Device device) {
+  const auto first_two = [](std::uint32_t low, std::uint32_t high) {
+    return philox4x32({0, 0, 0, 0}, {low, high});
+  };
+  const auto hashed = first_two(static_cast<std::uint32_t>(seed) ^ kFoldTweak,
+                                static_cast<std::uint32_t>(seed >> 32) ^ kFoldTweak);
+  const auto words = first_two(hashed[0] ^ data, hashed[1] ^ data);
   return detail::make_leaf_from_host(words.data(), {Shape{2}, DType::kU32}, device);
 }
 
@@ -126,6 +137,12 @@ Tensor randint(std::int64_t low, std::int64_t high, const Shape& shape, const Te
 Tensor categorical(const Tensor& logits, const Tensor& key, int axis) {
   const Tensor v = odd(detail::require("categorical", logits).shape(), key) * 0x1p-24;
   return argmax(astype(logits, DType::kF32) - log(negative(log(v))), axis);
+}
+
+Tensor draw(const Tensor& logits, const Tensor& u) {
+  static_cast<void>(normalize_axis("draw", -1, detail::require("draw", logits).rank()));
+  const Tensor x = detail::to_floating(logits);
+  return squeeze(detail::make_node(op::Draw{}, {&x, &detail::require("draw", u)}), -1);
 }
 
 Tensor permutation(std::int64_t count, const Tensor& key) { return argsort(bits({count}, key)); }

@@ -22,6 +22,9 @@ namespace metal_candle::random {
 /// u32 [2], evaluated: the low and the high word of seed.
 [[nodiscard]] Tensor key(std::uint64_t seed, Device device = default_device());
 
+/// fold_in(key(seed), data), evaluated: where both are known, the host computes it.
+[[nodiscard]] Tensor key(std::uint64_t seed, std::uint32_t data, Device device = default_device());
+
 /// u32 [count, 2]: keys of independent streams, as far from each other as from `key`.
 [[nodiscard]] Tensor split(const Tensor& key, std::int64_t count = 2);
 
@@ -53,6 +56,13 @@ namespace metal_candle::random {
 /// i32, without `axis`: indices drawn with probabilities softmax(logits), by the Gumbel-max trick:
 /// argmax(logits - log(-log(v))).
 [[nodiscard]] Tensor categorical(const Tensor& logits, const Tensor& key, int axis = -1);
+
+/// i32, x [..., n] -> [...]: indices drawn with probabilities softmax(logits), by inversion: the
+/// first at which their running sum exceeds u, f32 [..., 1] and in [0, 1). -1 where softmax(logits)
+/// is NaN. One number is drawn for a row, and logarithms are not, so this is faster than
+/// categorical(). Integers become f32. Throws ShapeError for a scalar, n = 0 or a u of another
+/// shape.
+[[nodiscard]] Tensor draw(const Tensor& logits, const Tensor& u);
 
 /// i32 [count]: 0 .. count - 1 shuffled: argsort of the words.
 [[nodiscard]] Tensor permutation(std::int64_t count, const Tensor& key);

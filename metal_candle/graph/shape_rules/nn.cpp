@@ -126,6 +126,18 @@ TensorSpec infer(const op::TopPThreshold&, const Context& c) {
   return result;
 }
 
+TensorSpec infer(const op::Draw&, const Context& c) {
+  c.require_count(2);
+  c.require_floating(0);
+  c.require_dtype(1, DType::kF32);
+  c.require_rank_at_least(0, 1);
+  TensorSpec result{c.shape(0), DType::kI32};
+  if (result.shape.back() == 0) c.shape_error("an axis of length 0 has nothing to draw");
+  result.shape.back() = 1;
+  c.require_shape(1, result.shape);
+  return result;
+}
+
 TensorSpec infer(const op::SoftmaxBackward& o, const Context& c) {
   c.require_count(2);
   c.require_floating(0);

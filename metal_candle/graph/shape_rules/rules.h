@@ -152,6 +152,7 @@ TensorSpec infer(const op::Softmax&, const Context&);
 TensorSpec infer(const op::LogSoftmax&, const Context&);
 TensorSpec infer(const op::LogSumExp&, const Context&);
 TensorSpec infer(const op::TopPThreshold&, const Context&);
+TensorSpec infer(const op::Draw&, const Context&);
 TensorSpec infer(const op::SoftmaxBackward&, const Context&);
 TensorSpec infer(const op::RmsNorm&, const Context&);
 TensorSpec infer(const op::RmsNormBackward&, const Context&);

@@ -1,7 +1,6 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// Sorting, selection and what is made of it on the GPU in software: Sort, ArgSort, ArgTopK,
-// ArgReduce and TopPThreshold.
+// Sorting and selection on the GPU in software: Sort, ArgSort, ArgTopK and ArgReduce.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -109,42 +108,6 @@ TEST(GpuSort, LinesOfManyBlocks) {
   check_sort(Shape{2, 2100}, 1, DType::kI64);
   check_sort(Shape{2100, 2}, 0, DType::kBF16);
   for (const std::int64_t k : {1, 50, 3000}) check_top_k(Shape{1, 9000}, 1, k, DType::kF32);
-}
-
-void check_top_p(const HostTensor& x, float p) {
-  const HostTensor* const inputs[] = {&x};
-  expect_gpu_matches(op::TopPThreshold{p}, inputs, {}, Tolerance{});
-}
-
-// The threshold is an element: either the right one or wrong.
-TEST(GpuTopP, AgreesWithTheReference) {
-  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
-    for (const std::int64_t n : {1, 5, 500, 3000}) {
-      for (const float p : {0.05f, 0.5f, 0.95f}) {
-        SCOPED_TRACE(n);
-        if (n == 3000 && dtype != DType::kF32) continue;
-        check_top_p(random_operand(Shape{2, n}, dtype, 5, 3), p);
-      }
-    }
-  }
-}
-
-TEST(GpuTopP, FlatRowsReachFar) {
-  check_top_p(random_operand(Shape{2, 4000}, DType::kF32, 5, 0.1), 0.9f);
-}
-
-TEST(GpuTopP, RowsWithoutProbabilitiesGiveInfinity) {
-  for (const std::int64_t n : {4, 3000}) {
-    HostTensor x = random_operand(Shape{4, n}, DType::kF32, 5);
-    x.r(1) = kNan;
-    x.r(n + 2) = kInf;
-    for (std::int64_t i = 0; i < n; ++i) x.r(2 * n + i) = -kInf;
-    for (std::int64_t i = 0; i < n; ++i) x.r(3 * n + i) = i == 2 ? 5 : -kInf;
-    const HostTensor* const inputs[] = {&x};
-    const TensorSpec spec{Shape{4, 1}, DType::kF32};
-    const HostTensor y = run_gpu_kernel(op::TopPThreshold{0.5f}, inputs, {&spec, 1})[0];
-    EXPECT_TRUE(all_close(y, HostTensor::of(Shape{4, 1}, {kInf, kInf, kInf, 5})));
-  }
 }
 
 }  // namespace

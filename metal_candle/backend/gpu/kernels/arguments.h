@@ -366,10 +366,32 @@ struct SortArguments {
 };
 
 // ---- top_p.h
+// Where the threshold of a row lies.
+struct TopPCrossing {
+  float largest;  // Of the row.
+  float missing;  // Weight of the nucleus that lies in the threshold's cell, beside exp(largest).
+};
+
 struct TopPArguments {
-  const MC_GLOBAL void* x;       // [rows][n]
-  const MC_GLOBAL void* sorted;  // The same, descending.
-  MC_GLOBAL void* out;           // [rows]
+  const MC_GLOBAL void* x;               // [rows][n]
+  MC_GLOBAL void* out;                   // [rows]
+  MC_GLOBAL float* largest;              // [rows][chunks]
+  MC_GLOBAL float* weights;              // [rows][chunks][kTopPCells]
+  MC_GLOBAL TopPCrossing* crossings;     // [rows]
+  MC_GLOBAL float* candidates;           // [rows][n], of which there are...
+  MC_GLOBAL uint32_t* candidate_counts;  // [rows]
   uint32_t n;
+  uint32_t chunk, chunks;  // A row is cut in at most kTopPChunks.
   float p;
+};
+enum { kTopPCells = 512, kTopPChunks = 64 };
+
+// ---- draw.h
+struct DrawArguments {
+  const MC_GLOBAL void* x;          // [rows][n]
+  const MC_GLOBAL float* u;         // [rows]
+  const MC_GLOBAL float* partials;  // As of SoftmaxArguments.
+  MC_GLOBAL int32_t* out;           // [rows]
+  uint32_t n;
+  uint32_t chunk, chunks;
 };

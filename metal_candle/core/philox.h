@@ -6,7 +6,7 @@
 #include <array>
 #include <cstdint>
 
-namespace metal_candle::backend::cpu {
+namespace metal_candle {
 
 // The words of the paper: multipliers, and increments of the key from round to round.
 inline constexpr std::uint32_t kPhiloxMultiplier0 = 0xD2511F53u;
@@ -30,4 +30,4 @@ constexpr std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> c
   return counter;
 }
 
-}  // namespace metal_candle::backend::cpu
+}  // namespace metal_candle
