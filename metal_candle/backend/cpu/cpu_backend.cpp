@@ -160,7 +160,8 @@ BufferPtr CpuBackend::borrow(std::span<const std::byte> bytes, std::shared_ptr<c
   return BufferPtr(new BorrowedBuffer(bytes, std::move(owner)));
 }
 
-bool CpuBackend::can_run_in_place(const Operation& operation, int input) const {
+bool CpuBackend::can_run_in_place(const Operation& operation, int input, int output) const {
+  if (output != 0) return false;
   return std::visit(Overload{
                         [&](const op::Softmax&) { return true; },
                         [&](const op::LogSoftmax&) { return true; },

@@ -137,7 +137,8 @@ InputLayout GpuBackend::input_layout(const Operation& operation, int input) cons
       operation);
 }
 
-bool GpuBackend::can_run_in_place(const Operation& operation, int input) const {
+bool GpuBackend::can_run_in_place(const Operation& operation, int input, int output) const {
+  if (output != 0) return false;
   return std::visit(Overload{
                         [&](const op::Cumulative&) { return true; },
                         [&](const op::Softmax&) { return true; },
