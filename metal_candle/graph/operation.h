@@ -454,6 +454,16 @@ struct AttentionBackward {
   Attention forward;
   METAL_CANDLE_OP_EQUALITY(AttentionBackward);
 };
+/// A step of decoding over a cache: (q [b, h, lq, d], k [b, hkv, lq, d], v [b, hkv, lq, dv],
+/// keys [b, hkv, n, d], values [b, hkv, n, dv], offset i32 [], frequencies f32 [rope.dims / 2],
+/// key_length i32 [] or [b]) -> (output [b, h, lq, dv], keys, values). k, rotated, and v replace
+/// the rows of the caches from `offset` on, as DynamicSliceUpdate does it, and q, rotated, attends
+/// to what is then there.
+struct CachedAttention {
+  Rope rope;            // Of q and k.
+  Attention attention;  // With a key length and without a mask.
+  METAL_CANDLE_OP_EQUALITY(CachedAttention);
+};
 /// (logits [..., n], targets i32 or i64 [...]) -> (loss f32 [...], logsumexp f32 [...]); rows whose
 /// target is ignore_index have loss 0.
 struct CrossEntropy {
@@ -489,18 +499,17 @@ struct Elementwise {
 #undef METAL_CANDLE_OP_EQUALITY
 
 /// Any operation: a tag and its attributes.
-using Operation =
-    std::variant<op::Full, op::Arange, op::RandomBits, op::Unary, op::Binary, op::Select, op::Cast,
-                 op::Reduce, op::ArgReduce, op::Cumulative, op::Sort, op::ArgSort, op::ArgTopK,
-                 op::Matmul, op::Reshape, op::Transpose, op::Slice, op::Broadcast, op::Concatenate,
-                 op::Pad, op::Barrier, op::StopGradient, op::Identity, op::Pick, op::CustomGradient,
-                 op::Take, op::TakeAlongAxis, op::ScatterAdd, op::ScatterAddAlongAxis,
-                 op::SliceUpdate, op::DynamicSlice, op::DynamicSliceUpdate, op::Softmax,
-                 op::LogSoftmax, op::LogSumExp, op::TopPThreshold, op::SoftmaxBackward, op::RmsNorm,
-                 op::RmsNormBackward, op::LayerNorm, op::LayerNormBackward, op::SwiGlu, op::Rope,
-                 op::Lora, op::LoraLinear, op::Linear, op::NormLinear, op::Attention,
-                 op::AttentionBackward, op::CrossEntropy, op::CrossEntropyBackward,
-                 op::LinearCrossEntropy, op::LinearCrossEntropyBackward, op::Elementwise>;
+using Operation = std::variant<
+    op::Full, op::Arange, op::RandomBits, op::Unary, op::Binary, op::Select, op::Cast, op::Reduce,
+    op::ArgReduce, op::Cumulative, op::Sort, op::ArgSort, op::ArgTopK, op::Matmul, op::Reshape,
+    op::Transpose, op::Slice, op::Broadcast, op::Concatenate, op::Pad, op::Barrier,
+    op::StopGradient, op::Identity, op::Pick, op::CustomGradient, op::Take, op::TakeAlongAxis,
+    op::ScatterAdd, op::ScatterAddAlongAxis, op::SliceUpdate, op::DynamicSlice,
+    op::DynamicSliceUpdate, op::Softmax, op::LogSoftmax, op::LogSumExp, op::TopPThreshold,
+    op::SoftmaxBackward, op::RmsNorm, op::RmsNormBackward, op::LayerNorm, op::LayerNormBackward,
+    op::SwiGlu, op::Rope, op::Lora, op::LoraLinear, op::Linear, op::NormLinear, op::Attention,
+    op::AttentionBackward, op::CachedAttention, op::CrossEntropy, op::CrossEntropyBackward,
+    op::LinearCrossEntropy, op::LinearCrossEntropyBackward, op::Elementwise>;
 
 /// One instruction of an elementwise program. Registers are numbered: operands first (0 .. inputs -
 /// 1), then one for each instruction, in order. Every value lives in its own dtype.

@@ -72,6 +72,7 @@ constexpr Overload kFamilies{
     [](const op::LoraLinear&) -> Maker { return make_lora; },
     [](const op::Attention&) -> Maker { return make_attention; },
     [](const op::AttentionBackward&) -> Maker { return make_attention; },
+    [](const op::CachedAttention&) -> Maker { return nullptr; },
     [](const op::LinearCrossEntropy&) -> Maker { return make_linear_cross_entropy; },
     [](const op::LinearCrossEntropyBackward&) -> Maker { return make_linear_cross_entropy; },
 };

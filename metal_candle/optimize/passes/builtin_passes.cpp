@@ -35,6 +35,7 @@ std::vector<PassEntry> builtin_passes() {
       {"swiglu", kEpilogue, passes::swiglu},
 
       {"norm_linear", kPrologue, passes::norm_linear},
+      {"cached_attention", kPrologue, passes::cached_attention},
 
       {"elementwise", kElementwise, passes::elementwise},
   };

@@ -41,6 +41,7 @@ using PassPtr = std::unique_ptr<FusionPass>;
 [[nodiscard]] PassPtr matmul_residual();
 [[nodiscard]] PassPtr swiglu();
 PassPtr norm_linear();
+[[nodiscard]] PassPtr cached_attention();
 
 [[nodiscard]] PassPtr elementwise();
 
