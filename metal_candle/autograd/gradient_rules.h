@@ -121,6 +121,7 @@ void vjp_rule(const op::LayerNormBackward& operation, VjpContext& c);
 void vjp_rule(const op::Rope& operation, VjpContext& c);
 void vjp_rule(const op::Attention& operation, VjpContext& c);
 void vjp_rule(const op::AttentionBackward& operation, VjpContext& c);
+void vjp_rule(const op::CachedAttention& operation, VjpContext& c);
 void vjp_rule(const op::CrossEntropy& operation, VjpContext& c);
 void vjp_rule(const op::CrossEntropyBackward& operation, VjpContext& c);
 void vjp_rule(const op::LinearCrossEntropy& operation, VjpContext& c);

@@ -64,6 +64,10 @@ void vjp_rule(const op::AttentionBackward& operation, VjpContext& c) {
   vjp_of_decomposition(operation, c);
 }
 
+void vjp_rule(const op::CachedAttention& operation, VjpContext& c) {
+  vjp_of_decomposition(operation, c);
+}
+
 void vjp_rule(const op::CrossEntropy& operation, VjpContext& c) {
   if (!c.needs(0)) return;
   const Tensor &logits = c.x(0), &targets = c.x(1);

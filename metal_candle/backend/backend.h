@@ -196,9 +196,10 @@ class Backend {
   [[nodiscard]] virtual bool supports(const Operation& operation,
                                       std::span<const TensorSpec> inputs) const = 0;
   [[nodiscard]] virtual InputLayout input_layout(const Operation& operation, int input) const = 0;
-  /// Whether output 0 may be written over input `input` when both have the same size in bytes and
-  /// layout.
-  [[nodiscard]] virtual bool can_run_in_place(const Operation& operation, int input) const = 0;
+  /// Whether output `output` may be written over input `input` when both have the same size in
+  /// bytes and layout.
+  [[nodiscard]] virtual bool can_run_in_place(const Operation& operation, int input,
+                                              int output) const = 0;
   /// The operation is one that supports() took, and inputs lie as input_layout() asks.
   [[nodiscard]] virtual std::unique_ptr<Kernel> make_kernel(const KernelRequest& request) const = 0;
 

@@ -47,6 +47,9 @@ double count_flops(const Operation& operation, std::span<const TensorLayout> inp
           [&](const op::Lora&) { return lora(1, 2); },
           [&](const op::LoraLinear&) { return matmul() + lora(2, 3); },
           [&](const op::Attention&) { return 2 * elements(inputs[0]) * last(inputs[1], 2) * 2; },
+          [&](const op::CachedAttention&) {
+            return 2 * elements(inputs[0]) * last(inputs[3], 2) * 2;
+          },
           [&](const op::AttentionBackward&) {
             return 2 * elements(inputs[0]) * last(inputs[1], 2) * 5;
           },
@@ -76,7 +79,14 @@ double count_bytes(const Operation& operation, std::span<const TensorLayout> inp
     for (const TensorLayout& layout : inputs.subspan(2)) bytes += bytes_touched(layout);
     return bytes;
   };
+  // All of the caches is read, and a few rows of them written.
+  const auto cached = [&] {
+    double bytes = bytes_touched(outputs[0]) + bytes_touched(inputs[1]) + bytes_touched(inputs[2]);
+    for (const TensorLayout& layout : inputs) bytes += bytes_touched(layout);
+    return bytes;
+  };
   return std::visit(Overload{
+                        [&](const op::CachedAttention&) { return cached(); },
                         [&](const op::Take&) { return taken(); },
                         [&](const op::TakeAlongAxis&) { return taken(); },
                         [&](const op::DynamicSlice&) { return taken(); },

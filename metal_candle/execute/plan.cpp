@@ -233,16 +233,17 @@ class Planner {
     std::vector<Location> outputs;
     std::vector<char> needed;
     if (num_outputs(operation) == 1) {
-      outputs.push_back(output_location(operation, node, inputs));
+      outputs.push_back(output_location(operation, node.spec, inputs, outputs));
       needed.push_back(1);
     } else {
-      place_several(id, edges, outputs, needed);
+      place_several(id, edges, inputs, outputs, needed);
     }
     add_step(id, operation, inputs, outputs, needed);
     settle(id, std::move(outputs));
   }
 
-  void place_several(NodeId id, const std::vector<NodeId>& edges, std::vector<Location>& outputs,
+  void place_several(NodeId id, const std::vector<NodeId>& edges,
+                     const std::vector<Location>& inputs, std::vector<Location>& outputs,
                      std::vector<char>& needed) {
     const GraphNode& node = graph_.node(id);
     std::vector<const TensorSpec*> specs;
@@ -254,40 +255,46 @@ class Planner {
     }
     for (int i = 0; i < all.count; ++i) {
       const TensorSpec& spec = all.specs[static_cast<std::size_t>(i)];
-      Location where;
-      where.layout = TensorLayout::contiguous(spec);
-      if (needed[static_cast<std::size_t>(i)] != 0) where.block = new_block(spec.bytes());
-      outputs.push_back(where);
+      Location nowhere;
+      nowhere.layout = TensorLayout::contiguous(spec);
+      outputs.push_back(needed[static_cast<std::size_t>(i)] == 0
+                            ? nowhere
+                            : output_location(node.operation, spec, inputs, outputs));
     }
   }
 
-  // A new block, or that of an input which nobody reads after this step and which the kernel can
-  // overwrite.
-  Location output_location(const Operation& operation, const GraphNode& node,
-                           const std::vector<Location>& inputs) {
+  // Of the next output after `outputs`: a new block, or that of an input which nobody reads after
+  // this step, which no other output has taken, and which the kernel can overwrite.
+  Location output_location(const Operation& operation, const TensorSpec& spec,
+                           const std::vector<Location>& inputs,
+                           const std::vector<Location>& outputs) {
     Location where;
-    where.layout = TensorLayout::contiguous(node.spec);
+    where.layout = TensorLayout::contiguous(spec);
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       if (inputs[i].block < 0 || block_uses(inputs[i].block) != 0) continue;
-      if (!can_overwrite(operation, node.spec, inputs, i)) continue;
+      if (!can_overwrite(operation, where.layout, outputs.size(), inputs, i)) continue;
       const Block& block = blocks_[static_cast<std::size_t>(inputs[i].block)];
-      if (block.bytes != std::max<std::size_t>(node.spec.bytes(), 1)) continue;
+      if (block.bytes != std::max<std::size_t>(spec.bytes(), 1)) continue;
+      if (std::any_of(outputs.begin(), outputs.end(),
+                      [&](const Location& other) { return other.block == inputs[i].block; }))
+        continue;
       where.block = inputs[i].block;
       return where;
     }
-    where.block = new_block(node.spec.bytes());
+    where.block = new_block(spec.bytes());
     return where;
   }
 
-  // Whether writing the output over input i is sound as far as layouts and the other inputs go.
-  [[nodiscard]] bool can_overwrite(const Operation& operation, const TensorSpec& output,
-                                   const std::vector<Location>& inputs, std::size_t i) const {
+  // Whether writing an output over input i is sound as far as layouts and the other inputs go.
+  [[nodiscard]] bool can_overwrite(const Operation& operation, const TensorLayout& output,
+                                   std::size_t output_index, const std::vector<Location>& inputs,
+                                   std::size_t i) const {
     const Location& target = inputs[i];
-    const TensorSpec spec{target.layout.shape, target.layout.dtype};
-    if (target.offset != 0 || !target.layout.is_contiguous() || spec.bytes() != output.bytes())
+    if (target.offset != 0 || !target.layout.is_contiguous()) return false;
+    if (target.layout.shape != output.shape) return false;
+    if (size_of(target.layout.dtype) != size_of(output.dtype)) return false;
+    if (!backend_.can_run_in_place(operation, static_cast<int>(i), static_cast<int>(output_index)))
       return false;
-    if (spec.shape != output.shape || size_of(spec.dtype) != size_of(output.dtype)) return false;
-    if (!backend_.can_run_in_place(operation, static_cast<int>(i))) return false;
     for (std::size_t j = 0; j < inputs.size(); ++j) {
       if (j == i || !inputs[j].same_memory(target)) continue;
       // The same values read twice, element by element, are overwritten only after both reads.
@@ -352,20 +359,29 @@ class Planner {
 
   void find_donations() {
     for (std::size_t s = 0; s < steps_.size(); ++s) {
-      const PendingStep& step = steps_[s];
-      const GraphNode& node = graph_.node(step.node);
-      if (step.outputs.size() != 1 || step.outputs[0].block < 0) continue;
-      const Block& block = blocks_[static_cast<std::size_t>(step.outputs[0].block)];
-      if (block.output_buffer < 0 || block.first_step != static_cast<std::int32_t>(s)) continue;
-      if (block.bytes != std::max<std::size_t>(node.spec.bytes(), 1)) continue;
-      for (std::size_t i = 0; i < step.inputs.size(); ++i) {
-        const Location& input = step.inputs[i];
-        if (input.leaf < 0 || leaf_is_used_after(input.leaf, s) || leaf_is_donated(input.leaf))
-          continue;
-        if (!can_overwrite(node.operation, node.spec, step.inputs, i)) continue;
-        plan_.donations.push_back({input.leaf, block.output_buffer});
-        break;
+      for (std::size_t output = 0; output < steps_[s].outputs.size(); ++output) {
+        find_donation(s, output);
       }
+    }
+  }
+
+  // A leaf that output number `output` of step s may be written over, where it outlives the plan.
+  void find_donation(std::size_t s, std::size_t output) {
+    const PendingStep& step = steps_[s];
+    const Location& where = step.outputs[output];
+    if (where.block < 0) return;
+    const Block& block = blocks_[static_cast<std::size_t>(where.block)];
+    if (block.output_buffer < 0 || block.first_step != static_cast<std::int32_t>(s)) return;
+    const TensorSpec spec{where.layout.shape, where.layout.dtype};
+    if (block.bytes != std::max<std::size_t>(spec.bytes(), 1)) return;
+    const Operation& operation = graph_.node(step.node).operation;
+    for (std::size_t i = 0; i < step.inputs.size(); ++i) {
+      const Location& input = step.inputs[i];
+      if (input.leaf < 0 || leaf_is_used_after(input.leaf, s) || leaf_is_donated(input.leaf))
+        continue;
+      if (!can_overwrite(operation, where.layout, output, step.inputs, i)) continue;
+      plan_.donations.push_back({input.leaf, block.output_buffer});
+      return;
     }
   }
 

@@ -110,6 +110,9 @@ auto fields(const op::Attention& operation) {
                     FIELD(has_key_length));
 }
 auto fields(const op::AttentionBackward& operation) { return fields(operation.forward); }
+auto fields(const op::CachedAttention& operation) {
+  return std::tuple_cat(fields(operation.rope), fields(operation.attention));
+}
 auto fields(const op::CrossEntropy& operation) { return std::tuple(FIELD(ignore_index)); }
 auto fields(const op::CrossEntropyBackward& operation) { return std::tuple(FIELD(ignore_index)); }
 auto fields(const op::LinearCrossEntropy& operation) { return std::tuple(FIELD(ignore_index)); }
@@ -291,6 +294,7 @@ std::string_view name(const Operation& operation) {
           [](const op::NormLinear&) -> View { return "norm_linear"; },
           [](const op::Attention&) -> View { return "attention"; },
           [](const op::AttentionBackward&) -> View { return "attention_backward"; },
+          [](const op::CachedAttention&) -> View { return "cached_attention"; },
           [](const op::CrossEntropy&) -> View { return "cross_entropy"; },
           [](const op::CrossEntropyBackward&) -> View { return "cross_entropy_backward"; },
           [](const op::LinearCrossEntropy&) -> View { return "linear_cross_entropy"; },

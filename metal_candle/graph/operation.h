@@ -467,6 +467,16 @@ struct AttentionBackward {
   Attention forward;
   METAL_CANDLE_OP_EQUALITY(AttentionBackward);
 };
+/// A step of decoding over a cache: (q [b, h, lq, d], k [b, hkv, lq, d], v [b, hkv, lq, dv],
+/// keys [b, hkv, n, d], values [b, hkv, n, dv], offset i32 [], frequencies f32 [rope.dims / 2],
+/// key_length i32 [] or [b]) -> (output [b, h, lq, dv], keys, values). k, rotated, and v replace
+/// the rows of the caches from `offset` on, as DynamicSliceUpdate does it, and q, rotated, attends
+/// to what is then there.
+struct CachedAttention {
+  Rope rope;            // Of q and k.
+  Attention attention;  // With a key length and without a mask.
+  METAL_CANDLE_OP_EQUALITY(CachedAttention);
+};
 /// (logits [..., n], targets i32 or i64 [...]) -> (loss f32 [...], logsumexp f32 [...]); rows whose
 /// target is ignore_index have loss 0.
 struct CrossEntropy {
@@ -512,8 +522,9 @@ using Operation =
                  op::LogSoftmax, op::LogSumExp, op::TopPThreshold, op::Draw, op::SoftmaxBackward,
                  op::RmsNorm, op::RmsNormBackward, op::LayerNorm, op::LayerNormBackward, op::SwiGlu,
                  op::SwiGluBackward, op::Rope, op::Lora, op::LoraLinear, op::Linear, op::NormLinear,
-                 op::Attention, op::AttentionBackward, op::CrossEntropy, op::CrossEntropyBackward,
-                 op::LinearCrossEntropy, op::LinearCrossEntropyBackward, op::Elementwise>;
+                 op::Attention, op::AttentionBackward, op::CachedAttention, op::CrossEntropy,
+                 op::CrossEntropyBackward, op::LinearCrossEntropy, op::LinearCrossEntropyBackward,
+                 op::Elementwise>;
 
 /// One instruction of an elementwise program. Registers are numbered: operands first (0 .. inputs -
 /// 1), then one for each instruction, in order. Every value lives in its own dtype.

@@ -135,6 +135,10 @@ void other_outputs(const op::AttentionBackward&, const Context& c, OutputSpecs& 
   append(outputs, c[1]);
   append(outputs, c[2]);
 }
+void other_outputs(const op::CachedAttention&, const Context& c, OutputSpecs& outputs) {
+  append(outputs, c[3]);
+  append(outputs, c[4]);
+}
 void other_outputs(const op::CrossEntropy&, const Context&, OutputSpecs& outputs) {
   append(outputs, outputs.specs[0]);
 }
@@ -159,6 +163,7 @@ int num_outputs(const Operation& operation) {
                         [](const op::LoraLinear& o) { return o.keeps_low ? 2 : 1; },
                         [](const op::Attention&) { return 2; },
                         [](const op::AttentionBackward&) { return 3; },
+                        [](const op::CachedAttention&) { return 3; },
                         [](const op::CrossEntropy&) { return 2; },
                         [](const op::LinearCrossEntropy&) { return 3; },
                         [](const op::LinearCrossEntropyBackward&) { return 2; },

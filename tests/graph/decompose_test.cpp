@@ -282,6 +282,24 @@ TEST(Decompose, AttentionWithoutElements) {
   check_attention(plain, {f32({0, 6, 5, 4}), f32({0, 3, 7, 4}), f32({0, 3, 7, 2})});
 }
 
+TEST(Decompose, CachedAttention) {
+  const HostTensor length = HostTensor::of_integers({}, {4});
+  const HostTensor lengths = HostTensor::of_integers({2}, {7, 3});
+  const HostTensor turns = HostTensor::of({2}, {1, 0.25});
+  for (const std::int64_t rows : {std::int64_t{1}, std::int64_t{3}}) {
+    for (const std::int64_t offset : {std::int64_t{-2}, std::int64_t{3}, std::int64_t{9}}) {
+      std::vector<HostTensor> inputs =
+          random_tensors({f32({2, 6, rows, 6}), f32({2, 3, rows, 6}), f32({2, 3, rows, 2}),
+                          f32({2, 3, 7, 6}), f32({2, 3, 7, 2})});
+      inputs.push_back(HostTensor::of_integers({}, {offset}));
+      inputs.push_back(turns);
+      inputs.push_back(rows == 1 ? length : lengths);
+      check(op::CachedAttention{{4, false, false, 0.5f}, {0.5f, true, 0, false, true}}, inputs);
+      check(op::CachedAttention{{4, true, true, 1}, {1, true, 2, false, true}}, inputs);
+    }
+  }
+}
+
 TEST(Decompose, CrossEntropies) {
   for (const std::int64_t ignore : {std::int64_t{-100}, std::int64_t{2}, std::int64_t{1} << 40}) {
     for (const DType dtype : {DType::kI32, DType::kI64}) {

@@ -302,6 +302,40 @@ TEST(ShapeErrors, Attention) {
   });
 }
 
+TEST(ShapeErrors, CachedAttention) {
+  const TensorSpec q = f32({2, 6, 1, 8}), k = f32({2, 3, 1, 8}), v = f32({2, 3, 1, 4});
+  const TensorSpec keys = f32({2, 3, 7, 8}), values = f32({2, 3, 7, 4}), turns = f32({3});
+  const TensorSpec one = i32({});
+  const op::Rope rope{6, false, false, 1};
+  const op::Attention attention{1, true, 0, false, true};
+  const op::CachedAttention step{rope, attention};
+  refuse<ShapeError>({
+      {step, {f32({2, 5, 1, 8}), k, v, keys, values, one, turns, one}},
+      {step, {q, f32({2, 3, 2, 8}), v, keys, values, one, turns, one}},
+      {step, {q, f32({2, 3, 1, 6}), v, keys, values, one, turns, one}},
+      {step, {q, k, f32({2, 1, 1, 4}), keys, values, one, turns, one}},
+      {step, {q, k, v, keys, f32({2, 3, 6, 4}), one, turns, one}},
+      {step, {q, k, v, keys, values, i32({2}), turns, one}},
+      {step, {q, k, v, keys, values, one, f32({4}), one}},
+      {step, {q, k, v, keys, values, one, turns, i32({3})}},
+      {op::CachedAttention{{10, false, false, 1}, attention},
+       {q, k, v, keys, values, one, f32({5}), one}},
+      {op::CachedAttention{rope, {1, true, 0, false, false}},
+       {q, k, v, keys, values, one, turns, one}},
+      {op::CachedAttention{rope, {1, true, 0, true, true}},
+       {q, k, v, keys, values, one, turns, one}},
+      // More rows than the cache has.
+      {step,
+       {f32({2, 6, 8, 8}), f32({2, 3, 8, 8}), f32({2, 3, 8, 4}), keys, values, one, turns, one}},
+  });
+  refuse<DTypeError>({
+      {step, {q, k, v, f16({2, 3, 7, 8}), values, one, turns, one}},
+      {step, {q, k, v, keys, values, i64({}), turns, one}},
+      {step, {q, k, v, keys, values, one, f16({3}), one}},
+      {step, {q, k, v, keys, values, one, turns, i64({})}},
+  });
+}
+
 TEST(ShapeErrors, CrossEntropies) {
   const TensorSpec x = f32({5, 3}), weight = f32({3, 9}), rows = f32({5});
   refuse<ShapeError>({

@@ -203,6 +203,19 @@ TEST(ShapeRules, Attention) {
   });
 }
 
+TEST(ShapeRules, CachedAttention) {
+  const TensorSpec q = f16({2, 6, 1, 8}), k = f16({2, 3, 1, 8}), v = f16({2, 3, 1, 4});
+  const TensorSpec keys = f16({2, 3, 7, 8}), values = f16({2, 3, 7, 4}), turns = f32({3});
+  const op::CachedAttention step{{6, false, false, 1}, {1, true, 3, false, true}};
+  check({
+      {step, {q, k, v, keys, values, i32({}), turns, i32({2})}, {f16({2, 6, 1, 4}), keys, values}},
+      {step,
+       {f16({2, 6, 5, 8}), f16({2, 3, 5, 8}), f16({2, 3, 5, 4}), keys, values, i32({}), turns,
+        i32({})},
+       {f16({2, 6, 5, 4}), keys, values}},
+  });
+}
+
 TEST(ShapeRules, CrossEntropies) {
   const TensorSpec rows = f32({2, 5});
   check({

@@ -126,6 +126,27 @@ Outputs attention(const op::Attention& operation, Inputs inputs) {
   return all;
 }
 
+Outputs cached_attention(const op::CachedAttention& operation, Inputs inputs) {
+  const HostTensor &offset = *inputs[5], &frequencies = *inputs[6];
+  const auto rotated = [&](const HostTensor& x) {
+    const HostTensor* const operands[] = {&x, &offset, &frequencies};
+    return rope(operation.rope, operands);
+  };
+  const auto updated = [&](const HostTensor& cache, const HostTensor& rows) {
+    const Dims start = dynamic_start({2}, offset, cache.shape(), rows.shape());
+    return slice_update(start, Dims(start.size(), 1), cache, rows);
+  };
+  const HostTensor q = rotated(*inputs[0]);
+  HostTensor keys = updated(*inputs[3], rotated(*inputs[1]));
+  HostTensor values = updated(*inputs[4], *inputs[2]);
+  const HostTensor* const operands[] = {&q, &keys, &values, inputs[7]};
+  Outputs all;
+  all.push_back(std::move(attention(operation.attention, operands)[0]));
+  all.push_back(std::move(keys));
+  all.push_back(std::move(values));
+  return all;
+}
+
 Outputs attention_backward(const op::AttentionBackward& operation, Inputs inputs) {
   const HostTensor &query = *inputs[0], &key = *inputs[1], &value = *inputs[2];
   const HostTensor &out = *inputs[3], &logsumexp = *inputs[4], &dout = *inputs[5];

@@ -166,6 +166,9 @@ struct Evaluate {
   Outputs operator()(const op::AttentionBackward& o) const {
     return reference::attention_backward(o, in);
   }
+  Outputs operator()(const op::CachedAttention& o) const {
+    return reference::cached_attention(o, in);
+  }
   Outputs operator()(const op::CrossEntropy& o) const {
     return reference::cross_entropy(o.ignore_index, *in[0], *in[1]);
   }

@@ -80,6 +80,7 @@ Outputs swiglu_backward(Inputs inputs);
 HostTensor linear(const op::Linear& operation, Inputs inputs, const TensorSpec& spec);
 HostTensor norm_linear(const op::NormLinear& operation, Inputs inputs, const TensorSpec& spec);
 Outputs attention(const op::Attention& operation, Inputs inputs);
+Outputs cached_attention(const op::CachedAttention& operation, Inputs inputs);
 Outputs attention_backward(const op::AttentionBackward& operation, Inputs inputs);
 Outputs cross_entropy(std::int64_t ignore_index, const HostTensor& logits,
                       const HostTensor& targets);

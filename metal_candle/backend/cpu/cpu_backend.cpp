@@ -74,6 +74,7 @@ constexpr Overload kFamilies{
     [](const op::LoraLinear&) -> Maker { return make_lora; },
     [](const op::Attention&) -> Maker { return make_attention; },
     [](const op::AttentionBackward&) -> Maker { return make_attention; },
+    [](const op::CachedAttention&) -> Maker { return nullptr; },
     [](const op::LinearCrossEntropy&) -> Maker { return make_linear_cross_entropy; },
     [](const op::LinearCrossEntropyBackward&) -> Maker { return make_linear_cross_entropy; },
 };
@@ -164,7 +165,8 @@ BufferPtr CpuBackend::borrow(std::span<const std::byte> bytes, std::shared_ptr<c
   return BufferPtr(new BorrowedBuffer(bytes, std::move(owner)));
 }
 
-bool CpuBackend::can_run_in_place(const Operation& operation, int input) const {
+bool CpuBackend::can_run_in_place(const Operation& operation, int input, int output) const {
+  if (output != 0) return false;
   return std::visit(Overload{
                         [&](const op::Softmax&) { return true; },
                         [&](const op::LogSoftmax&) { return true; },

@@ -36,7 +36,8 @@ class CpuBackend final : public Backend {
   [[nodiscard]] bool supports(const Operation& operation,
                               std::span<const TensorSpec> inputs) const override;
   [[nodiscard]] InputLayout input_layout(const Operation& operation, int input) const override;
-  [[nodiscard]] bool can_run_in_place(const Operation& operation, int input) const override;
+  [[nodiscard]] bool can_run_in_place(const Operation& operation, int input,
+                                      int output) const override;
   [[nodiscard]] std::unique_ptr<Kernel> make_kernel(const KernelRequest& request) const override;
 
   CommandQueue& queue(int index) override;

@@ -3,6 +3,7 @@
 // Every kernel of backend/gpu, for nvcc.
 #include "metal_candle/backend/gpu/kernels/arg_reduce.h"
 #include "metal_candle/backend/gpu/kernels/attention.h"
+#include "metal_candle/backend/gpu/kernels/cached_attention.h"
 #include "metal_candle/backend/gpu/kernels/copy.h"
 #include "metal_candle/backend/gpu/kernels/cross_entropy.h"
 #include "metal_candle/backend/gpu/kernels/cumulative.h"

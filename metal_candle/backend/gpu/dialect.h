@@ -70,6 +70,8 @@
 //                            two tiles of load_right_tiles()
 //   pack_tile<T>(float, float) -> uint32_t
 //                            two elements of a tile; so sums become operands where they are
+//   tile_element<T>(uint32_t, index) -> float
+//                            element 0 or 1 of two
 //   tile_row_sum(float), tile_row_max(float)
 //                            over the lanes that hold one row of a tile
 //   copy_async<bytes>(MC_GROUP void* to, MC_GLOBAL const void* from, bool valid)

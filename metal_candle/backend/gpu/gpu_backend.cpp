@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "metal_candle/backend/gpu/attention.h"
+#include "metal_candle/backend/gpu/cached_attention.h"
 #include "metal_candle/backend/gpu/gpu_kernel.h"
 #include "metal_candle/core/error.h"
 
@@ -73,6 +74,7 @@ constexpr Overload kFamilies{
     [](const op::LoraLinear&) -> Maker { return make_lora; },
     [](const op::Attention&) -> Maker { return make_attention; },
     [](const op::AttentionBackward&) -> Maker { return make_attention; },
+    [](const op::CachedAttention&) -> Maker { return make_cached_attention; },
     [](const op::LinearCrossEntropy&) -> Maker { return make_linear_cross_entropy; },
     [](const op::LinearCrossEntropyBackward&) -> Maker { return make_linear_cross_entropy; },
 };
@@ -87,6 +89,9 @@ bool GpuBackend::supports(const Operation& operation, std::span<const TensorSpec
                          std::holds_alternative<op::AttentionBackward>(operation);
   if (attention && std::max(inputs[0].shape.back(), inputs[2].shape.back()) > kMaxAttentionWidth) {
     return false;
+  }
+  if (const auto* cached = std::get_if<op::CachedAttention>(&operation)) {
+    return suits_cached_attention(*cached, inputs, gpu().limits());
   }
   return family(operation) != nullptr;
 }
@@ -139,7 +144,12 @@ InputLayout GpuBackend::input_layout(const Operation& operation, int input) cons
       operation);
 }
 
-bool GpuBackend::can_run_in_place(const Operation& operation, int input) const {
+bool GpuBackend::can_run_in_place(const Operation& operation, int input, int output) const {
+  if (std::holds_alternative<op::CachedAttention>(operation)) {
+    return (input == 3 && output == 1) || (input == 4 && output == 2);
+  }
+  if (std::holds_alternative<op::SwiGluBackward>(operation)) return input == output;
+  if (output != 0) return false;
   return std::visit(Overload{
                         [&](const op::Cumulative&) { return true; },
                         [&](const op::Softmax&) { return true; },

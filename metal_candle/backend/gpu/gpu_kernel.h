@@ -75,6 +75,7 @@ std::unique_ptr<Kernel> make_lora(const KernelRequest& request,
                                   GpuDevice& device);  // Lora, LoraLinear.
 std::unique_ptr<Kernel> make_attention(const KernelRequest& request,
                                        GpuDevice& device);  // Attention, AttentionBackward.
+std::unique_ptr<Kernel> make_cached_attention(const KernelRequest& request, GpuDevice& device);
 std::unique_ptr<Kernel> make_linear_cross_entropy(const KernelRequest& request,
                                                   GpuDevice& device);  // And its backward.
 

@@ -179,6 +179,18 @@ template <typename T>
 MC_FUNCTION uint32_t pack_tile(float first, float second) {
   return TileOperations<T>::pack(first, second);
 }
+template <typename T>
+MC_FUNCTION float tile_element(uint32_t packed, uint32_t index);
+template <>
+MC_FUNCTION float tile_element<half>(uint32_t packed, uint32_t index) {
+  half element;
+  element.bits = uint16_t(packed >> (16 * index));
+  return float(element);
+}
+template <>
+MC_FUNCTION float tile_element<bfloat>(uint32_t packed, uint32_t index) {
+  return as_float(index == 0 ? packed << 16 : packed & 0xffff0000u);
+}
 
 MC_FUNCTION float tile_row_sum(float x) {
   x += lane_shuffle_xor(x, 1);

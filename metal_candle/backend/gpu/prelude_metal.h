@@ -242,6 +242,10 @@ template <typename T>
 MC_FUNCTION uint32_t pack_tile(float first, float second) {
   return pack_elements(T(first), T(second));
 }
+template <typename T>
+MC_FUNCTION float tile_element(uint32_t packed, uint32_t index) {
+  return float(as_type<T>(uint16_t(packed >> (16 * index))));
+}
 
 template <typename T>
 MC_FUNCTION Tiles4 load_tiles(const threadgroup T* from, uint32_t stride, uint32_t lane) {

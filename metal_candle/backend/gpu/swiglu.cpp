@@ -2,7 +2,7 @@
 //
 // SwiGluBackward: both gradients, for which everything is read once.
 //
-// Inputs: kContiguous, all of one dtype.
+// Inputs: kContiguous, all of one dtype. An output may overwrite what it is the gradient of.
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -58,6 +58,7 @@ constexpr Family kFamilies[] = {
     {"attention_sum_parts_", "metal_candle/backend/gpu/kernels/attention_gradient_tiles.h"},
     {"attention_one_", "metal_candle/backend/gpu/kernels/attention_one.h"},
     {"attention_", "metal_candle/backend/gpu/kernels/attention_tiles.h"},
+    {"cached_attention_", "metal_candle/backend/gpu/kernels/cached_attention.h"},
     {"copy_", "metal_candle/backend/gpu/kernels/copy.h"},
     {"fill_", "metal_candle/backend/gpu/kernels/copy.h"},
     {"place_rows", "metal_candle/backend/gpu/kernels/copy.h"},

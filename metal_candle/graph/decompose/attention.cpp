@@ -113,6 +113,18 @@ Outputs expand(const op::Attention& o, Builder& b) {
   return {b.cast(output, query.dtype), b.reshape(logsumexp, rows)};
 }
 
+// Into the operations that it was made of, for which a backend may have kernels.
+Outputs expand(const op::CachedAttention& o, Builder& b) {
+  const NodeId offset = b.input(5), frequencies = b.input(6);
+  const NodeId q = b.add(o.rope, {b.input(0), offset, frequencies});
+  const NodeId k = b.add(o.rope, {b.input(1), offset, frequencies});
+  const NodeId start = b.reshape(offset, {1});
+  const NodeId keys = b.add(op::DynamicSliceUpdate{{2}}, {b.input(3), k, start});
+  const NodeId values = b.add(op::DynamicSliceUpdate{{2}}, {b.input(4), b.input(2), start});
+  const NodeId attended = b.add(o.attention, {q, keys, values, b.input(7)});
+  return {b.add(op::Pick{0}, {attended}, b.spec(attended)), keys, values};
+}
+
 Outputs expand(const op::AttentionBackward& o, Builder& b) {
   Call call(o.forward, b, 6);
   const NodeId q = b.input(0), k = b.input(1), v = b.input(2);

@@ -121,6 +121,7 @@ Outputs expand(const op::Linear&, Builder&);
 Outputs expand(const op::NormLinear&, Builder&);
 Outputs expand(const op::Attention&, Builder&);
 Outputs expand(const op::AttentionBackward&, Builder&);
+Outputs expand(const op::CachedAttention&, Builder&);
 Outputs expand(const op::CrossEntropy&, Builder&);
 Outputs expand(const op::CrossEntropyBackward&, Builder&);
 Outputs expand(const op::LinearCrossEntropy&, Builder&);

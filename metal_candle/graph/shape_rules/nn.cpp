@@ -30,11 +30,13 @@ const TensorSpec& norm_backward(const Context& c) {
   return x;
 }
 
-// Checks q, k, v and, from input `next` on, the optional ones.
-void require_attention(const op::Attention& o, const Context& c, std::size_t next) {
+// Checks q, k and v, which is the last of the inputs of their dtype, and, from input `next` on, the
+// optional ones.
+void require_attention(const op::Attention& o, const Context& c, std::size_t next,
+                       std::size_t k_at = 1, std::size_t v_at = 2) {
   c.require_floating(0);
-  c.require_one_dtype(3);
-  const Shape &q = c.shape(0), &k = c.shape(1), &v = c.shape(2);
+  c.require_one_dtype(v_at + 1);
+  const Shape &q = c.shape(0), &k = c.shape(k_at), &v = c.shape(v_at);
   if (q.rank() != 4 || k.rank() != 4 || v.rank() != 4)
     c.shape_error("q, k and v have 4 dimensions");
   if (k[0] != q[0] || v[0] != q[0]) c.shape_error("q, k and v differ in batch size");
@@ -66,6 +68,13 @@ void require_attention(const op::Attention& o, const Context& c, std::size_t nex
 
 std::size_t optional_inputs(const op::Attention& o) {
   return (o.has_mask ? 1u : 0u) + (o.has_key_length ? 1u : 0u);
+}
+
+// That so much of input 0 can be rotated.
+void require_rotated(const op::Rope& o, const Context& c) {
+  if (o.dims <= 0 || o.dims % 2 != 0 || o.dims > c.shape(0).back()) {
+    c.shape_error("the number of rotated dimensions must be even, positive and at most the last");
+  }
 }
 
 // (logits [..., n], targets [...]): the shape of the loss.
@@ -186,9 +195,7 @@ TensorSpec infer(const op::Rope& o, const Context& c) {
   c.require_floating(0);
   c.require_rank_at_least(0, 2);
   const Shape& shape = c.shape(0);
-  if (o.dims <= 0 || o.dims % 2 != 0 || o.dims > shape.back()) {
-    c.shape_error("the number of rotated dimensions must be even, positive and at most the last");
-  }
+  require_rotated(o, c);
   c.require_dtype(1, DType::kI32);
   if (!c.shape(1).empty()) {
     if (shape.rank() < 3) c.shape_error("offsets need x [batch, ..., length, d]");
@@ -218,6 +225,24 @@ TensorSpec infer(const op::AttentionBackward& o, const Context& c) {
   c.require_dtype(4, DType::kF32);
   c.require_shape(4, leading(q));
   return c[0];
+}
+
+TensorSpec infer(const op::CachedAttention& o, const Context& c) {
+  c.require_count(8);
+  if (o.attention.has_mask || !o.attention.has_key_length) {
+    c.shape_error("attention over a cache has a key length and no mask");
+  }
+  require_attention(o.attention, c, 7, 3, 4);
+  const Shape &q = c.shape(0), &keys = c.shape(3), &values = c.shape(4);
+  c.require_shape(1, {q[0], keys[1], q[2], q[3]});
+  c.require_shape(2, {q[0], keys[1], q[2], values[3]});
+  if (q[2] > keys[2]) c.shape_error("the keys do not fit the cache");
+  require_rotated(o.rope, c);
+  c.require_dtype(5, DType::kI32);
+  c.require_shape(5, {});
+  c.require_dtype(6, DType::kF32);
+  c.require_shape(6, {o.rope.dims / 2});
+  return {{q[0], q[1], q[2], values[3]}, c.dtype(0)};
 }
 
 TensorSpec infer(const op::CrossEntropy&, const Context& c) {

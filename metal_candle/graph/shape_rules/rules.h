@@ -163,6 +163,7 @@ TensorSpec infer(const op::SwiGluBackward&, const Context&);
 TensorSpec infer(const op::Rope&, const Context&);
 TensorSpec infer(const op::Attention&, const Context&);
 TensorSpec infer(const op::AttentionBackward&, const Context&);
+TensorSpec infer(const op::CachedAttention&, const Context&);
 TensorSpec infer(const op::CrossEntropy&, const Context&);
 TensorSpec infer(const op::CrossEntropyBackward&, const Context&);
 TensorSpec infer(const op::LinearCrossEntropy&, const Context&);

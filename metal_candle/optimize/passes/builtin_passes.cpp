@@ -37,6 +37,7 @@ std::vector<PassEntry> builtin_passes() {
 
       {"norm_linear", kPrologue, passes::norm_linear},
       {"lora_low", kPrologue, passes::lora_low},
+      {"cached_attention", kPrologue, passes::cached_attention},
 
       {"elementwise", kElementwise, passes::elementwise},
   };

@@ -43,6 +43,7 @@ using PassPtr = std::unique_ptr<FusionPass>;
 [[nodiscard]] PassPtr norm_backward_residual();
 [[nodiscard]] PassPtr norm_linear();
 [[nodiscard]] PassPtr lora_low();
+[[nodiscard]] PassPtr cached_attention();
 
 [[nodiscard]] PassPtr elementwise();
 

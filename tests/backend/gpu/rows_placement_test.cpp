@@ -52,7 +52,7 @@ TEST(GpuRowsPlacement, OverAnOperandAsBesideIt) {
       const HostTensor apart = run_gpu_kernel_at(c.operation, inputs, inputs[0]->spec, {});
       for (int i = 0; i < static_cast<int>(inputs.size()); ++i) {
         const bool same = inputs[static_cast<std::size_t>(i)]->spec == inputs[0]->spec;
-        if (!same || !backend.can_run_in_place(c.operation, i)) continue;
+        if (!same || !backend.can_run_in_place(c.operation, i, 0)) continue;
         const HostTensor over =
             run_gpu_kernel_at(c.operation, inputs, inputs[0]->spec, {.in_place = i});
         EXPECT_EQ(apart.real, over.real) << i;

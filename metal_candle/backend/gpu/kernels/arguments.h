@@ -75,6 +75,24 @@ struct AttentionArguments {
   int32_t tile_rows;          // Rows of a group.
 };
 
+// ---- cached_attention.h
+// A share is a batch and key head; the query heads of one follow each other.
+struct CachedAttentionArguments {
+  const MC_GLOBAL void* q;              // [shares, heads, width], dense like all the others
+  const MC_GLOBAL void* k;              // [shares, width]
+  const MC_GLOBAL void* v;              // [shares, width]
+  const MC_GLOBAL void* keys;           // [shares, capacity, width]
+  const MC_GLOBAL void* values;         // The same.
+  MC_GLOBAL void* new_keys;             // Where k, rotated, goes; may be keys; or null
+  MC_GLOBAL void* new_values;           // Where v goes; may be values; or null
+  MC_GLOBAL void* out;                  // [shares, heads, width], or null
+  const MC_GLOBAL int32_t* offset;      // One.
+  const MC_GLOBAL float* frequencies;   // [dims / 2]
+  const MC_GLOBAL int32_t* key_length;  // One, or of each batch.
+  int32_t capacity, dims, length_stride;
+  float scale, rope_scale;
+};
+
 struct AttentionGradientArguments {
   AttentionProblem problem;
   const MC_GLOBAL void* out;        // [batch, heads, queries, value_width]
