@@ -337,7 +337,9 @@ TEST_F(Command, BenchMeasuresTrainingAndGeneration) {
     for (const auto& row : rows) {
       EXPECT_THAT(row["name"].get<std::string>(), StartsWith("definitions-5m, "));
       EXPECT_GT(row["value"].get<double>(), 0) << row;
-      EXPECT_TRUE(row["reference"].is_number() || row["reference_name"] == "PyTorch") << row;
+      EXPECT_TRUE(row["reference"].is_number() || row["reference_name"] == "PyTorch" ||
+                  row["reference_name"] == "Hugging Face tokenizers")
+          << row;
       EXPECT_TRUE(row.contains("unit") && row.contains("ratio") && row.contains("goal") &&
                   row.contains("met"));
     }
