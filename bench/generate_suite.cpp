@@ -5,13 +5,19 @@
 
 #include <fmt/format.h>
 
+#include <cstdint>
+#include <filesystem>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "bench/memory.h"
 #include "bench/model_case.h"
+#include "bench/temporary_folder.h"
+#include "metal_candle/core/atomic_file.h"
 #include "metal_candle/execute/evaluate.h"
 #include "metal_candle/generate/generator.h"
+#include "metal_candle/io/tokenizer.h"
 
 namespace metal_candle::bench {
 namespace {
@@ -24,8 +30,8 @@ constexpr int kRounds = 7;
 constexpr const char *kTokens = "tokens", *kBandwidth = "weights read",
                      *kSampled = "tokens, sampled with top-p and min-p",
                      *kFirst = "prompt to first token", *kMemory = "peak resident memory",
-                     *kStart = "process start to first token";
-constexpr const char* kRows[] = {kTokens, kBandwidth, kSampled, kFirst, kMemory, kStart};
+                     *kStart = "process start to first token", *kEncode = "text encoded";
+constexpr const char* kRows[] = {kTokens, kBandwidth, kSampled, kFirst, kMemory, kStart, kEncode};
 
 GenerationStats generate(const Decoder& model, std::int64_t count, float temperature = 0) {
   std::vector<std::int32_t> prompt;
@@ -135,6 +141,48 @@ void memory_row(Table& table, const ModelCase& c, const Decoder& model) {
   table.add(judge_ratio(row, Bound::kAtMost, 1));
 }
 
+// A megabyte or so of what a tokenizer decodes tokens to that are drawn at random: no two lines of
+// it are the same, as they are not in real text, and its words are stranger.
+std::string some_text(const Tokenizer& tokenizer) {
+  constexpr std::size_t kBytes = 1'000'000;
+  std::string text;
+  std::uint32_t state = 1;
+  std::vector<std::int32_t> line(64);
+  while (text.size() < kBytes) {
+    for (std::int32_t& token : line) {
+      state = state * 1664525u + 1013904223u;
+      token = static_cast<std::int32_t>((state >> 8) %
+                                        static_cast<std::uint32_t>(tokenizer.vocab_size()));
+    }
+    text += tokenizer.decode(line) + "\n";
+  }
+  return text;
+}
+
+void encode_row(Table& table, const ModelCase& c) {
+  const std::string name = c.row(kEncode), file = c.folder + "/tokenizer.json";
+  if (!table.wants(name) || !std::filesystem::exists(file)) return;
+  const TemporaryFolder folder;
+  const std::string text = some_text(Tokenizer::load(file));
+  write_file_atomically(folder / "text", text);
+  // Each time by a new tokenizer: a tokenizer remembers words.
+  std::vector<Contestant> contestants{[&] {
+    const Tokenizer tokenizer = Tokenizer::load(file);
+    const double start = seconds_now();
+    static_cast<void>(tokenizer.encode(text));
+    return seconds_now() - start;
+  }};
+  if (c.torch != nullptr)
+    contestants.push_back(c.torch->contestant("encode " + file + " " + (folder / "text")));
+  const std::vector<double> seconds = compete(contestants, kRounds);
+  const double megabytes = 1e-6 * static_cast<double>(text.size());
+  Row row{.name = name, .value = megabytes / seconds[0], .unit = "MB/s"};
+  row.reference_name = "Hugging Face tokenizers";
+  if (seconds.size() > 1) row.reference = megabytes / seconds[1];
+  if (row.reference) row.ratio = *row.value / *row.reference;
+  table.add(judge_value(row, Bound::kAtLeast, 5));
+}
+
 }  // namespace
 
 void run_generate_suite(Table& table, const std::string& folder) {
@@ -146,6 +194,7 @@ void run_generate_suite(Table& table, const std::string& folder) {
     step_rows(table, c, model);
     first_token_row(table, c, model);
     start_row(table, c, kStart, "token", first_command());
+    encode_row(table, c);
   });
 }
 

@@ -13,6 +13,8 @@
 #   train B N S     seconds a training step, of as many as take S seconds
 #   traincompiled B N S
 #                   the same with a model that torch.compile has compiled
+#   encode TOKENIZER TEXT
+#                   seconds in which Hugging Face's tokenizers encodes the text of a file
 #   trainpeak B N   bytes of memory, as above, at the peak of three such steps
 import math
 import sys
@@ -20,6 +22,7 @@ import time
 import warnings
 
 try:
+    import tokenizers
     import torch
     import transformers
 except Exception as error:
@@ -151,6 +154,14 @@ def answer(line):
         model = tuner = step_function = None
         start = time.perf_counter()
         model = transformers.AutoModelForCausalLM.from_pretrained(rest, dtype="auto").to(device).eval()
+        return time.perf_counter() - start
+    if command == "encode":
+        tokenizer_file, text_file = rest.split(" ", 1)
+        tokenizer = tokenizers.Tokenizer.from_file(tokenizer_file)
+        with open(text_file, encoding="utf-8", errors="replace", newline="") as file:
+            text = file.read()
+        start = time.perf_counter()
+        tokenizer.encode(text)
         return time.perf_counter() - start
     numbers = [float(word) for word in rest.split()]
     sizes = [int(number) for number in numbers[:2]]

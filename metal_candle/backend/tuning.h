@@ -60,6 +60,7 @@ struct ShapeClass {
 
   [[nodiscard]] static ShapeClass of(DType dtype, std::initializer_list<std::int64_t> sizes,
                                      std::int64_t form = 0);
+  // NOLINTNEXTLINE(modernize-use-nullptr): no pointer is meant by the 0 that it compares with.
   friend auto operator<=>(const ShapeClass&, const ShapeClass&) = default;
 };
 

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <iterator>
 #include <map>
 
@@ -62,7 +63,7 @@ std::string sparkline(const std::vector<std::size_t>& values, std::size_t peak) 
   std::string line;
   for (const std::size_t value : values) {
     const double part = peak == 0 ? 0 : static_cast<double>(value) / static_cast<double>(peak);
-    line += kBlocks[std::clamp(static_cast<int>(part * 8 + 0.5), value > 0 ? 1 : 0, 8)];
+    line += kBlocks[std::clamp(static_cast<int>(std::lround(part * 8)), value > 0 ? 1 : 0, 8)];
   }
   return line;
 }

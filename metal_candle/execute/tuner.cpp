@@ -18,7 +18,6 @@
 namespace metal_candle {
 namespace {
 
-using backend::Tunable;
 using backend::Tuning;
 
 double now() {

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 
 namespace metal_candle {
@@ -51,7 +52,10 @@ struct Axis {
     std::vector<double> values;
     const double first = std::ceil(low / step - 1e-6);
     const double last = std::floor(high / step + 1e-6);
-    for (double i = first; i <= last; i += 1) values.push_back(i * step + 0.0);  // Not -0.
+    const auto count = static_cast<std::int64_t>(last - first) + 1;
+    for (std::int64_t i = 0; i < count; ++i) {
+      values.push_back((first + static_cast<double>(i)) * step + 0.0);  // Not -0.
+    }
     return values;
   }
   [[nodiscard]] std::string label(double value) const {

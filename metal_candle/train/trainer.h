@@ -92,7 +92,7 @@ class Trainer {
   /// Goes on from a checkpoint, before run(). Throws TrainError naming the option in which its run
   /// differs from this one; iters, intervals and folders may differ. Throws FormatError naming a
   /// tensor that is missing or of another shape.
-  void restore(const std::string& checkpoint);
+  void restore(const std::string& path);
 
   /// Trains until iteration `iters`, or until *stop (which a signal handler may set) is true: then
   /// finishes the iteration under way. Saves in both cases if there is a checkpoint_folder; unless

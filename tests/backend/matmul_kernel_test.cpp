@@ -142,6 +142,9 @@ TEST(MatmulKernel, LargeEnoughForSeveralBlocks) {
       check(matrix_layout({300, 530}, dtype, false), matrix_layout({530, 410}, dtype, transposed));
       check(matrix_layout({530, 70}, dtype, true), matrix_layout({70, 300}, dtype, transposed));
       check(matrix_layout({600, 64}, dtype, false), matrix_layout({64, 20}, dtype, transposed));
+      // As many columns as the rank of an update has.
+      check(matrix_layout({1100, 96}, dtype, false), matrix_layout({96, 16}, dtype, transposed));
+      check(matrix_layout({700, 130}, dtype, true), matrix_layout({130, 17}, dtype, transposed));
       check(matrix_layout({30, 2100}, dtype, false), matrix_layout({2100, 300}, dtype, transposed));
     }
   }

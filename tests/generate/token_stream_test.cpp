@@ -238,11 +238,24 @@ TEST(TokenStream, RefusesWhatCannotBe) {
   EXPECT_THAT(message_of<Error>([&] { static_cast<void>(stream.next()); }), HasSubstr("has ended"));
 }
 
-TEST(TokenStream, LogitsThatAreNaNAreAnError) {
-  const Decoder model = tiny_decoder();
+// Of which no token can be chosen.
+Decoder broken_decoder(const Decoder& model) {
   Tree::Dict broken;
   broken["model.norm.weight"] = full({24}, std::numeric_limits<float>::quiet_NaN()).eval();
-  TokenStream stream(model.with_parameters(broken));
+  return model.with_parameters(broken);
+}
+
+TEST(TokenStream, TheNextStepIsQueuedBeforeATokenIsRead) {
+  TokenStream stream(broken_decoder(tiny_decoder()));
+  ASSERT_TRUE(stream.start({.prompt = tiny_prompt(5), .max_tokens = 4}));
+  const std::uint64_t before = counters().evaluations;
+  EXPECT_THROW(static_cast<void>(stream.next()), Error);  // Reading the first token.
+  EXPECT_EQ(counters().evaluations - before, 1u);
+}
+
+TEST(TokenStream, LogitsThatAreNaNAreAnError) {
+  const Decoder model = tiny_decoder();
+  TokenStream stream(broken_decoder(model));
   EXPECT_THAT(message_of<Error>([&] { run(stream, tiny_prompt(5), 4); }), HasSubstr("not numbers"));
   stream.set_model(model);
   EXPECT_EQ(run(stream, tiny_prompt(5), 4), continued(model, tiny_prompt(5), 4));

@@ -55,9 +55,12 @@ std::int64_t tuned(Tunable tunable, const Product& p, std::int64_t fallback) {
           tunable, [&] { return class_of(p); }, fallback);
 }
 
+// Our own bf16 kernel is half as fast as oneDNN's, so that pays for few columns as well: the rank
+// of an update, in its gradients.
 bool onednn_takes(const Product& p) {
-  return p.n >= 64 && p.k >= 64 && p.a.dtype == p.b.dtype && onednn_takes(p.a, p.m, p.k) &&
-         onednn_takes(p.b, p.k, p.n);
+  const std::int64_t least_columns = p.a.dtype == DType::kBF16 ? 16 : 64;
+  return p.n >= least_columns && p.k >= 64 && p.a.dtype == p.b.dtype &&
+         onednn_takes(p.a, p.m, p.k) && onednn_takes(p.b, p.k, p.n);
 }
 
 Method default_method(const Product& p) {
@@ -98,17 +101,28 @@ Product with_sum_as_residual(const Product& p) {
   return pays ? q : p;
 }
 
+// What oneDNN copies in every call (the columns of b; rows of a that do not lie side by side) is
+// little beside a block of 128 rows and columns, and less beside larger ones. A product that is too
+// narrow for eight of those is cut finer, or it would keep few threads busy; so are its rows.
+Blocks onednn_blocks(const Product& p, Method method) {
+  constexpr std::int64_t kColumnParts = 8, kParts = 16, kLeastRows = 128;
+  const bool is_matmul = method == Method::kMatmul;
+  const std::int64_t narrowest = is_matmul && p.n <= 512 ? 64 : 128;
+  Blocks blocks{std::min<std::int64_t>(p.m, 512),
+                column_block(p.n, kColumnParts, narrowest, is_matmul ? 1024 : 1280), method};
+  const std::int64_t across = (p.n + blocks.columns - 1) / blocks.columns;
+  if (across < kColumnParts && p.m > kLeastRows) {
+    const std::int64_t down = (kParts + across - 1) / across;
+    blocks.rows = std::clamp(round_up((p.m + down - 1) / down, 16), kLeastRows, blocks.rows);
+  }
+  return blocks;
+}
+
 Blocks default_blocks(const Product& p) {
   if (p.m * p.n * std::max<std::int64_t>(p.k, 1) <= kSerialWork) return {p.m, p.n};
   if (p.m <= kSmallGemmRows) return {p.m, column_block(p.n, 8, 64, 2048)};
-  switch (const Method method = choose_method(p)) {
-    case Method::kSgemm:
-      return {std::min<std::int64_t>(p.m, 512), column_block(p.n, 8, 128, 1280), method};
-    case Method::kMatmul:
-      return {std::min<std::int64_t>(p.m, 512), column_block(p.n, 8, 128, 1024), method};
-    case Method::kOwn:
-      break;
-  }
+  const Method method = choose_method(p);
+  if (method != Method::kOwn) return onednn_blocks(p, method);
   Blocks blocks{std::min<std::int64_t>(p.m, 264), column_block(p.n, 16, 128, 384)};
   // Products that are not wide get their parallelism from rows.
   const std::int64_t across = (p.n + blocks.columns - 1) / blocks.columns;

@@ -3,6 +3,7 @@
 // Elementwise functions: promotion, then one node.
 #include "metal_candle/graph/ops/elementwise.h"
 
+#include "metal_candle/core/error.h"
 #include "metal_candle/graph/ops/build.h"
 #include "metal_candle/graph/ops/creation.h"
 #include "metal_candle/graph/ops/reduce.h"
@@ -71,6 +72,11 @@ Tensor astype(const Tensor& x, DType dtype) {
 
 Tensor abs(const Tensor& x) { return unary(UnaryKind::kAbs, x); }
 Tensor negative(const Tensor& x) { return unary(UnaryKind::kNegative, x); }
+Tensor positive(const Tensor& x) {
+  if (detail::require("positive", x).dtype() == DType::kBool)
+    throw DTypeError("positive: takes numeric dtypes, not bool");
+  return x;
+}
 Tensor sign(const Tensor& x) { return unary(UnaryKind::kSign, x); }
 Tensor square(const Tensor& x) { return unary(UnaryKind::kSquare, x); }
 Tensor floor(const Tensor& x) { return rounding(UnaryKind::kFloor, x); }
@@ -115,6 +121,9 @@ Tensor relu(const Tensor& x) {
 Tensor isnan(const Tensor& x) { return classify(UnaryKind::kIsNan, x, false); }
 Tensor isinf(const Tensor& x) { return classify(UnaryKind::kIsInf, x, false); }
 Tensor isfinite(const Tensor& x) { return classify(UnaryKind::kIsFinite, x, true); }
+Tensor signbit(const Tensor& x) {
+  return is_floating(detail::require("signbit", x).dtype()) ? copysign(1.0, x) < 0 : x < 0;
+}
 Tensor logical_not(const Tensor& x) { return unary(UnaryKind::kLogicalNot, x); }
 Tensor bitwise_invert(const Tensor& x) { return unary(UnaryKind::kBitwiseNot, x); }
 

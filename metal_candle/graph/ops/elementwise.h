@@ -24,6 +24,8 @@ namespace metal_candle {
 // ---- Any numeric dtype; DTypeError for bool -----------------------------------------------------
 [[nodiscard]] Tensor abs(const Tensor& x);
 [[nodiscard]] Tensor negative(const Tensor& x);
+/// x itself.
+[[nodiscard]] Tensor positive(const Tensor& x);
 /// -1, 0 or 1; NaN for NaN.
 [[nodiscard]] Tensor sign(const Tensor& x);
 [[nodiscard]] Tensor square(const Tensor& x);
@@ -75,6 +77,8 @@ namespace metal_candle {
 [[nodiscard]] Tensor isnan(const Tensor& x);
 [[nodiscard]] Tensor isinf(const Tensor& x);
 [[nodiscard]] Tensor isfinite(const Tensor& x);
+/// Whether the sign is negative: that of zeros and NaN as well.
+[[nodiscard]] Tensor signbit(const Tensor& x);
 /// x == 0.
 [[nodiscard]] Tensor logical_not(const Tensor& x);
 /// Integers and bool, of the dtype of x.
@@ -102,6 +106,9 @@ namespace metal_candle {
 [[nodiscard]] Tensor hypot(const Operand& a, const Operand& b);
 /// The magnitude of a with the sign of b.
 [[nodiscard]] Tensor copysign(const Operand& a, const Operand& b);
+/// The value of the dtype next to a in the direction of b; b if they are equal. No gradient flows
+/// through it.
+[[nodiscard]] Tensor nextafter(const Operand& a, const Operand& b);
 
 // ---- Bits: integers and bool (shifts: integers); DTypeError for floating operands ---------------
 [[nodiscard]] Tensor bitwise_and(const Operand& a, const Operand& b);

@@ -230,6 +230,7 @@ ReadPreTokenizer read_sequence(const JsonField& json) {
   bool words_are_bytes = false;
   for (const JsonField step : json.at("pretokenizers").items()) {
     if (words_are_bytes) steps.push_back(std::make_unique<MapBytes>());
+    // NOLINTNEXTLINE(clang-analyzer-cplusplus.NewDeleteLeaks): does not see who owns it.
     auto read = read_pre_tokenizer(step);
     steps.push_back(std::move(read.pre_tokenizer));
     words_are_bytes = read.words_are_bytes;
@@ -286,6 +287,6 @@ ReadPreTokenizer read_pre_tokenizer(const JsonField& json) {
   if (type == "Sequence") return read_sequence(json);
   if (type == "ByteLevel") return read_byte_level(json);
   return {read_other(json), false};
-}
+}  // NOLINT(clang-analyzer-cplusplus.NewDeleteLeaks): as above.
 
 }  // namespace metal_candle::tokenizers
