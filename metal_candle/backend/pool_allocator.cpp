@@ -19,8 +19,13 @@ namespace metal_candle::backend {
 namespace {
 
 constexpr std::size_t kAlignment = 64;
-// Eight size classes between two powers of two, so at most an eighth of a block is wasted.
-constexpr std::size_t kClassesPerDoubling = 8;
+// Size classes between two powers of two: of small blocks 8, so that at most an eighth of one is
+// wasted; of large ones, which are few and matter, 64.
+constexpr std::size_t kMostClasses = 64;
+std::size_t classes_per_doubling(std::size_t bytes) {
+  constexpr std::size_t kLarge = std::size_t{64} << 20;
+  return bytes >= kLarge ? kMostClasses : 8;
+}
 
 // AddressSanitizer knows what malloc() gave out, not what this pool did: it is told that of a block
 // only the first `bytes` may be touched.
@@ -46,14 +51,17 @@ PoolAllocator::PoolAllocator(std::string name, BlockSource& source, bool host_vi
 
 std::size_t PoolAllocator::block_size(std::size_t bytes) {
   if (bytes <= kAlignment) return kAlignment;
-  const std::size_t unit = std::max(kAlignment, std::bit_ceil(bytes) / (2 * kClassesPerDoubling));
+  const std::size_t unit =
+      std::max(kAlignment, std::bit_ceil(bytes) / (2 * classes_per_doubling(bytes)));
   return (bytes + unit - 1) / unit * unit;
 }
 
 int PoolAllocator::size_class(std::size_t block) {
   const auto doubling = static_cast<std::size_t>(std::bit_width(block | kAlignment) - 1);
-  const std::size_t fraction = (block >> (doubling - 3)) & (kClassesPerDoubling - 1);
-  return static_cast<int>(doubling * kClassesPerDoubling + fraction);
+  const std::size_t classes = classes_per_doubling(block);
+  const auto bits = static_cast<std::size_t>(std::bit_width(classes) - 1);
+  const std::size_t fraction = (block >> (doubling - bits)) & (classes - 1);
+  return static_cast<int>(doubling * kMostClasses + fraction);
 }
 
 IntrusivePtr<PoolAllocator::PooledBuffer> PoolAllocator::allocate(std::size_t bytes) {

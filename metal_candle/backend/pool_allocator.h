@@ -59,7 +59,7 @@ class PoolAllocator {
   [[nodiscard]] static std::size_t block_size(std::size_t bytes);
 
  private:
-  static constexpr int kNumClasses = 512;
+  static constexpr int kNumClasses = 4096;
   [[nodiscard]] static int size_class(std::size_t block);
   void release(void* block, std::size_t size);
   void free_cached_locked();

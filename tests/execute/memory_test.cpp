@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "metal_candle/backend/cpu/cpu_backend.h"
+#include "metal_candle/backend/pool_allocator.h"
 #include "metal_candle/core/error.h"
 #include "metal_candle/execute/counters.h"
 #include "metal_candle/execute/evaluate.h"
@@ -96,6 +97,20 @@ TEST(MemoryLimit, PlansSayWhatTheyNeed) {
   // The pool rounds blocks up by at most an eighth.
   EXPECT_LE(used, plan.peak_bytes + plan.peak_bytes / 8 + 4096);
   EXPECT_GE(used, plan.peak_bytes);
+}
+
+TEST(Pool, RoundsSmallBlocksByAnEighthAndLargeOnesByLess) {
+  using backend::PoolAllocator;
+  for (const std::size_t around :
+       {std::size_t{100}, std::size_t{5000}, std::size_t{64} << 20, std::size_t{11} << 30}) {
+    for (const std::size_t bytes : {around - 1, around, around + 1, around + around / 3}) {
+      const std::size_t block = PoolAllocator::block_size(bytes);
+      EXPECT_GE(block, bytes);
+      const std::size_t share = bytes >= std::size_t{64} << 20 ? 64 : 8;
+      EXPECT_LE(block, bytes + std::max<std::size_t>(bytes / share, 64));
+      EXPECT_EQ(PoolAllocator::block_size(block), block);
+    }
+  }
 }
 
 // Something with intermediates of 8 MiB and a result of one element.

@@ -267,5 +267,22 @@ TEST(GpuPrograms, GradientsOfLayers) {
       1e-3);
 }
 
+// Whose first output may be written over what they read, while the other is still summed.
+TEST(GpuPrograms, GradientsOfNormsAndTheirWeights) {
+  for (const std::int64_t columns : {24, 301, 20000}) {
+    expect_same(
+        [columns] {
+          const std::vector<Tensor> parameters = {
+              some({6, columns}, 1).eval(), some({columns}, 2).eval(), some({columns}, 3).eval()};
+          const auto loss = [](const std::vector<Tensor>& p) {
+            const Tensor h = rms_norm(cumsum(p[0], 0), p[1]);
+            return mean(sin(layer_norm(h, p[2], p[1])));
+          };
+          return grad(loss)(parameters);
+        },
+        1e-3);
+  }
+}
+
 }  // namespace
 }  // namespace metal_candle
