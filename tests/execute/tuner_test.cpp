@@ -27,7 +27,7 @@ using testing::message_of;
 
 const Tuning::Key kKey{Tunable::kRowGrain, ShapeClass::of(DType::kF32, {7, 7, 7}, 77)};
 
-// Two milliseconds slower by itself than with any candidate; wrong with one of them.
+// Ten milliseconds slower by itself than with any candidate; wrong with one of them.
 TuningJob made_up_job(std::int64_t right, std::int64_t wrong) {
   TuningJob job;
   job.name = "made up";
@@ -36,7 +36,7 @@ TuningJob made_up_job(std::int64_t right, std::int64_t wrong) {
       const std::int64_t value =
           backend::tuning(default_device()).get(kKey.first, kKey.second, /*fallback=*/1);
       if (value != right && value != wrong) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
       }
       return full({4}, value == wrong ? 2.0f : 1.0f);
     };

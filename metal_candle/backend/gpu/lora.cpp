@@ -79,30 +79,64 @@ MatmulDescription product_of(const LoraPlan& plan, std::int64_t depth, std::int6
   return d;
 }
 
-// x @ weight + bias; null if there is no weight.
-std::shared_ptr<const Matmul> make_base(const LoraPlan& plan, GpuDevice& device) {
-  if (!plan.has_weight) return nullptr;
-  MatmulDescription d = product_of(plan, plan.depth, plan.columns, plan.weight);
-  d.has_bias = plan.has_bias;
-  return require_matmul(device, d, "lora");
-}
+// x @ weight + bias, by the library, or where it does not add the bias, f32 sums in scratch to
+// which a kernel does.
+class Base {
+ public:
+  Base(const LoraPlan& plan, GpuDevice& device) : has_bias_(plan.has_bias) {
+    if (!plan.has_weight) return;
+    MatmulDescription d = product_of(plan, plan.depth, plan.columns, plan.weight);
+    d.has_bias = has_bias_;
+    product_ = device.make_matmul(d);
+    if (product_) return;
+    d.has_bias = false;
+    if (has_bias_) {
+      d.out = DType::kF32;
+      add_bias_ = &device.function(fmt::format("finish_product_{}", name(plan.dtype)));
+      finish_.count = plan.rows * plan.columns;
+      finish_.columns = plan.columns;
+      sums_bytes_ =
+          round_up(static_cast<std::size_t>(finish_.count) * sizeof(float), kScratchAlignment);
+    }
+    product_ = require_matmul(device, d, "lora");
+  }
 
-void encode_base(const LoraPlan& plan, const Matmul& base, const KernelArguments& arguments,
-                 void* scratch, Encoder& encoder) {
-  encoder.matmul(base, {.a = arguments.inputs[0],
-                        .b = arguments.inputs[1],
-                        .bias = plan.has_bias ? arguments.inputs[4] : nullptr,
-                        .c = arguments.outputs[0],
-                        .out = arguments.outputs[0],
-                        .scratch = scratch});
-}
+  /// There is a weight.
+  explicit operator bool() const { return product_ != nullptr; }
+  [[nodiscard]] std::size_t scratch_bytes() const {
+    return product_ ? sums_bytes_ + product_->scratch_bytes() : 0;
+  }
+  void encode(const KernelArguments& arguments, void* scratch, Encoder& encoder) const {
+    void* const out = add_bias_ != nullptr ? scratch : arguments.outputs[0];
+    const void* const bias = has_bias_ ? arguments.inputs[4] : nullptr;
+    encoder.matmul(*product_, {.a = arguments.inputs[0],
+                               .b = arguments.inputs[1],
+                               .bias = add_bias_ != nullptr ? nullptr : bias,
+                               .c = out,
+                               .out = out,
+                               .scratch = static_cast<std::byte*>(scratch) + sums_bytes_});
+    if (add_bias_ == nullptr) return;
+    FinishProductArguments finish = finish_;
+    finish.sums = scratch;
+    finish.bias = bias;
+    finish.out = arguments.outputs[0];
+    encoder.dispatch(*add_bias_, {groups_for(finish.count, 4 * kThreads)}, kThreads, finish);
+  }
+
+ private:
+  bool has_bias_;
+  std::shared_ptr<const Matmul> product_;
+  const Function* add_bias_ = nullptr;
+  FinishProductArguments finish_{};
+  std::size_t sums_bytes_ = 0;
+};
 
 std::unique_ptr<Kernel> make_few_rows(const LoraPlan& plan, GpuDevice& device) {
-  const std::shared_ptr<const Matmul> base = make_base(plan, device);
+  const Base base(plan, device);
   const Function& function = device.function(fmt::format("lora_rows_{}", name(plan.dtype)));
   return make_gpu_kernel(
       [plan, base, &function](const KernelArguments& arguments, Encoder& encoder) {
-        if (base) encode_base(plan, *base, arguments, arguments.scratch, encoder);
+        if (base) base.encode(arguments, arguments.scratch, encoder);
         const LoraRowsArguments rows{arguments.inputs[0],
                                      arguments.inputs[plan.a_input],
                                      arguments.inputs[plan.b_input],
@@ -120,11 +154,11 @@ std::unique_ptr<Kernel> make_few_rows(const LoraPlan& plan, GpuDevice& device) {
             function, {groups_for(plan.columns, kThreads), static_cast<std::uint32_t>(plan.rows)},
             kThreads, rows);
       },
-      base ? base->scratch_bytes() : 0);
+      base.scratch_bytes());
 }
 
 std::unique_ptr<Kernel> make_many_rows(const LoraPlan& plan, bool wants_low, GpuDevice& device) {
-  const std::shared_ptr<const Matmul> base = make_base(plan, device);
+  const Base base(plan, device);
   MatmulDescription d = product_of(plan, plan.depth, plan.rank, plan.a);
   d.alpha = plan.scale;
   const std::shared_ptr<const Matmul> down = require_matmul(device, d, "lora");
@@ -136,13 +170,13 @@ std::unique_ptr<Kernel> make_many_rows(const LoraPlan& plan, bool wants_low, Gpu
                 : round_up(static_cast<std::size_t>(plan.rows * plan.rank) * size_of(plan.dtype),
                            kScratchAlignment);
   const std::size_t library =
-      std::max({base ? base->scratch_bytes() : 0, down->scratch_bytes(), up->scratch_bytes()});
+      std::max({base.scratch_bytes(), down->scratch_bytes(), up->scratch_bytes()});
   return make_gpu_kernel(
       [plan, base, down, up, wants_low, low_bytes](const KernelArguments& arguments,
                                                    Encoder& encoder) {
         void* const low = wants_low ? arguments.outputs[1] : arguments.scratch;
         void* const scratch = static_cast<std::byte*>(arguments.scratch) + low_bytes;
-        if (base) encode_base(plan, *base, arguments, scratch, encoder);
+        if (base) base.encode(arguments, scratch, encoder);
         encoder.matmul(*down, {.a = arguments.inputs[0],
                                .b = arguments.inputs[plan.a_input],
                                .c = low,

@@ -18,5 +18,6 @@
 #include "metal_candle/backend/gpu/kernels/rope.h"
 #include "metal_candle/backend/gpu/kernels/softmax.h"
 #include "metal_candle/backend/gpu/kernels/sort.h"
+#include "metal_candle/backend/gpu/kernels/swiglu.h"
 #include "metal_candle/backend/gpu/kernels/top_p.h"
 #include "metal_candle/backend/metal/kernels/product.h"
