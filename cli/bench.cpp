@@ -74,6 +74,10 @@ void run(const BenchOptions& options) {
   } else {
     bench::run_engine_suite(table);
   }
+  if (table.rows().empty()) {
+    throw Error(fmt::format("bench: no case of the suite {} has \"{}\" in its name", options.suite,
+                            options.filter));
+  }
   if (json_to_stdout) {
     std::fputs(table.to_json().c_str(), stdout);
   } else if (!options.json.empty()) {

@@ -53,6 +53,9 @@ TEST_F(Command, FailuresExitWithOneAndSayWhat) {
   EXPECT_THAT(run("generate --prompt x --device cuda --model " + kModel).err, HasSubstr("cuda"));
   EXPECT_THAT(run("generate --prompt x --adapter-path /nonexistent --model " + kModel).err,
               HasSubstr("/nonexistent"));
+  const Outcome no_case = run("bench --suite ops --compare none --filter 64x1024");
+  EXPECT_EQ(no_case.exit_code, 1);
+  EXPECT_THAT(no_case.err, HasSubstr("no case of the suite ops has \"64x1024\" in its name"));
   // The last of an option given twice wins.
   EXPECT_THAT(run(train_arguments("a") + "--adapter-path /proc/none/adapter").err,
               HasSubstr("/proc/none/adapter"));
