@@ -36,8 +36,8 @@ MatmulDescription::Matrix matrix_of(const TensorLayout& layout) {
   return {layout.strides[rank - 2], layout.strides[rank - 1], 0};
 }
 
-// One product of all batches where b is shared and the rows of the others follow each other, forward
-// and without overlap: the library takes no other matrices.
+// One product of all batches where b is shared and the rows of the others follow each other,
+// forward and without overlap: the library takes no other matrices.
 bool fold_batch(MatmulDescription& product, const Shape& batch, const Strides& a, const Strides& b,
                 std::int64_t out_rows) {
   const bool shares_b = std::all_of(b.begin(), b.end(), [](auto s) { return s == 0; });
