@@ -168,12 +168,11 @@ std::int64_t find_wide_width(const AttentionPlan& plan, const DeviceLimits& limi
   return 0;
 }
 
-std::unique_ptr<Kernel> make_wide_attention(const AttentionPlan& plan, std::int64_t width,
-                                            GpuDevice& device) {
-  const Function& function =
-      device.function(fmt::format("attention_wide_{}_{}", width, name(plan.dtype)));
-  const auto groups = static_cast<std::uint32_t>(plan.row_groups(kWideRows));
-  const auto bytes = static_cast<std::uint32_t>(1024 + 3 * 2 * width * kWideRows);
+// A kernel whose groups each have `rows` rows and `group_bytes` of memory.
+std::unique_ptr<Kernel> make_block_attention(const AttentionPlan& plan, const Function& function,
+                                             std::int64_t rows, std::int64_t group_bytes) {
+  const auto groups = static_cast<std::uint32_t>(plan.row_groups(rows));
+  const auto bytes = static_cast<std::uint32_t>(group_bytes);
   return make_gpu_kernel(
       [plan, groups, bytes, &function](const KernelArguments& run, Encoder& encoder) {
         AttentionArguments arguments{};
@@ -184,21 +183,20 @@ std::unique_ptr<Kernel> make_wide_attention(const AttentionPlan& plan, std::int6
       });
 }
 
+std::unique_ptr<Kernel> make_wide_attention(const AttentionPlan& plan, std::int64_t width,
+                                            GpuDevice& device) {
+  const Function& function =
+      device.function(fmt::format("attention_wide_{}_{}", width, name(plan.dtype)));
+  return make_block_attention(plan, function, kWideRows, 1024 + 3 * 2 * width * kWideRows);
+}
+
 std::unique_ptr<Kernel> make_tile_attention(const AttentionPlan& plan, const TileKernel& kernel,
                                             GpuDevice& device) {
   const Function& function =
       device.function(fmt::format("attention_{}tiles_{}_{}_{}", kernel.small ? "small_" : "",
                                   kernel.width, kernel.tiles, name(plan.dtype)));
-  const auto groups = static_cast<std::uint32_t>(plan.row_groups(kernel.rows()));
-  const auto bytes = static_cast<std::uint32_t>(kernel.group_bytes(plan.mask_input >= 0));
-  return make_gpu_kernel(
-      [plan, groups, bytes, &function](const KernelArguments& run, Encoder& encoder) {
-        AttentionArguments arguments{};
-        arguments.problem = plan.with(run.inputs);
-        arguments.out = run.outputs[0];
-        arguments.logsumexp = run.outputs[1];
-        encoder.dispatch(function, {groups}, kTileThreads, arguments, bytes);
-      });
+  return make_block_attention(plan, function, kernel.rows(),
+                              kernel.group_bytes(plan.mask_input >= 0));
 }
 
 }  // namespace
