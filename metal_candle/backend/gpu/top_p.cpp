@@ -24,13 +24,13 @@ std::uint32_t chunk_count(std::uint32_t n, std::uint32_t rows, std::uint32_t mul
                     std::uint32_t{kTopPChunks});
 }
 
-// Gives out a block of memory part by part.
+// Gives out a block of memory part by part; of null, nothing but how much that would be.
 class Parts {
  public:
   explicit Parts(void* memory) : memory_(static_cast<std::byte*>(memory)) {}
   template <typename T>
   T* take(std::size_t count) {
-    T* const part = reinterpret_cast<T*>(memory_ + used_);
+    T* const part = memory_ == nullptr ? nullptr : reinterpret_cast<T*>(memory_ + used_);
     used_ += round_up(count * sizeof(T), 256);
     return part;
   }
