@@ -80,8 +80,8 @@ struct PreparedProduct {
 // A model has few shapes of products, each cut into blocks of at most four sizes.
 constexpr std::size_t kMaxPrepared = 64;
 
-// A thread prepares its own, one thread at a time: oneDNN 2.6 compares a new product with those that
-// other threads are adding to its cache.
+// A thread prepares its own, one thread at a time: oneDNN 2.6 compares a new product with those
+// that other threads are adding to its cache.
 const PreparedProduct& prepared_product(const ProductKey& key) {
   thread_local std::map<ProductKey, PreparedProduct> prepared;
   const auto found = prepared.find(key);
