@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "metal_candle/backend/cpu/bf16_gemm.h"
 #include "metal_candle/backend/cpu/bf16_small_gemm.h"
 #include "metal_candle/backend/cpu/small_gemm.h"
 
@@ -143,6 +144,32 @@ TEST(Bf16SmallGemm, AllShapes) {
       }
     }
   }
+}
+
+TEST(Bf16Gemm, AllShapes) {
+  constexpr Function gemm = [](const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n,
+                               std::int64_t k, float* c, std::int64_t ldc, bool accumulate) {
+    bf16_gemm(a, b, m, n, k, c, ldc, accumulate, a.data);  // As if a were the next b.
+  };
+  const auto check_all = [](std::int64_t m, std::int64_t n, std::int64_t k) {
+    for (const bool ta : {false, true}) {
+      for (const bool tb : {false, true}) {
+        check(gemm, DType::kBF16, DType::kBF16, ta, tb, m, n, k);
+      }
+    }
+  };
+  const Matrix any{nullptr, DType::kBF16, 1, 1};
+  if (!takes_bf16_gemm(any, any)) GTEST_SKIP() << "no such instruction here";
+  for (const std::int64_t m : {1, 2, 9, 14, 15, 31, 61}) {
+    for (const std::int64_t n : {1, 15, 16, 17, 33, 70, 131}) {
+      for (const std::int64_t k : {1, 2, 31, 33, 64, 95}) check_all(m, n, k);
+    }
+  }
+  check_all(5, 40, 1025);  // More than a slice of k,
+  check_all(33, 30, 2050);
+  check_all(3, 300, 70);  // and more columns than are packed at once.
+  check_all(300, 3, 70);
+  check_all(290, 270, 40);
 }
 
 }  // namespace

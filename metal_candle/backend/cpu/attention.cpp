@@ -44,9 +44,9 @@ struct ForwardPlan {
 void attend(const AttentionPlan& plan, const AttentionGroup& group, std::int64_t row,
             std::int64_t rows, KeyRange keys, RunningSoftmax* running, float* values) {
   Workspace workspace;
-  float* const queries = workspace.take<float>(rows * plan.width);
+  float* const query_rows = workspace.take<float>(rows * plan.width);
   float* const scores = workspace.take<float>(rows * kKeyTile);
-  group.load_queries(row, row + rows, queries);
+  const Matrix queries = group.queries(row, row + rows, query_rows);
   std::fill_n(running, rows, RunningSoftmax{kLowest, 0});
   std::fill_n(values, rows * plan.value_width, 0.0f);
   for (std::int64_t j = keys.begin; j < keys.end; j += kKeyTile) {

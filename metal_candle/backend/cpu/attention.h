@@ -63,11 +63,16 @@ class AttentionGroup {
   /// The union over rows [begin, end).
   [[nodiscard]] KeyRange range_of_rows(std::int64_t begin, std::int64_t end) const;
 
-  /// Rows [begin, end) of q, times the scale of the scores, as dense f32 rows.
-  void load_queries(std::int64_t begin, std::int64_t end, float* to) const;
-  /// Scores of `rows` rows from `row` on (in `queries`) with keys [j, j + count), rows kKeyTile
-  /// apart; -infinity where a key is not seen.
-  void scores(const float* queries, std::int64_t row, std::int64_t rows, std::int64_t j,
+  /// Rows [begin, end) of q, copied to `to`, which has room for as many of f32.
+  [[nodiscard]] Matrix queries(std::int64_t begin, std::int64_t end, float* to) const {
+    return dense_rows(q_, plan_.q, plan_.width, begin, end, to);
+  }
+  /// The same of a tensor [b, h, lq, width] of q's dtype with the given strides.
+  [[nodiscard]] Matrix dense_rows(const void* data, const Strides& strides, std::int64_t width,
+                                  std::int64_t begin, std::int64_t end, float* to) const;
+  /// Scores of `rows` rows from `row` on, which are `queries`, with keys [j, j + count), rows
+  /// kKeyTile apart; -infinity where a key is not seen.
+  void scores(const Matrix& queries, std::int64_t row, std::int64_t rows, std::int64_t j,
               std::int64_t count, float* to) const;
 
  private:

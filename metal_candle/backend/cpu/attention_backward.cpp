@@ -33,8 +33,8 @@ class BackwardTile {
       : plan_(plan),
         arguments_(arguments),
         group_(group),
-        queries_(workspace.take<float>(kRowTile * plan.attention.width)),
-        gradient_(workspace.take<float>(kRowTile * plan.attention.value_width)),
+        query_rows_(workspace.take<float>(kRowTile * plan.attention.width)),
+        gradient_rows_(workspace.take<float>(kRowTile * plan.attention.value_width)),
         p_(workspace.take<float>(kRowTile * kKeyTile)),
         ds_(workspace.take<float>(kRowTile * kKeyTile)) {}
 
@@ -42,11 +42,9 @@ class BackwardTile {
     const AttentionPlan& a = plan_.attention;
     row_ = row;
     rows_ = rows;
-    group_.load_queries(row, row + rows, queries_);
-    for (std::int64_t r = 0; r < rows; ++r) {
-      widen_row(group_.row_of(arguments_.inputs[5], plan_.doutput, a.dtype, row + r), a.dtype,
-                a.value_width, 1.0f, gradient_ + r * a.value_width);
-    }
+    queries_ = group_.queries(row, row + rows, query_rows_);
+    gradient_ = group_.dense_rows(arguments_.inputs[5], plan_.doutput, a.value_width, row,
+                                  row + rows, gradient_rows_);
   }
 
   // Probabilities, and the gradients of the scores, for keys [j, j + count).
@@ -69,10 +67,8 @@ class BackwardTile {
   }
 
   [[nodiscard]] std::int64_t rows() const { return rows_; }
-  [[nodiscard]] Matrix queries() const { return {queries_, DType::kF32, plan_.attention.width, 1}; }
-  [[nodiscard]] Matrix gradient() const {
-    return {gradient_, DType::kF32, plan_.attention.value_width, 1};
-  }
+  [[nodiscard]] const Matrix& queries() const { return queries_; }
+  [[nodiscard]] const Matrix& gradient() const { return gradient_; }  // doutput.
   [[nodiscard]] Matrix p() const { return {p_, DType::kF32, kKeyTile, 1}; }
   [[nodiscard]] Matrix ds() const { return {ds_, DType::kF32, kKeyTile, 1}; }
 
@@ -81,8 +77,9 @@ class BackwardTile {
   const KernelArguments& arguments_;
   const AttentionGroup& group_;
   std::int64_t row_ = 0, rows_ = 0;
-  float* queries_;   // Scaled.
-  float* gradient_;  // doutput.
+  Matrix queries_, gradient_;
+  float* query_rows_;
+  float* gradient_rows_;
   float* p_;
   float* ds_;
 };
@@ -152,7 +149,6 @@ void key_gradient(const BackwardPlan& plan, const KernelArguments& arguments, st
       gemm_block(tile.p().transposed(), tile.gradient(), existing, a.value_width, rows, dv,
                  a.value_width, true);
     }
-    // The queries have the scale in them.
     if (dk_out) {
       gemm_block(tile.ds().transposed(), tile.queries(), existing, a.width, rows, dk, a.width,
                  true);
@@ -160,7 +156,8 @@ void key_gradient(const BackwardPlan& plan, const KernelArguments& arguments, st
   }
   const std::int64_t first = head * a.keys + j;
   if (dk_out) {
-    narrow_row(dk, count * a.width, 1.0f, a.dtype, offset_data(dk_out, first * a.width, a.dtype));
+    narrow_row(dk, count * a.width, a.operation.scale, a.dtype,
+               offset_data(dk_out, first * a.width, a.dtype));
   }
   if (dv_out) {
     narrow_row(dv, count * a.value_width, 1.0f, a.dtype,

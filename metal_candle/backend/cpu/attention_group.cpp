@@ -2,6 +2,7 @@
 //
 // Where attention's operands lie, and the scores of a tile.
 #include <algorithm>
+#include <cstring>
 #include <limits>
 
 #include "metal_candle/backend/cpu/attention.h"
@@ -89,11 +90,14 @@ KeyRange AttentionGroup::range_of_rows(std::int64_t begin, std::int64_t end) con
   return range;
 }
 
-void AttentionGroup::load_queries(std::int64_t begin, std::int64_t end, float* to) const {
-  for (std::int64_t row = begin; row < end; ++row) {
-    widen_row(row_of(q_, plan_.q, plan_.dtype, row), plan_.dtype, plan_.width,
-              plan_.operation.scale, to + (row - begin) * plan_.width);
+Matrix AttentionGroup::dense_rows(const void* data, const Strides& strides, std::int64_t width,
+                                  std::int64_t begin, std::int64_t end, float* to) const {
+  const std::size_t bytes = static_cast<std::size_t>(width) * size_of(plan_.dtype);
+  auto* out = reinterpret_cast<char*>(to);
+  for (std::int64_t row = begin; row < end; ++row, out += bytes) {
+    std::memcpy(out, row_of(data, strides, plan_.dtype, row), bytes);
   }
+  return {to, plan_.dtype, width, 1};
 }
 
 void AttentionGroup::apply_mask(std::int64_t row, std::int64_t j, std::int64_t count,
@@ -119,12 +123,12 @@ void AttentionGroup::apply_mask(std::int64_t row, std::int64_t j, std::int64_t c
   }
 }
 
-void AttentionGroup::scores(const float* queries, std::int64_t row, std::int64_t rows,
+void AttentionGroup::scores(const Matrix& queries, std::int64_t row, std::int64_t rows,
                             std::int64_t j, std::int64_t count, float* to) const {
-  const Matrix left{queries, DType::kF32, plan_.width, 1};
-  gemm_block(left, key(j).transposed(), rows, count, plan_.width, to, kKeyTile, false);
+  gemm_block(queries, key(j).transposed(), rows, count, plan_.width, to, kKeyTile, false);
   for (std::int64_t r = 0; r < rows; ++r) {
     float* const line = to + r * kKeyTile;
+    scale_row(line, count, plan_.operation.scale);
     const KeyRange seen = range_of_row(row + r);
     if (mask_) apply_mask(row + r, j, count, line);
     const std::int64_t begin = std::clamp<std::int64_t>(seen.begin - j, 0, count);

@@ -27,7 +27,7 @@ constexpr Overload kFamilies{
     [](const op::Select&) -> Maker { return make_elementwise; },
     [](const op::Cast&) -> Maker { return make_elementwise; },
     [](const op::SwiGlu&) -> Maker { return make_elementwise; },
-    [](const op::SwiGluBackward&) -> Maker { return nullptr; },
+    [](const op::SwiGluBackward&) -> Maker { return make_swiglu_backward; },
     [](const op::Elementwise&) -> Maker { return make_elementwise; },
     [](const op::RandomBits&) -> Maker { return make_random; },
     [](const op::Reduce&) -> Maker { return make_reduce; },
@@ -166,6 +166,7 @@ BufferPtr CpuBackend::borrow(std::span<const std::byte> bytes, std::shared_ptr<c
 }
 
 bool CpuBackend::can_run_in_place(const Operation& operation, int input, int output) const {
+  if (std::holds_alternative<op::SwiGluBackward>(operation)) return input == output;
   if (output != 0) return false;
   return std::visit(Overload{
                         [&](const op::Softmax&) { return true; },

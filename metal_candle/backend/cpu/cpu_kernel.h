@@ -57,6 +57,7 @@ std::unique_ptr<Kernel> make_softmax(
     const KernelRequest& request);  // Softmax, LogSoftmax, LogSumExp,
                                     // SoftmaxBackward, CrossEntropy, its backward.
 std::unique_ptr<Kernel> make_top_p(const KernelRequest& request);  // TopPThreshold.
+std::unique_ptr<Kernel> make_swiglu_backward(const KernelRequest& request);
 std::unique_ptr<Kernel> make_norm(
     const KernelRequest& request);  // RmsNorm, LayerNorm and their backwards.
 std::unique_ptr<Kernel> make_rope(const KernelRequest& request);

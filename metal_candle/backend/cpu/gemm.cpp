@@ -15,6 +15,7 @@
 
 #include <algorithm>
 
+#include "metal_candle/backend/cpu/bf16_gemm.h"
 #include "metal_candle/backend/cpu/bf16_small_gemm.h"
 #include "metal_candle/backend/cpu/float_io-inl.h"
 #include "metal_candle/backend/cpu/small_gemm.h"
@@ -353,6 +354,7 @@ void gemm_block(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n
                ? bf16_small_gemm(a, b, m, n, k, c, ldc, accumulate)
                : small_gemm(a, b, m, n, k, c, ldc, accumulate);
   }
+  if (takes_bf16_gemm(a, b)) return bf16_gemm(a, b, m, n, k, c, ldc, accumulate);
   HWY_DYNAMIC_DISPATCH(GemmBlock)(a, b, m, n, k, c, ldc, accumulate);
 }
 

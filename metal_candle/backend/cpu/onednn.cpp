@@ -210,14 +210,22 @@ void onednn_matmul(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_
   matmul(a, b, m, n, k, c, ldc, accumulate);
 }
 
+namespace {
+bool has_isa(dnnl::cpu_isa isa) {
+  const auto needed = static_cast<unsigned>(isa);
+  return (static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & needed) == needed;
+}
+}  // namespace
+
 bool has_onednn_matmul(DType dtype) {
-  const auto has = [](dnnl::cpu_isa isa) {
-    const auto needed = static_cast<unsigned>(isa);
-    return (static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & needed) == needed;
-  };
-  static const bool has_f32 = has(dnnl::cpu_isa::avx512_core);
-  static const bool has_bf16 = has(dnnl::cpu_isa::avx512_core_bf16);
+  static const bool has_f32 = has_isa(dnnl::cpu_isa::avx512_core);
+  static const bool has_bf16 = has_isa(dnnl::cpu_isa::avx512_core_bf16);
   return (dtype == DType::kF32 && has_f32) || (dtype == DType::kBF16 && has_bf16);
+}
+
+bool has_bf16_matrix_units() {
+  static const bool has = has_isa(dnnl::cpu_isa::avx512_core_amx);
+  return has;
 }
 
 }  // namespace metal_candle::backend::cpu

@@ -27,6 +27,9 @@ void onednn_sgemm(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t
 /// AVX-512 on, for bf16 where the processor multiplies it.
 [[nodiscard]] bool has_onednn_matmul(DType dtype);
 
+/// Whether the processor multiplies bf16 in tiles (AMX), for which oneDNN generates code.
+[[nodiscard]] bool has_bf16_matrix_units();
+
 /// c[m, n] f32 = a[m, k] @ b[k, n], or c += when `accumulate`; both f32 or both bf16, with one
 /// stride of 1; k > 0. Fast only if ldc is n. Only where has_onednn_matmul(). Each thread keeps the
 /// primitives it made last.

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "metal_candle/backend/cpu/bf16_gemm.h"
 #include "metal_candle/backend/cpu/onednn.h"
 #include "metal_candle/backend/cpu/parallel.h"
 #include "metal_candle/backend/cpu/small_gemm.h"
@@ -41,7 +42,7 @@ std::int64_t round_up(std::int64_t x, std::int64_t unit) { return (x + unit - 1)
 
 // A block of columns of about n / parts, in whole cache lines of f32.
 std::int64_t column_block(std::int64_t n, std::int64_t parts, std::int64_t low, std::int64_t high) {
-  return std::clamp(round_up((n + parts - 1) / parts, 16), low, high);
+  return std::clamp(round_up((n + parts - 1) / parts, 32), low, high);
 }
 
 // Products that are tuned together: b lying in rows or in columns.
@@ -67,7 +68,10 @@ Method default_method(const Product& p) {
   if (!onednn_takes(p)) return Method::kOwn;
   const bool has_matmul =
       has_onednn_matmul(p.a.dtype) && !p.accumulate && p.m * p.n * p.k >= kMatmulWork;
-  if (p.a.dtype != DType::kF32) return has_matmul ? Method::kMatmul : Method::kOwn;
+  if (p.a.dtype != DType::kF32) {
+    const bool pays = has_matmul && (has_bf16_matrix_units() || !takes_bf16_gemm(p.a, p.b));
+    return pays ? Method::kMatmul : Method::kOwn;
+  }
   if (!has_matmul) return p.m >= kSgemmRows ? Method::kSgemm : Method::kOwn;
   if (p.b.column_stride == 1) return Method::kSgemm;
   if (p.m < kCopyingRows) return Method::kSgemm;
@@ -101,15 +105,18 @@ Product with_sum_as_residual(const Product& p) {
   return pays ? q : p;
 }
 
-// What oneDNN copies in every call (the columns of b; rows of a that do not lie side by side) is
-// little beside a block of 128 rows and columns, and less beside larger ones. A product that is too
-// narrow for eight of those is cut finer, or it would keep few threads busy; so are its rows.
-Blocks onednn_blocks(const Product& p, Method method) {
+// What oneDNN and bf16_gemm() copy in every call (columns of b; rows of a that do not lie side by
+// side) is little beside a block of 128 rows and columns, and less beside larger ones. A product
+// that is too narrow for eight of those is cut finer, or it would keep few threads busy; so are its
+// rows.
+Blocks wide_blocks(const Product& p, Method method) {
   constexpr std::int64_t kColumnParts = 8, kParts = 16, kLeastRows = 128;
-  const bool is_matmul = method == Method::kMatmul;
-  const std::int64_t narrowest = is_matmul && p.n <= 512 ? 64 : 128;
+  const std::int64_t narrowest = method != Method::kSgemm && p.n <= 512 ? 64 : 128;
+  const std::int64_t widest = method == Method::kOwn      ? 512
+                              : method == Method::kMatmul ? 1024
+                                                          : 1280;
   Blocks blocks{std::min<std::int64_t>(p.m, 512),
-                column_block(p.n, kColumnParts, narrowest, is_matmul ? 1024 : 1280), method};
+                column_block(p.n, kColumnParts, narrowest, widest), method};
   const std::int64_t across = (p.n + blocks.columns - 1) / blocks.columns;
   if (across < kColumnParts && p.m > kLeastRows) {
     const std::int64_t down = (kParts + across - 1) / across;
@@ -122,7 +129,7 @@ Blocks default_blocks(const Product& p) {
   if (p.m * p.n * std::max<std::int64_t>(p.k, 1) <= kSerialWork) return {p.m, p.n};
   if (p.m <= kSmallGemmRows) return {p.m, column_block(p.n, 8, 64, 2048)};
   const Method method = choose_method(p);
-  if (method != Method::kOwn) return onednn_blocks(p, method);
+  if (method != Method::kOwn || takes_bf16_gemm(p.a, p.b)) return wide_blocks(p, method);
   Blocks blocks{std::min<std::int64_t>(p.m, 264), column_block(p.n, 16, 128, 384)};
   // Products that are not wide get their parallelism from rows.
   const std::int64_t across = (p.n + blocks.columns - 1) / blocks.columns;
@@ -159,8 +166,9 @@ void multiply_in_slices(const Matrix& a, const Matrix& b, std::int64_t m, std::i
   }
 }
 
+// `next_column` is that of the thread's next block, or -1.
 void compute_block(const Product& p, const Blocks& blocks, std::int64_t row, std::int64_t column,
-                   std::int64_t rows, std::int64_t columns) {
+                   std::int64_t rows, std::int64_t columns, std::int64_t next_column) {
   Workspace workspace;
   float* c = nullptr;
   std::int64_t ldc = p.row_length();
@@ -181,7 +189,12 @@ void compute_block(const Product& p, const Blocks& blocks, std::int64_t row, std
       multiply_in_slices(a, b, rows, columns, p.k, c, ldc);
       break;
     case Method::kOwn:
-      gemm_block(a, b, rows, columns, p.k, c, ldc, p.accumulate);
+      if (p.k > 0 && rows > kSmallGemmRows && takes_bf16_gemm(a, b)) {
+        const void* const next = next_column < 0 ? nullptr : p.b.block(0, next_column).data;
+        bf16_gemm(a, b, rows, columns, p.k, c, ldc, p.accumulate, next);
+      } else {
+        gemm_block(a, b, rows, columns, p.k, c, ldc, p.accumulate);
+      }
   }
   if (p.rank > 0) {
     gemm_block(p.left.block(row, 0), p.right.block(0, column), rows, columns, p.rank, c, ldc, true);
@@ -242,8 +255,11 @@ void run_product(const Product& product) {
     for (std::int64_t block = begin; block < end; ++block) {
       const std::int64_t row = block / across * blocks.rows;
       const std::int64_t column = block % across * blocks.columns;
+      // Which block is a thread's next is decided by the clock; this is the likely one.
+      const std::int64_t next = block + 1 < end ? block + 1 : block + num_threads();
       compute_block(p, blocks, row, column, std::min(blocks.rows, p.m - row),
-                    std::min(blocks.columns, p.n - column));
+                    std::min(blocks.columns, p.n - column),
+                    next < down * across ? next % across * blocks.columns : -1);
     }
   });
 }
