@@ -230,6 +230,20 @@ TEST(ElementwiseTest, FullAndArange) {
 
 // ---- Programs -----------------------------------------------------------------------------------
 
+// Runs each instruction by a kernel of its own, each result in the full shape.
+HostTensor run_one_by_one(const ElementwiseProgram& program, std::vector<HostTensor> registers,
+                          const Shape& shape) {
+  for (const ElementwiseInstruction& instruction : program.instructions) {
+    std::vector<const HostTensor*> arguments;
+    for (const std::int32_t a : instruction.arguments) {
+      arguments.push_back(&registers[static_cast<std::size_t>(a)]);
+    }
+    registers.push_back(
+        run_kernel(make_elementwise, instruction.operation, arguments, {shape, instruction.dtype}));
+  }
+  return registers.back();
+}
+
 TEST(ElementwiseProgramTest, GivesWhatItsOperationsGiveOneByOne) {
   for (std::uint32_t seed = 0; seed < 300; ++seed) {
     std::mt19937 random(seed);
@@ -242,23 +256,63 @@ TEST(ElementwiseProgramTest, GivesWhatItsOperationsGiveOneByOne) {
     }
     const auto program = std::make_shared<const ElementwiseProgram>(
         random_program(dtypes, 1 + static_cast<int>(random() % 12), random));
-    // Kernels of single operations, each result in the full shape.
-    std::vector<HostTensor> registers = hosts;
-    for (const ElementwiseInstruction& instruction : program->instructions) {
-      std::vector<const HostTensor*> arguments;
-      for (const std::int32_t a : instruction.arguments) {
-        arguments.push_back(&registers[static_cast<std::size_t>(a)]);
-      }
-      registers.push_back(run_kernel(make_elementwise, instruction.operation, arguments,
-                                     {{5, 60}, instruction.dtype}));
-    }
     std::vector<const HostTensor*> inputs;
     for (const HostTensor& host : hosts) inputs.push_back(&host);
     const TensorSpec spec{{5, 60}, program->instructions.back().dtype};
     const Operation fused = op::Elementwise{program};
     const auto placement = seed % 2 == 0 ? Placement::kContiguous : Placement::kScattered;
     EXPECT_TRUE(all_close(run_kernel(make_elementwise, fused, inputs, spec, placement, seed),
-                          registers.back(), {0, 0}))
+                          run_one_by_one(*program, hosts, spec.shape), {0, 0}))
+        << "seed " << seed << ": " << to_string(fused);
+  }
+}
+
+// Every operation that can be part of a chain, with the value on either side, for lengths of whole
+// blocks, of whole vectors and of less.
+TEST(ElementwiseProgramTest, Chains) {
+  constexpr UnaryKind kUnary[] = {UnaryKind::kAbs,  UnaryKind::kNegative, UnaryKind::kSquare,
+                                  UnaryKind::kSqrt, UnaryKind::kRsqrt,    UnaryKind::kRelu,
+                                  UnaryKind::kExp,  UnaryKind::kLog,      UnaryKind::kReciprocal,
+                                  UnaryKind::kTanh, UnaryKind::kSilu,     UnaryKind::kSigmoid};
+  constexpr BinaryKind kBinary[] = {BinaryKind::kAdd,      BinaryKind::kSubtract,
+                                    BinaryKind::kMultiply, BinaryKind::kDivide,
+                                    BinaryKind::kMaximum,  BinaryKind::kMinimum};
+  for (std::uint32_t seed = 0; seed < 300; ++seed) {
+    std::mt19937 random(seed);
+    const auto below = [&](std::size_t n) { return static_cast<std::int32_t>(random() % n); };
+    constexpr DType kDTypes[] = {DType::kF32, DType::kBF16, DType::kF16};
+    const DType dtype = kDTypes[seed % 3];
+    constexpr std::int64_t kLengths[] = {3, 16, 128, 300, 517};
+    const Shape shape{kLengths[below(std::size(kLengths))]};
+    std::vector<HostTensor> hosts;
+    for (const Shape& operand : {shape, shape, Shape{}}) {
+      hosts.push_back(random_tensor(operand, dtype, random));
+    }
+    auto program = std::make_shared<ElementwiseProgram>();
+    program->inputs = {dtype, dtype, dtype};
+    program->instructions.push_back({op::Full{Scalar::from_real(0.25)}, dtype, {}});
+    std::int32_t value = below(2);
+    const int length = 2 + below(45);  // Some are longer than a chain can be.
+    for (int i = 0; i < length; ++i) {
+      const auto next = static_cast<std::int32_t>(3 + program->instructions.size());
+      if (random() % 3 == 0) {
+        const UnaryKind kind = kUnary[below(std::size(kUnary))];
+        program->instructions.push_back({op::Unary{kind}, dtype, {value}});
+      } else {
+        // Now and then with an earlier result, which ends a chain, or with itself.
+        const std::int32_t other = below(random() % 4 == 0 ? static_cast<std::size_t>(next) : 4);
+        const BinaryKind kind = kBinary[below(std::size(kBinary))];
+        program->instructions.push_back(
+            {op::Binary{kind}, dtype,
+             random() % 2 == 0 ? std::vector{value, other} : std::vector{other, value}});
+      }
+      value = next;
+    }
+    std::vector<const HostTensor*> inputs;
+    for (const HostTensor& host : hosts) inputs.push_back(&host);
+    const Operation fused = op::Elementwise{program};
+    EXPECT_TRUE(all_close(run_kernel(make_elementwise, fused, inputs, {shape, dtype}),
+                          run_one_by_one(*program, hosts, shape), {0, 0}))
         << "seed " << seed << ": " << to_string(fused);
   }
 }

@@ -12,17 +12,12 @@
 
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
+#include "metal_candle/backend/cpu/elementwise_math-inl.h"
 #include "metal_candle/backend/cpu/elementwise_steps.h"
 #include "metal_candle/backend/cpu/vector_math-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace metal_candle::backend::cpu::HWY_NAMESPACE {
-
-using DF = hn::ScalableTag<float>;
-using DI = hn::RebindToSigned<DF>;
-using DB = hn::Rebind<std::uint8_t, DF>;   // A bool for each float.
-using DH = hn::Rebind<std::uint16_t, DF>;  // A half for each float.
-using VF = hn::Vec<DF>;
 
 // ---- Loops --------------------------------------------------------------------------------------
 
@@ -98,21 +93,6 @@ HWY_INLINE void ForEach(const StepArguments& a, Fn fn) {
 
 // ---- Functions ----------------------------------------------------------------------------------
 
-HWY_INLINE VF One() { return hn::Set(DF(), 1.0f); }
-HWY_INLINE VF Infinity() { return hn::Set(DF(), std::numeric_limits<float>::infinity()); }
-
-HWY_INLINE VF Sign(VF x) {
-  const auto keep = hn::Or(hn::IsNaN(x), hn::Eq(x, hn::Zero(DF())));
-  return hn::IfThenElse(keep, x, hn::CopySign(One(), x));
-}
-// Max and Min disagree between targets about NaN; here NaN always wins.
-HWY_INLINE VF PropagateNaN(VF x, VF y, VF otherwise) {
-  return hn::IfThenElse(hn::IsNaN(x), x, hn::IfThenElse(hn::IsNaN(y), y, otherwise));
-}
-// Not Ne(), which is false for NaN on x86.
-HWY_INLINE hn::Mask<DF> NotEqual(VF x, VF y) { return hn::Not(hn::Eq(x, y)); }
-HWY_INLINE hn::Mask<DF> Truth(VF x) { return NotEqual(x, hn::Zero(DF())); }
-
 // The quotient in double, so that its rounding does not carry it over an integer.
 inline float FloorDivide(float x, float y) {
   return static_cast<float>(std::floor(static_cast<double>(x) / static_cast<double>(y)));
@@ -125,18 +105,6 @@ inline float Remainder(float x, float y) {
 }
 
 // ---- Half precision -----------------------------------------------------------------------------
-
-// bf16 bits of x, in the low half of each lane: to nearest even, NaN kept NaN.
-HWY_INLINE hn::Vec<DI> RoundToBF16(VF x) {
-  const hn::RebindToUnsigned<DF> du;
-  const auto bits = hn::BitCast(du, x);
-  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1));
-  const auto rounded = hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7fff)));
-  const auto quiet = hn::Or(bits, hn::Set(du, 0x400000));
-  const auto nan = hn::VecFromMask(du, hn::RebindMask(du, hn::IsNaN(x)));
-  return hn::BitCast(DI(), hn::ShiftRight<16>(hn::IfVecThenElse(nan, quiet, rounded)));
-}
-HWY_INLINE VF FromBF16Bits(hn::Vec<DI> bits) { return hn::BitCast(DF(), hn::ShiftLeft<16>(bits)); }
 
 // Arrays with whole vectors first, then the rest through a buffer.
 template <typename In, typename Out, typename Fn>
@@ -154,23 +122,6 @@ HWY_INLINE void Convert(const StepArguments& a, Fn fn) {
   std::memcpy(out + i, out_buffer, (a.count - i) * sizeof(Out));
 }
 
-#if HWY_TARGET == HWY_SCALAR
-// Highway's own conversion truncates where the processor has none.
-HWY_INLINE VF LoadF16(const std::uint16_t* p) {
-  return hn::Set(DF(), static_cast<float>(std::bit_cast<Float16>(*p)));
-}
-HWY_INLINE void StoreF16(VF v, std::uint16_t* p) { *p = Float16(hn::GetLane(v)).bits; }
-#else
-HWY_INLINE VF LoadF16(const std::uint16_t* p) {
-  const hn::Rebind<hwy::float16_t, DF> dh;
-  return hn::PromoteTo(DF(), hn::BitCast(dh, hn::LoadU(DH(), p)));
-}
-HWY_INLINE void StoreF16(VF v, std::uint16_t* p) {
-  const hn::Rebind<hwy::float16_t, DF> dh;
-  hn::StoreU(hn::BitCast(DH(), hn::DemoteTo(dh, v)), DH(), p);
-}
-#endif
-
 void FromF16(const StepArguments& a) {
   Convert<std::uint16_t, float>(
       a, [](const std::uint16_t* in, float* out) HWY_ATTR { hn::StoreU(LoadF16(in), DF(), out); });
@@ -181,24 +132,20 @@ void ToF16(const StepArguments& a) {
 }
 void RoundF16(const StepArguments& a) {
   Convert<float, float>(a, [](const float* in, float* out) HWY_ATTR {
-    HWY_ALIGN std::uint16_t half[hn::MaxLanes(DF())];
-    StoreF16(hn::LoadU(DF(), in), half);
-    hn::StoreU(LoadF16(half), DF(), out);
+    hn::StoreU(NearestF16(hn::LoadU(DF(), in)), DF(), out);
   });
 }
 void FromBF16(const StepArguments& a) {
-  Convert<std::uint16_t, float>(a, [](const std::uint16_t* in, float* out) HWY_ATTR {
-    hn::StoreU(FromBF16Bits(hn::PromoteTo(DI(), hn::LoadU(DH(), in))), DF(), out);
-  });
+  Convert<std::uint16_t, float>(
+      a, [](const std::uint16_t* in, float* out) HWY_ATTR { hn::StoreU(LoadBF16(in), DF(), out); });
 }
 void ToBF16(const StepArguments& a) {
-  Convert<float, std::uint16_t>(a, [](const float* in, std::uint16_t* out) HWY_ATTR {
-    hn::StoreU(hn::DemoteTo(DH(), RoundToBF16(hn::LoadU(DF(), in))), DH(), out);
-  });
+  Convert<float, std::uint16_t>(
+      a, [](const float* in, std::uint16_t* out) HWY_ATTR { StoreBF16(hn::LoadU(DF(), in), out); });
 }
 void RoundBF16(const StepArguments& a) {
   Convert<float, float>(a, [](const float* in, float* out) HWY_ATTR {
-    hn::StoreU(FromBF16Bits(RoundToBF16(hn::LoadU(DF(), in))), DF(), out);
+    hn::StoreU(NearestBF16(hn::LoadU(DF(), in)), DF(), out);
   });
 }
 
@@ -263,7 +210,7 @@ void SetUnary(FloatSteps& steps) {
   set(K::kRound, UNARY(float, hn::Round(x)));
   set(K::kTrunc, UNARY(float, hn::Trunc(x)));
   set(K::kSigmoid, UNARY(float, Sigmoid(d, x)));
-  set(K::kRelu, UNARY(float, hn::IfThenElse(hn::Lt(x, hn::Zero(d)), hn::Zero(d), x)));
+  set(K::kRelu, UNARY(float, Relu(x)));
   set(K::kGelu, UNARY(float, Gelu(d, x)));
   set(K::kGeluTanh, UNARY(float, GeluTanh(d, x)));
   set(K::kSilu, UNARY(float, Silu(d, x)));
@@ -283,8 +230,8 @@ void SetBinary(FloatSteps& steps) {
   set(K::kFloorDivide, SCALAR_BINARY(FloorDivide));
   set(K::kRemainder, SCALAR_BINARY(Remainder));
   set(K::kPower, SCALAR_BINARY(std::pow));
-  set(K::kMaximum, BINARY(float, PropagateNaN(x, y, hn::Max(x, y))));
-  set(K::kMinimum, BINARY(float, PropagateNaN(x, y, hn::Min(x, y))));
+  set(K::kMaximum, BINARY(float, Maximum(x, y)));
+  set(K::kMinimum, BINARY(float, Minimum(x, y)));
   set(K::kAtan2, SCALAR_BINARY(std::atan2));
   set(K::kLogAddExp, BINARY(float, LogAddExp(d, x, y)));
   set(K::kHypot, SCALAR_BINARY(std::hypot));

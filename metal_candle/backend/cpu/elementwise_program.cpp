@@ -6,6 +6,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
 
 #include "metal_candle/backend/tuning.h"
 #include "metal_candle/core/error.h"
@@ -18,6 +20,8 @@ namespace {
 constexpr std::int64_t kTileBytes = 16 * 1024;
 constexpr std::int64_t kMinTileElements = 256;
 constexpr std::int64_t kMaxTileElements = 4096;
+// Of a chain.
+constexpr std::size_t kMaxLinks = 32;
 // Slots and the register file begin at multiples of this.
 constexpr std::size_t kAlignment = 64;
 
@@ -91,6 +95,7 @@ class TileProgram::Builder {
       if (is_half(inputs[i])) {
         const StepFn widen = inputs[i] == DType::kF16 ? float_.from_f16 : float_.from_bf16;
         value = emit(widen, {operand}, sizeof(float));
+        last_step().widens = inputs[i];
       }
       values_.push_back({value, inputs[i]});
     }
@@ -112,6 +117,7 @@ class TileProgram::Builder {
     const auto [value, value_dtype] = values_.back();
     if (is_half(dtype)) {
       emit(dtype == DType::kF16 ? float_.to_f16 : float_.to_bf16, {value}, size_of(dtype), false);
+      last_step().narrows = dtype;
     } else if (program_.steps_.empty() || program_.steps_.back().out != value) {
       // An operand or a constant as it is.
       emit(cast_step(dtype, dtype), {value}, size_of(dtype), false);
@@ -137,13 +143,18 @@ class TileProgram::Builder {
                           });
     Step step{fn, {-1, -1, -1}, add_register(bytes, constant)};
     std::copy(in.begin(), in.end(), step.in.begin());
-    (constant ? program_.invariant_ : program_.steps_).push_back(step);
+    last_list_ = constant ? &program_.invariant_ : &program_.steps_;
+    last_list_->push_back(step);
     return step.out;
   }
+  Step& last_step() { return last_list_->back(); }
 
   std::int32_t round(std::int32_t value, DType dtype) {
-    return emit(dtype == DType::kF16 ? float_.round_f16 : float_.round_bf16, {value},
-                sizeof(float));
+    const bool is_f16 = dtype == DType::kF16;
+    const std::int32_t rounded =
+        emit(is_f16 ? float_.round_f16 : float_.round_bf16, {value}, sizeof(float));
+    last_step().first = is_f16 ? Link::kRoundF16 : Link::kRoundBF16;
+    return rounded;
   }
 
   std::int32_t emit_operation(const Operation& operation, std::span<const std::int32_t> arguments,
@@ -159,14 +170,22 @@ class TileProgram::Builder {
       const StepFn fn = is_floating(argument(0).dtype)
                             ? float_.unary[static_cast<std::size_t>(unary->kind)]
                             : integer_unary(unary->kind, argument(0).dtype);
-      return emit(check(fn, operation, argument(0).dtype), {argument(0).reg}, bytes);
+      const std::int32_t out =
+          emit(check(fn, operation, argument(0).dtype), {argument(0).reg}, bytes);
+      if (is_floating(argument(0).dtype)) last_step().first = link_of(unary->kind);
+      return out;
     }
     if (const auto* binary = std::get_if<op::Binary>(&operation)) {
       const StepFn fn = is_floating(argument(0).dtype)
                             ? float_.binary[static_cast<std::size_t>(binary->kind)]
                             : integer_binary(binary->kind, argument(0).dtype);
-      return emit(check(fn, operation, argument(0).dtype), {argument(0).reg, argument(1).reg},
-                  bytes);
+      const std::int32_t out =
+          emit(check(fn, operation, argument(0).dtype), {argument(0).reg, argument(1).reg}, bytes);
+      if (is_floating(argument(0).dtype)) {
+        last_step().first = link_of(binary->kind, false);
+        last_step().second = link_of(binary->kind, true);
+      }
+      return out;
     }
     if (std::holds_alternative<op::Select>(operation)) {
       return emit(bytes == 4 ? float_.select : select_step(bytes),
@@ -206,6 +225,7 @@ class TileProgram::Builder {
   TileProgram& program_;
   const FloatSteps& float_;
   std::vector<Value> values_;
+  std::vector<Step>* last_list_ = nullptr;
   // The argument that the operation just emitted returned unchanged, or -1.
   std::int32_t arguments_register_ = -1;
 };
@@ -224,7 +244,108 @@ TileProgram::TileProgram(const Operation& operation, std::span<const DType> inpu
     builder.add(operation, kArguments, output, false);
   }
   builder.finish(output);
+  join_steps();
   place_registers(inputs.size(), access);
+}
+
+template <typename Fn>
+void TileProgram::for_each_input(const Step& step, Fn fn) const {
+  for (const std::int32_t r : step.in) {
+    if (r >= 0) fn(r);
+  }
+  if (step.chain < 0) return;
+  for (const ChainLink& link : chains_[static_cast<std::size_t>(step.chain)].links) {
+    if (link.operand >= 0) fn(link.operand);
+  }
+}
+
+// Makes chains of steps that follow each other, each being the only one to read the result of the
+// one before it. A chain widens what it reads itself, if nobody else reads it.
+void TileProgram::join_steps() {
+  std::vector<int> readers(registers_.size(), 0);
+  std::vector<const Step*> widening(registers_.size(), nullptr);  // By their results.
+  for (const Step& step : steps_) {
+    for_each_input(step, [&](std::int32_t r) { ++readers[static_cast<std::size_t>(r)]; });
+    if (step.is_widening()) widening[static_cast<std::size_t>(step.out)] = &step;
+  }
+  // The operand `r` as it lies in memory.
+  const auto operand = [&](Link link, std::int32_t r) {
+    const Step* const step = widening[static_cast<std::size_t>(r)];
+    if (!step || readers[static_cast<std::size_t>(r)] > 1) return ChainLink{link, DType::kF32, r};
+    return ChainLink{link, step->widens, step->in[0]};
+  };
+  const auto is_part = [](const Step& step) {
+    return step.first != Link::kNone || step.second != Link::kNone || step.is_narrowing();
+  };
+  // The link that needs no look at its operand for NaN, if it is a number.
+  const auto of_number = [&](Link link, std::int32_t r) {
+    const bool is_maximum = link == Link::kMaximum, is_minimum = link == Link::kMinimum;
+    if (!is_maximum && !is_minimum) return link;
+    const auto found = std::find_if(constants_.begin(), constants_.end(),
+                                    [r](const Constant& c) { return c.out == r; });
+    if (found == constants_.end()) return link;
+    float number;
+    std::memcpy(&number, found->value.data(), sizeof(number));
+    if (std::isnan(number)) return link;
+    return is_maximum ? Link::kMaximumOfNumber : Link::kMinimumOfNumber;
+  };
+  // Adds the step, which reads `value`, to the chain; not if it reads it twice.
+  const auto append = [&](Chain& chain, const Step& step, std::int32_t value) {
+    if (step.is_narrowing()) {
+      chain.out_dtype = step.narrows;
+      return true;
+    }
+    if (step.in[1] < 0) {
+      if (step.first == Link::kNone) return false;
+      chain.links.push_back({step.first});
+      return true;
+    }
+    const bool second = step.in[0] != value;
+    const Link link = second ? step.second : step.first;
+    const std::int32_t other = step.in[second ? 0 : 1];
+    if (link == Link::kNone || other == value) return false;
+    chain.links.push_back(operand(of_number(link, other), other));
+    return true;
+  };
+  std::vector<Step> joined;
+  std::vector<bool> needless(registers_.size(), false);
+  for (std::size_t s = 0; s < steps_.size();) {
+    const Step& first = steps_[s];
+    std::size_t end = s + 1;
+    Chain chain;
+    std::int32_t in = first.in[0];
+    if (is_part(first) && !first.is_narrowing() && append(chain, first, in)) {
+      while (end < steps_.size() && chain.links.size() < kMaxLinks && is_part(steps_[end]) &&
+             readers[static_cast<std::size_t>(steps_[end - 1].out)] == 1) {
+        const std::int32_t value = steps_[end - 1].out;
+        bool reads = false;
+        for_each_input(steps_[end], [&](std::int32_t r) { reads |= r == value; });
+        if (!reads || !append(chain, steps_[end], value)) break;
+        if (steps_[end++].is_narrowing()) break;
+      }
+    }
+    if (end - s < 2) {
+      joined.push_back(first);
+      s = s + 1;
+      continue;
+    }
+    // What the chain widens itself is not needed widened.
+    for (std::size_t i = s; i < end; ++i) {
+      for_each_input(steps_[i], [&](std::int32_t r) {
+        if (operand(Link::kNone, r).operand != r) needless[static_cast<std::size_t>(r)] = true;
+      });
+    }
+    const ChainLink source = operand(Link::kNone, in);
+    chain.in_dtype = source.dtype;
+    Step step{nullptr, {source.operand, -1, -1}, steps_[end - 1].out};
+    step.chain = static_cast<std::int32_t>(chains_.size());
+    chains_.push_back(std::move(chain));
+    joined.push_back(step);
+    s = end;
+  }
+  std::erase_if(joined,
+                [&](const Step& step) { return needless[static_cast<std::size_t>(step.out)]; });
+  steps_ = std::move(joined);
 }
 
 // Values that live until the end: operands and constants. The others share slots, each from the
@@ -240,9 +361,7 @@ void TileProgram::place_registers(std::size_t num_operands, std::span<const Oper
   }
   std::vector<std::size_t> last_use(registers_.size(), 0);
   for (std::size_t s = 0; s < steps_.size(); ++s) {
-    for (const std::int32_t r : steps_[s].in) {
-      if (r >= 0) last_use[static_cast<std::size_t>(r)] = s;
-    }
+    for_each_input(steps_[s], [&](std::int32_t r) { last_use[static_cast<std::size_t>(r)] = s; });
   }
   std::vector<std::int32_t> free_slots;
   for (std::size_t s = 0; s < steps_.size(); ++s) {
@@ -256,17 +375,14 @@ void TileProgram::place_registers(std::size_t num_operands, std::span<const Oper
     } else {
       out.slot = new_slot(out.bytes);
     }
-    for (std::size_t k = 0; k < 3; ++k) {
-      const std::int32_t r = steps_[s].in[k];
-      if (r < static_cast<std::int32_t>(num_operands)) continue;
+    for_each_input(steps_[s], [&](std::int32_t r) {
+      if (r < static_cast<std::int32_t>(num_operands)) return;
       const Register& in = registers_[static_cast<std::size_t>(r)];
-      const bool repeated =
-          std::find(steps_[s].in.begin(), steps_[s].in.begin() + static_cast<std::ptrdiff_t>(k),
-                    r) != steps_[s].in.begin() + static_cast<std::ptrdiff_t>(k);
-      if (!in.constant && !repeated && last_use[static_cast<std::size_t>(r)] == s) {
-        free_slots.push_back(in.slot);
-      }
-    }
+      std::size_t& last = last_use[static_cast<std::size_t>(r)];
+      if (in.constant || last != s) return;
+      free_slots.push_back(in.slot);
+      last = steps_.size();  // It may be read twice, and is freed once.
+    });
   }
   std::int64_t bytes = 0;
   for (const std::size_t b : slots_) bytes += static_cast<std::int64_t>(b);
@@ -300,9 +416,20 @@ TileProgram::Frame::Frame(const TileProgram& program, std::byte* scratch)
   }
 }
 
-void TileProgram::call(const Step& step, std::byte* const* registers, void* out,
-                       std::size_t count) {
+void TileProgram::call(const Step& step, std::byte* const* registers, void* out, std::size_t count,
+                       bool stream) const {
   const auto address = [&](std::int32_t r) { return r < 0 ? nullptr : registers[r]; };
+  if (step.chain >= 0) {
+    const Chain& chain = chains_[static_cast<std::size_t>(step.chain)];
+    std::array<LinkCall, kMaxLinks> calls;
+    for (std::size_t i = 0; i < chain.links.size(); ++i) {
+      const ChainLink& link = chain.links[i];
+      calls[i] = {link.link, link.dtype, address(link.operand)};
+    }
+    return chain_function()({address(step.in[0]), chain.in_dtype,
+                             std::span(calls).first(chain.links.size()), out, chain.out_dtype,
+                             count, stream});
+  }
   step.fn({{address(step.in[0]), address(step.in[1]), address(step.in[2])}, out, count});
 }
 
@@ -312,18 +439,22 @@ void TileProgram::Frame::prepare(std::size_t count) const {
     fill_elements(registers_[c.out], c.value.data(), bytes, count);
   }
   for (const Step& step : program_.invariant_) {
-    call(step, registers_, registers_[step.out], count);
+    program_.call(step, registers_, registers_[step.out], count);
   }
 }
 
 void TileProgram::Frame::run(void* out, std::size_t count, bool stream) const {
   const std::span<const Step> steps(program_.steps_);
   for (const Step& step : steps.first(steps.size() - 1)) {
-    call(step, registers_, registers_[step.out], count);
+    program_.call(step, registers_, registers_[step.out], count);
   }
   const Step& last = steps.back();
-  if (!stream) return call(last, registers_, out, count);
-  call(last, registers_, registers_[last.out], count);
+  const bool aligned = reinterpret_cast<std::uintptr_t>(out) % kAlignment == 0;
+  if (stream && aligned && last.chain >= 0) {
+    return program_.call(last, registers_, out, count, true);
+  }
+  if (!stream) return program_.call(last, registers_, out, count);
+  program_.call(last, registers_, registers_[last.out], count);
   float_steps().stream_copy(registers_[last.out], out, count * program_.output_bytes_);
 }
 

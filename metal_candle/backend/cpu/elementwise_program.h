@@ -63,9 +63,26 @@ class TileProgram {
 
  private:
   struct Step {
-    StepFn fn;
+    StepFn fn;  // Null if it is a chain.
     std::array<std::int32_t, 3> in;
     std::int32_t out;
+    // What it is as a part of a chain: working on its first operand, or on its second; or the
+    // dtype in memory that it widens from, or narrows to.
+    Link first = Link::kNone, second = Link::kNone;
+    DType widens = DType::kF32, narrows = DType::kF32;
+    std::int32_t chain = -1;
+
+    [[nodiscard]] bool is_widening() const { return widens != DType::kF32; }
+    [[nodiscard]] bool is_narrowing() const { return narrows != DType::kF32; }
+  };
+  struct ChainLink {
+    Link link;
+    DType dtype = DType::kF32;  // Of the operand in memory.
+    std::int32_t operand = -1;
+  };
+  struct Chain {
+    DType in_dtype = DType::kF32, out_dtype = DType::kF32;
+    std::vector<ChainLink> links;
   };
   struct Register {
     std::size_t bytes = 0;  // Of an element.
@@ -78,15 +95,21 @@ class TileProgram {
   };
   class Builder;
 
-  static void call(const Step& step, std::byte* const* registers, void* out, std::size_t count);
+  void call(const Step& step, std::byte* const* registers, void* out, std::size_t count,
+            bool stream = false) const;
+  void join_steps();
+  /// Calls fn with each register that the step reads; it may come twice.
+  template <typename Fn>
+  void for_each_input(const Step& step, Fn fn) const;
   /// Null for a register without a slot.
   [[nodiscard]] std::byte* slot_address(std::int32_t reg, std::byte* scratch) const;
   void place_registers(std::size_t num_operands, std::span<const OperandAccess> access);
 
   std::vector<Register> registers_;
   std::vector<Constant> constants_;
-  std::vector<Step> invariant_;            // Steps whose operands are all constant.
-  std::vector<Step> steps_;                // The last one gives the output.
+  std::vector<Step> invariant_;  // Steps whose operands are all constant.
+  std::vector<Step> steps_;      // The last one gives the output.
+  std::vector<Chain> chains_;
   std::vector<std::size_t> slots_;         // Bytes of an element of each slot.
   std::vector<std::size_t> slot_offsets_;  // In the scratch, after the registers.
   std::size_t scratch_bytes_ = 0;

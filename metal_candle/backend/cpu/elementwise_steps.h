@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "metal_candle/backend/elementwise.h"
 #include "metal_candle/graph/operation.h"
@@ -19,6 +20,65 @@ struct StepArguments {
   std::size_t count;
 };
 using StepFn = void (*)(const StepArguments&);
+
+/// What a chain does to its value: most with an operand y, on one side of it or the other.
+enum class Link : std::uint8_t {
+  kNone,
+  kAdd,
+  kSubtract,
+  kSubtractFrom,  // y - value.
+  kMultiply,
+  kDivide,
+  kDivideInto,  // y / value.
+  kMaximum,
+  kMaximumOf,        // maximum(y, value).
+  kMaximumOfNumber,  // maximum(value, y), y being no NaN.
+  kMinimum,
+  kMinimumOf,        // minimum(y, value).
+  kMinimumOfNumber,  // minimum(value, y), y being no NaN.
+  kAbs,
+  kNegative,
+  kSquare,
+  kSqrt,
+  kRsqrt,
+  kReciprocal,
+  kRelu,
+  kExp,
+  kLog,
+  kTanh,
+  kSigmoid,
+  kSilu,
+  kRoundF16,  // To the nearest f32 that half precision has.
+  kRoundBF16,
+};
+/// kNone if no chain has it, which its step computes then. `second`: the value is the second
+/// operand.
+[[nodiscard]] Link link_of(UnaryKind kind);
+[[nodiscard]] Link link_of(BinaryKind kind, bool second);
+
+struct LinkCall {
+  Link link;
+  DType dtype = DType::kF32;      // Of y in memory: f32, f16 or bf16.
+  const void* operand = nullptr;  // y, if the link has one.
+};
+
+/// Several steps at once, each of which works on the result of the one before it: a few vectors of
+/// it stay in registers from the first to the last. Gives the steps' results, to the bit, but for
+/// which NaN a sum or product of two is.
+struct ChainArguments {
+  const void* in;
+  DType in_dtype;  // f32, f16 or bf16, as out_dtype.
+  std::span<const LinkCall> links;
+  void* out;
+  DType out_dtype;
+  std::size_t count;
+  // Writes past the caches, as stream_copy() does. Of an `out` aligned to 64 bytes.
+  bool stream = false;
+};
+
+using ChainFn = void (*)(const ChainArguments& arguments);
+/// The version of it for the instruction set of this machine.
+[[nodiscard]] ChainFn chain_function();
 
 /// Steps on f32, vectorised for the instruction set of this machine. Null where f32 has no such
 /// operation.
