@@ -2,7 +2,8 @@
 # Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 #
 # Installs what `metal-candle bench --compare torch,mlx,jax` compares with, from PyPI, into a virtual environment of its
-# own: bench/setup_peers.sh [FOLDER]. What cannot be installed is left out with a note: the bench does without it.
+# own: bench/setup_peers.sh [FOLDER]. It takes minutes, and 2 GB (6 GB with CUDA). What cannot be installed is left out
+# with a note: the bench does without it.
 set -u
 
 folder=${1:-"${XDG_CACHE_HOME:-$HOME/.cache}/metal-candle/peers"}
@@ -21,11 +22,20 @@ install() {
     echo "setup_peers: without $*" >&2
 }
 
-case $(uname -s) in
-  Linux) if [ -e /proc/driver/nvidia/version ]; then mlx='mlx[cuda13]' jax='jax[cuda13]'; else mlx='mlx[cpu]' jax=jax; fi ;;
-  *) mlx=mlx jax=jax ;;
-esac
-install torch
+# PyPI's PyTorch for Linux comes with CUDA, which PyTorch's own index has it without.
+install_torch_for_cpu() {
+  echo "installing torch, without CUDA"
+  "$folder/bin/python3" -m pip install --quiet --disable-pip-version-check --retries 1 --upgrade \
+    --index-url https://download.pytorch.org/whl/cpu torch 2>/dev/null && return
+  echo "setup_peers: download.pytorch.org has none: PyPI's, with 4 GB of CUDA" >&2
+  install torch
+}
+
+mlx=mlx jax=jax cpu=
+if [ "$(uname -s)" = Linux ]; then
+  if [ -e /proc/driver/nvidia/version ]; then mlx='mlx[cuda13]' jax='jax[cuda13]'; else mlx='mlx[cpu]' cpu=yes; fi
+fi
+if [ -n "$cpu" ]; then install_torch_for_cpu; else install torch; fi
 install transformers peft
 install "$mlx"
 install "$jax"

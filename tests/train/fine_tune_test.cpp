@@ -91,14 +91,14 @@ TEST(FineTuner, FullTuningTrainsTheLastBlocksOnly) {
 }
 
 TEST(FineTuner, FullTuningHoldsTrainedWeightsOnce) {
-  const std::size_t before = memory_use(Device::cpu()).in_use;
+  const std::size_t before = memory_use().in_use;
   std::optional<Decoder> model = tiny_model();
   const std::size_t bytes = model->bytes();
   FineTuner tuner(*model, pattern(), options_for(FineTuneMethod::kFull, 4));
   model.reset();
   tuner.run();
   // With two moments each.
-  EXPECT_LT(memory_use(Device::cpu()).in_use - before, 3.5 * static_cast<double>(bytes));
+  EXPECT_LT(memory_use().in_use - before, 3.5 * static_cast<double>(bytes));
 }
 
 TEST(FineTuner, ResumesToTheBit) {

@@ -270,8 +270,10 @@ TEST(TrainerTest, UpdatesInPlaceWithOnePlanInThePredictedMemory) {
       EXPECT_LE(peak, 1.125 * static_cast<double>(gauge.predicted));
       EXPECT_GE(peak, 0.95 * static_cast<double>(gauge.predicted));
       EXPECT_EQ(counters().plans_made, 0u);  // After the second iteration.
-      // Parameters or their masters, and first moments. (Second moments take over gradients.)
-      EXPECT_GE(counters().donations, accumulation == 1 ? 10u * 9u : 10u * 4u);
+      // Parameters or their masters, and first moments. (Second moments take over gradients.) Where
+      // gradients accumulate, the iteration before an update may still be reading the parameters.
+      const bool may_be_read = accumulation == 2 && dtype == DType::kF32;
+      EXPECT_GE(counters().donations, (may_be_read ? 5u : 10u) * (accumulation == 1 ? 9u : 4u));
     }
   }
 }
