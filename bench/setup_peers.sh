@@ -2,7 +2,7 @@
 # Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 #
 # Installs what `metal-candle bench --compare torch,mlx,jax` compares with, from PyPI, into a virtual environment of its
-# own: bench/setup_peers.sh [FOLDER]. It takes minutes, and 2 GB (6 GB with CUDA). What cannot be installed is left out
+# own: bench/setup_peers.sh [FOLDER]. It takes minutes and 6 GB. What cannot be installed is left out
 # with a note: the bench does without it.
 set -u
 
@@ -22,20 +22,11 @@ install() {
     echo "setup_peers: without $*" >&2
 }
 
-# PyPI's PyTorch for Linux comes with CUDA, which PyTorch's own index has it without.
-install_torch_for_cpu() {
-  echo "installing torch, without CUDA"
-  "$folder/bin/python3" -m pip install --quiet --disable-pip-version-check --retries 1 --upgrade \
-    --index-url https://download.pytorch.org/whl/cpu torch 2>/dev/null && return
-  echo "setup_peers: download.pytorch.org has none: PyPI's, with 4 GB of CUDA" >&2
-  install torch
-}
-
-mlx=mlx jax=jax cpu=
+mlx=mlx jax=jax
 if [ "$(uname -s)" = Linux ]; then
-  if [ -e /proc/driver/nvidia/version ]; then mlx='mlx[cuda13]' jax='jax[cuda13]'; else mlx='mlx[cpu]' cpu=yes; fi
+  if [ -e /proc/driver/nvidia/version ]; then mlx='mlx[cuda13]' jax='jax[cuda13]'; else mlx='mlx[cpu]'; fi
 fi
-if [ -n "$cpu" ]; then install_torch_for_cpu; else install torch; fi
+install torch
 install transformers peft
 install "$mlx"
 install "$jax"
