@@ -75,10 +75,18 @@ struct MatmulOperands {
   void* scratch = nullptr;
 };
 
+class Encoder;
+
 /// A product made ready: immutable, thread safe.
 class Matmul {
  public:
   virtual ~Matmul() = default;
+  /// Where a product is dispatches, encodes them and returns true. Else Encoder::matmul() takes it
+  /// as it is.
+  virtual bool encode(const MatmulOperands& operands, Encoder& encoder) const {
+    static_cast<void>(operands), static_cast<void>(encoder);
+    return false;
+  }
   [[nodiscard]] std::size_t scratch_bytes() const { return scratch_bytes_; }
   /// Unlike that of any other product of this process.
   [[nodiscard]] std::uint64_t id() const { return id_; }

@@ -128,14 +128,14 @@ NS::SharedPtr<MTL::Library> MetalDevice::compile_text(std::string_view what,
   return library;
 }
 
-std::unique_ptr<MetalFunction> MetalDevice::make_function(MTL::Library& library,
-                                                          std::string_view name) {
-  const std::string symbol(name);
-  const auto function = NS::TransferPtr(library.newFunction(ns_string(symbol)));
-  if (!function) throw DeviceError(fmt::format("metal: no kernel {}", name));
+// Null if there is none.
+std::unique_ptr<MetalFunction> MetalDevice::find_function(MTL::Library& library,
+                                                          const std::string& name) {
+  const auto function = NS::TransferPtr(library.newFunction(ns_string(name)));
+  if (!function) return nullptr;
   const auto descriptor = NS::TransferPtr(MTL::ComputePipelineDescriptor::alloc()->init());
   descriptor->setComputeFunction(function.get());
-  descriptor->setLabel(ns_string(symbol));
+  descriptor->setLabel(ns_string(name));
   descriptor->setSupportIndirectCommandBuffers(can_replay_);
   NS::Error* error = nullptr;
   auto pipeline = NS::TransferPtr(
@@ -148,7 +148,15 @@ std::unique_ptr<MetalFunction> MetalDevice::make_function(MTL::Library& library,
     throw DeviceError(fmt::format("metal: {} runs {} threads in step; kernels need {}", name,
                                   pipeline->threadExecutionWidth(), kLanes));
   }
-  return std::make_unique<MetalFunction>(std::move(pipeline), symbol);
+  return std::make_unique<MetalFunction>(std::move(pipeline), name);
+}
+
+std::unique_ptr<MetalFunction> MetalDevice::make_function(MTL::Library& library,
+                                                          std::string_view name) {
+  std::unique_ptr<MetalFunction> function = find_function(library, std::string(name));
+  if (!function) throw DeviceError(fmt::format("metal: no kernel {}", name));
+  function->set_merged(find_function(library, fmt::format("{}_merged", name)));
+  return function;
 }
 
 const gpu::Function& MetalDevice::function(std::string_view name) {

@@ -23,10 +23,13 @@ class MetalFunction final : public gpu::Function {
       : pipeline_(std::move(pipeline)), name_(std::move(name)) {}
   [[nodiscard]] const MTL::ComputePipelineState* pipeline() const { return pipeline_.get(); }
   [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] const gpu::Function* merged() const override { return merged_.get(); }
+  void set_merged(std::unique_ptr<MetalFunction> merged) { merged_ = std::move(merged); }
 
  private:
   NS::SharedPtr<MTL::ComputePipelineState> pipeline_;
   std::string name_;
+  std::unique_ptr<MetalFunction> merged_;
 };
 
 class MetalDevice final : public gpu::GpuDevice, public BlockSource {
@@ -68,6 +71,7 @@ class MetalDevice final : public gpu::GpuDevice, public BlockSource {
 
  private:
   NS::SharedPtr<MTL::Library> compile_text(std::string_view what, const std::string& text);
+  std::unique_ptr<MetalFunction> find_function(MTL::Library& library, const std::string& name);
   std::unique_ptr<MetalFunction> make_function(MTL::Library& library, std::string_view name);
 
   NS::SharedPtr<MTL::Device> device_;

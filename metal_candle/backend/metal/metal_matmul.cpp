@@ -66,7 +66,7 @@ std::unique_ptr<MetalMatmul> MetalMatmul::make(MetalDevice& device, const gpu::M
   return std::unique_ptr<MetalMatmul>(new MetalMatmul(d, tile, function));
 }
 
-void MetalMatmul::encode(const gpu::MatmulOperands& operands, gpu::Encoder& encoder) const {
+bool MetalMatmul::encode(const gpu::MatmulOperands& operands, gpu::Encoder& encoder) const {
   const gpu::MatmulDescription& d = description_;
   for (std::int64_t first = 0; first < d.batch; first += kMostBatches) {
     const std::int64_t count = std::min(d.batch - first, kMostBatches);
@@ -95,6 +95,7 @@ void MetalMatmul::encode(const gpu::MatmulOperands& operands, gpu::Encoder& enco
                          static_cast<std::uint32_t>(count)};
     encoder.dispatch(function_, grid, tile_.threads, arguments);
   }
+  return true;
 }
 
 }  // namespace metal_candle::backend::metal

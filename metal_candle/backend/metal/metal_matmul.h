@@ -34,7 +34,7 @@ class MetalMatmul final : public gpu::Matmul {
   static std::unique_ptr<MetalMatmul> make(MetalDevice& device,
                                            const gpu::MatmulDescription& description,
                                            const ProductTile& tile);
-  void encode(const gpu::MatmulOperands& operands, gpu::Encoder& encoder) const;
+  bool encode(const gpu::MatmulOperands& operands, gpu::Encoder& encoder) const override;
   [[nodiscard]] const ProductTile& tile() const { return tile_; }
 
  private:

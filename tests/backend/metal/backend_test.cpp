@@ -128,38 +128,33 @@ TEST_F(MetalBackendTest, DevicesThatKernelsDoNotRunOnAreRefused) {
               HasSubstr("this machine has 1 GPU that kernels run on"));
 }
 
-TEST_F(MetalBackendTest, StepsWaitOnlyForWhatTheyNeed) {
+TEST_F(MetalBackendTest, StepsOfAWaveWaitForThoseBeforeItOnly) {
   const BufferPtr one = steps_.vector(1), two = steps_.vector(2);
-  std::vector<BufferPtr> results;
-  auto independent = backend_.queue(0).make_command_buffer();
-  for (int i = 0; i < 8; ++i) {
-    results.push_back(steps_.vector(0));
-    steps_.add(*independent, one, two, results.back());
-  }
-  EXPECT_EQ(static_cast<MetalCommandBuffer&>(*independent).list().barriers(), 0u);
-  // Reads what was written; writes what was read; writes what was written.
-  auto dependent = backend_.queue(0).make_command_buffer();
-  const auto barriers = [&] {
-    return static_cast<MetalCommandBuffer&>(*dependent).list().barriers();
-  };
   const BufferPtr x = steps_.vector(5), y = steps_.vector(0);
-  steps_.add(*dependent, x, one, y);  // y = 6
-  EXPECT_EQ(barriers(), 0u);
-  steps_.multiply(*dependent, y, two, y);  // y = 12
-  EXPECT_EQ(barriers(), 1u);
-  steps_.add(*dependent, one, two, results[0]);
-  EXPECT_EQ(barriers(), 1u);
-  steps_.add(*dependent, one, one, x);  // Since the barrier nobody reads x.
-  EXPECT_EQ(barriers(), 1u);
-  steps_.add(*dependent, x, y, y);  // y = 14
-  EXPECT_EQ(barriers(), 2u);
-  steps_.add(*dependent, two, two, x);
-  EXPECT_EQ(barriers(), 3u);
-  steps_.commit(0, std::move(independent))->wait();
-  steps_.commit(0, std::move(dependent))->wait();
-  EXPECT_EQ(steps_.first(y), 14.0f);
-  EXPECT_EQ(steps_.first(x), 4.0f);
-  for (const BufferPtr& result : results) EXPECT_EQ(steps_.first(result), 3.0f);
+  auto buffer = backend_.queue(0).make_command_buffer();
+  steps_.add(*buffer, x, one, y);  // y = 6
+  steps_.add(*buffer, y, one, y);  // y = 7: outside of waves every step waits.
+  buffer->begin_wave();
+  std::vector<BufferPtr> sums, products;
+  for (int i = 0; i < 8; ++i) {
+    sums.push_back(steps_.vector(0));
+    products.push_back(steps_.vector(0));
+    steps_.add(*buffer, y, one, sums.back());
+    steps_.multiply(*buffer, y, two, products.back());
+  }
+  buffer->begin_wave();
+  steps_.add(*buffer, products[0], sums[7], y);  // y = 22
+  auto& encoded = static_cast<MetalCommandBuffer&>(*buffer);
+  encoded.finish();
+  // Those of a wave are a dispatch a function.
+  EXPECT_EQ(encoded.size(), 19u);
+  EXPECT_EQ(encoded.list().commands().size(), 5u);
+  EXPECT_EQ(encoded.list().barriers(), 3u);
+  EXPECT_EQ(encoded.list().steps_of(encoded.list().commands()[2]).size(), 8u);
+  steps_.commit(0, std::move(buffer))->wait();
+  EXPECT_EQ(steps_.first(y), 22.0f);
+  for (const BufferPtr& sum : sums) EXPECT_EQ(steps_.first(sum), 8.0f);
+  for (const BufferPtr& product : products) EXPECT_EQ(steps_.first(product), 14.0f);
 }
 
 TEST_F(MetalBackendTest, BuffersOfAQueueRunInOrder) {

@@ -9,6 +9,7 @@
 #include <random>
 #include <vector>
 
+#include "metal_candle/backend/gpu/gpu_kernel.h"
 #include "metal_candle/backend/metal/kernels/arguments.h"
 #include "metal_candle/backend/metal/metal_backend.h"
 #include "metal_candle/backend/metal/metal_matmul.h"
@@ -132,16 +133,10 @@ class Products : public ::testing::Test {
   template <typename Fn>
   void run(Fn encode) {
     const StepLabel label{"product", "", 0, 0, {}, DType::kF32};
-    const TensorLayout layout = TensorLayout::contiguous({{1}, DType::kF32});
-    const bool needed = true;
-    const Operation operation = op::Full{};
-    const MetalKernel kernel(gpu::make_gpu_kernel([&](const gpu::KernelArguments&,
-                                                      gpu::Encoder& encoder) { encode(encoder); }),
-                             {operation, {}, std::span(&layout, 1), std::span(&needed, 1)});
-    const BufferPtr any = backend().allocate(4);
-    const BufferRegion region{any.get(), 0};
+    const auto kernel = gpu::make_gpu_kernel(
+        [&](const gpu::KernelArguments&, gpu::Encoder& encoder) { encode(encoder); });
     auto buffer = backend().queue(0).make_command_buffer();
-    buffer->encode(kernel, {}, std::span(&region, 1), {}, label);
+    buffer->encode(*kernel, {}, {}, {}, label);
     backend().queue(0).run_inline(buffer);
   }
 
