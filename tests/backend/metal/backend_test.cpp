@@ -495,12 +495,28 @@ TEST_F(MetalBackendTest, WithoutACompiledLibraryKernelsAreCompiledAtFirstUse) {
 }
 
 TEST(MetalProducts, TilesSuitTheShape) {
-  EXPECT_EQ(choose_tile(2048, 2048, 1, 16).name, "64x64");
-  EXPECT_EQ(choose_tile(5, 4096, 1, 16).name, "8x64");
-  EXPECT_EQ(choose_tile(14, 4096, 1, 16).name, "16x64");
-  EXPECT_EQ(choose_tile(4096, 8, 1, 16).name, "64x8");
+  const auto tile = [](std::int64_t rows, std::int64_t columns) {
+    return choose_tile(rows, columns, 128, 1, 16).tile->name;
+  };
+  EXPECT_EQ(tile(2048, 2048), "64x64");
+  EXPECT_EQ(tile(5, 4096), "8x64");
+  EXPECT_EQ(tile(14, 4096), "16x64");
+  EXPECT_EQ(tile(4096, 8), "64x8");
   // Few large tiles would leave cores without work.
-  EXPECT_EQ(choose_tile(128, 128, 1, 16).name, "32x32");
+  EXPECT_EQ(tile(128, 128), "32x32");
+}
+
+TEST(MetalProducts, ThinOnesAreDividedAlongTheirDepth) {
+  // The gradient of a low-rank factor.
+  const TileChoice thin = choose_tile(8, 576, 4096, 1, 16);
+  EXPECT_EQ(thin.tile->name, "8x64");
+  EXPECT_GT(thin.parts, 1);
+  EXPECT_EQ(choose_tile(8, 64, 16384, 1, 16).parts, 16);
+  // Not where every core has a tile, nor where there is too little to divide.
+  EXPECT_EQ(choose_tile(8, 8192, 4096, 1, 16).parts, 1);
+  EXPECT_EQ(choose_tile(8, 576, 4096, 16, 16).parts, 1);
+  EXPECT_EQ(choose_tile(8, 64, 300, 1, 16).parts, 1);
+  EXPECT_EQ(choose_tile(8, 64, 4096, 1, 1).parts, 1);
 }
 
 }  // namespace

@@ -77,8 +77,9 @@ class Products : public ::testing::Test {
     return operand;
   }
 
-  /// Runs the product on random operands that begin `shift` elements off.
-  void check(MatmulDescription d, std::int64_t shift = 0, const ProductTile* tile = nullptr) {
+  /// Runs the product on random operands that begin `shift` elements off, and once more.
+  void check(MatmulDescription d, std::int64_t shift = 0, const ProductTile* tile = nullptr,
+             std::int64_t parts = 1) {
     SCOPED_TRACE(::testing::Message()
                  << d.batch << " x [" << d.m << ", " << d.k << "] @ [" << d.k << ", " << d.n << "] "
                  << name(d.operands) << " to " << name(d.out) << ", strides " << d.a.row_stride
@@ -95,16 +96,30 @@ class Products : public ::testing::Test {
     const Operand bias = random(d.n, d.out), c = random(d.batch * d.m * d.n, d.out);
     const Operand out = random(d.batch * d.m * d.n, d.out);
     auto& device = static_cast<MetalDevice&>(backend().gpu());
-    const auto product =
-        tile == nullptr ? MetalMatmul::make(device, d) : MetalMatmul::make(device, d, *tile);
+    const auto product = tile == nullptr ? MetalMatmul::make(device, d)
+                                         : MetalMatmul::make(device, d, {tile, parts});
     ASSERT_NE(product, nullptr);
+    const Operand again = random(d.batch * d.m * d.n, d.out);
+    const std::size_t scratch_bytes = gpu::round_up(product->scratch_bytes(), 256);
+    EXPECT_EQ(scratch_bytes > 0, parts > 1);
+    const Operand scratch{backend().allocate(2 * scratch_bytes)};
     run([&](gpu::Encoder& encoder) {
-      encoder.matmul(*product, {.a = a.device(),
-                                .b = b.device(),
-                                .bias = d.has_bias ? bias.device() : nullptr,
-                                .c = c.device(),
-                                .out = out.device()});
+      // Both at once.
+      encoder.concurrently(true);
+      for (const Operand* to : {&out, &again}) {
+        encoder.matmul(*product, {.a = a.device(),
+                                  .b = b.device(),
+                                  .bias = d.has_bias ? bias.device() : nullptr,
+                                  .c = c.device(),
+                                  .out = to->device(),
+                                  .scratch = static_cast<std::byte*>(scratch.device()) +
+                                             (to == &out ? 0 : scratch_bytes)});
+      }
+      encoder.concurrently(false);
     });
+    EXPECT_EQ(std::memcmp(out.host(), again.host(),
+                          static_cast<std::size_t>(d.batch * d.m * d.n) * size_of(d.out)),
+              0);
     const double unit = d.out == DType::kF16 ? 1e-3 : d.out == DType::kBF16 ? 8e-3 : 1e-6;
     for (std::int64_t batch = 0; batch < d.batch; ++batch) {
       for (std::int64_t i = 0; i < d.m; ++i) {
@@ -200,6 +215,32 @@ TEST_F(Products, WithEveryEpilogue) {
           d.alpha = 0.5f, d.beta = beta, d.has_bias = has_bias, d.activation = activation;
           check(d);
         }
+      }
+    }
+  }
+}
+
+TEST_F(Products, DividedAlongTheirDepth) {
+  const std::int64_t shapes[][4] = {
+      {3, 70, 517, 2}, {1, 9, 1000, 7}, {65, 5, 96, 3}, {40, 33, 640, 16}};
+  const std::pair<DType, DType> pairs[] = {{DType::kF32, DType::kF32},
+                                           {DType::kF16, DType::kF16},
+                                           {DType::kBF16, DType::kBF16},
+                                           {DType::kBF16, DType::kF32}};
+  std::size_t number = 0;
+  for (const auto& [m, n, k, parts] : shapes) {
+    for (const auto& [operands, out] : pairs) {
+      for (const bool dense_rows : {true, false}) {
+        MatmulDescription d;
+        d.batch = dense_rows ? 1 : 3, d.m = m, d.n = n, d.k = k;
+        d.a = dense_rows ? MatmulDescription::Matrix{k, 1, 0}
+                         : MatmulDescription::Matrix{1, m, m * k};
+        d.b = dense_rows ? MatmulDescription::Matrix{1, k, 0}
+                         : MatmulDescription::Matrix{n, 1, n * k};
+        d.operands = operands, d.out = out;
+        d.alpha = 0.5f, d.beta = dense_rows ? 0.25f : 0.0f, d.has_bias = dense_rows;
+        d.activation = dense_rows ? op::Activation::kSilu : op::Activation::kNone;
+        check(d, 0, &product_tiles()[number++ % product_tiles().size()], parts);
       }
     }
   }
