@@ -134,6 +134,7 @@ struct DeviceLimits {
   std::uint32_t max_group_bytes = 48 << 10;  // The most that can be asked for dynamically.
   int architecture = 0;                      // CUDA: 90 for compute capability 9.0. Else 0.
   bool wide_products = false;                // It has the dialect's wide products.
+  std::int64_t few_rows = 4;  // Of a product, up to which our kernel is quicker than the library.
 };
 
 /// Where kernels come from. Thread safe.

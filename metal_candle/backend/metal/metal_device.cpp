@@ -85,6 +85,8 @@ MetalDevice::MetalDevice(int index) {
   limits_.max_threads = 1024;
   limits_.max_group_bytes = static_cast<std::uint32_t>(device_->maxThreadgroupMemoryLength());
   limits_.group_bytes = limits_.max_group_bytes;
+  // A tile of simdgroup matrices has eight rows, and is the slower, the fewer of them count.
+  limits_.few_rows = 8;
   memory_limit_ = device_->recommendedMaxWorkingSetSize();
   can_replay_ = device_->supportsFamily(MTL::GPUFamilyMetal3);
   if (at_least_macos(15)) {

@@ -506,6 +506,29 @@ TEST(MetalProducts, TilesSuitTheShape) {
   EXPECT_EQ(tile(128, 128), "32x32");
 }
 
+// Of a weight whose columns are dense, as model files have them.
+TEST_F(MetalBackendTest, FewRowsAreMadeByWarpsThatReadColumns) {
+  constexpr std::int64_t kDepth = 64, kColumns = 24;
+  const BufferPtr memory = backend_.allocate(kDepth * kColumns * sizeof(float));
+  const BufferRegion regions[] = {{memory.get(), 0}, {memory.get(), 0}, {memory.get(), 0}};
+  for (std::int64_t rows = 1; rows <= 9; ++rows) {
+    TensorLayout weight = TensorLayout::contiguous({{kDepth, kColumns}, DType::kF32});
+    weight.strides = {1, kDepth};
+    const TensorLayout inputs[] = {TensorLayout::contiguous({{rows, kDepth}, DType::kF32}), weight};
+    const TensorLayout output = TensorLayout::contiguous({{rows, kColumns}, DType::kF32});
+    const bool needed = true;
+    const Operation operation = op::Matmul{};
+    const auto kernel =
+        backend_.make_kernel({operation, inputs, std::span(&output, 1), std::span(&needed, 1)});
+    auto buffer = backend_.queue(0).make_command_buffer();
+    buffer->encode(*kernel, std::span(regions).first(2), std::span(regions).last(1), {}, kAdd);
+    const auto& commands = static_cast<MetalCommandBuffer&>(*buffer).list().commands();
+    ASSERT_EQ(commands.size(), 1u);
+    EXPECT_THAT(commands[0].function->name(),
+                ::testing::StartsWith(rows <= 8 ? "few_rows_" + std::to_string(rows) : "product_"));
+  }
+}
+
 TEST(MetalProducts, ThinOnesAreDividedAlongTheirDepth) {
   // The gradient of a low-rank factor.
   const TileChoice thin = choose_tile(8, 576, 4096, 1, 16);
