@@ -10,11 +10,10 @@
 #include <vector>
 
 #include "metal_candle/autograd/grad.h"
-#include "metal_candle/backend/metal/metal_backend.h"
-#include "metal_candle/backend/registry.h"
 #include "metal_candle/execute/evaluate.h"
 #include "metal_candle/graph/ops.h"
 #include "metal_candle/train/optimizer.h"
+#include "tests/backend/metal/registered_backend.h"
 #include "tests/metal_sim/metal_sim.h"
 
 namespace metal_candle::backend::metal {
@@ -24,15 +23,6 @@ constexpr std::int64_t kWidth = 48;
 constexpr std::int64_t kRank = 4;
 constexpr int kLayers = 3;
 constexpr int kSteps = 3;  // The first is encoded, the others are replayed.
-
-MetalBackend& registered_backend() {
-  static auto* backend = [] {
-    auto* made = new MetalBackend(0);
-    set_backend({DeviceType::kMetal, 0}, made);
-    return made;
-  }();
-  return *backend;
-}
 
 Tensor some(const Shape& shape, int key, float size) {
   const Tensor index = arange(num_elements(shape)).astype(DType::kF32);
