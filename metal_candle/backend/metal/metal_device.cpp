@@ -26,6 +26,11 @@ constexpr NS::UInteger kLanes = 32;  // Of a simdgroup, as the dialect has it.
 // queue orders what it runs.
 constexpr MTL::ResourceOptions kOptions =
     MTL::ResourceStorageModeShared | MTL::ResourceHazardTrackingModeUntracked;
+// A buffer of its own takes whole pages, a call of the system and an entry of the residency set:
+// those up to a size share heaps. Larger ones would leave gaps.
+constexpr std::size_t kLargestInHeap = std::size_t{512} << 10;
+constexpr std::size_t kHeapBytes = std::size_t{8} << 20;
+constexpr NS::UInteger kBlockAlignment = 256;  // As kernels want their scratch.
 // Metal does not tell how many cores a GPU has. That of an M-series Pro: smaller ones get more
 // groups than they need, larger ones fewer.
 constexpr std::uint32_t kTypicalCores = 16;
@@ -200,30 +205,62 @@ std::unique_ptr<gpu::Matmul> MetalDevice::make_matmul(const gpu::MatmulDescripti
 void* MetalDevice::obtain(std::size_t size) {
   const AutoreleaseScope scope;
   if (size > device_->maxBufferLength()) return nullptr;
-  auto buffer = NS::TransferPtr(device_->newBuffer(size, kOptions));
-  if (!buffer) return nullptr;
-  void* contents = buffer->contents();
-  make_resident(buffer.get());
+  Block block;
+  if (size <= kLargestInHeap &&
+      device_->heapBufferSizeAndAlign(size, kOptions).align % kBlockAlignment == 0) {
+    const std::lock_guard lock(memory_mutex_);
+    block = make_in_heap(size);
+  }
+  if (!block.buffer) block.buffer = NS::TransferPtr(device_->newBuffer(size, kOptions));
+  if (!block.buffer) return nullptr;
+  void* contents = block.buffer->contents();
   const std::lock_guard lock(memory_mutex_);
-  blocks_.emplace(contents, std::move(buffer));
+  if (block.heap == nullptr) add_residency(block.buffer.get());
+  blocks_.emplace(contents, std::move(block));
   return contents;
 }
 
-void MetalDevice::give_back(void* block) {
-  const AutoreleaseScope scope;
-  NS::SharedPtr<MTL::Buffer> buffer;
-  {
-    const std::lock_guard lock(memory_mutex_);
-    const auto it = blocks_.find(block);
-    buffer = std::move(it->second);
-    blocks_.erase(it);
+// With no buffer where there is no heap for it.
+MetalDevice::Block MetalDevice::make_in_heap(std::size_t size) {
+  for (Heap& heap : heaps_) {
+    Block block{NS::TransferPtr(heap.memory->newBuffer(size, kOptions)), &heap};
+    if (!block.buffer) continue;
+    ++heap.buffers;
+    return block;
   }
-  end_residency(buffer.get());
+  const auto descriptor = NS::TransferPtr(MTL::HeapDescriptor::alloc()->init());
+  descriptor->setSize(kHeapBytes);
+  descriptor->setResourceOptions(kOptions);
+  Heap heap{NS::TransferPtr(device_->newHeap(descriptor.get()))};
+  if (!heap.memory) return {};
+  Block block{NS::TransferPtr(heap.memory->newBuffer(size, kOptions))};
+  if (!block.buffer) return {};
+  add_residency(heap.memory.get());
+  heap.buffers = 1;
+  heaps_.push_front(std::move(heap));
+  block.heap = &heaps_.front();
+  return block;
+}
+
+void MetalDevice::give_back(void* contents) {
+  const AutoreleaseScope scope;
+  const std::lock_guard lock(memory_mutex_);
+  const auto it = blocks_.find(contents);
+  Block block = std::move(it->second);
+  blocks_.erase(it);
+  if (block.heap == nullptr) {
+    remove_residency(block.buffer.get());
+    return;
+  }
+  block.buffer.reset();
+  if (--block.heap->buffers > 0) return;
+  remove_residency(block.heap->memory.get());
+  heaps_.remove_if([&](const Heap& heap) { return &heap == block.heap; });
 }
 
 MTL::Buffer* MetalDevice::buffer_of(const void* block) const {
   const std::lock_guard lock(memory_mutex_);
-  return blocks_.at(block).get();
+  return blocks_.at(block).buffer.get();
 }
 
 NS::SharedPtr<MTL::Buffer> MetalDevice::wrap(void* pages, std::size_t bytes) {
@@ -235,25 +272,32 @@ NS::SharedPtr<MTL::Buffer> MetalDevice::wrap(void* pages, std::size_t bytes) {
 }
 
 NS::SharedPtr<MTL::Buffer> MetalDevice::make_argument_buffer(std::size_t bytes) {
-  const AutoreleaseScope scope;
-  auto buffer = NS::TransferPtr(device_->newBuffer(bytes, kOptions));
-  if (!buffer) {
+  void* block = obtain(bytes);
+  if (block == nullptr) {
     throw OutOfMemoryError(fmt::format("metal: the device has no {} bytes for arguments", bytes));
   }
-  return buffer;
+  return NS::RetainPtr(buffer_of(block));
 }
 
-void MetalDevice::make_resident(const MTL::Allocation* buffer) {
-  if (!has_residency()) return;
+void MetalDevice::make_resident(const MTL::Allocation* allocation) {
   const std::lock_guard lock(memory_mutex_);
-  residency_->addAllocation(buffer);
+  add_residency(allocation);
+}
+
+void MetalDevice::end_residency(const MTL::Allocation* allocation) {
+  const std::lock_guard lock(memory_mutex_);
+  remove_residency(allocation);
+}
+
+void MetalDevice::add_residency(const MTL::Allocation* allocation) {
+  if (!has_residency()) return;
+  residency_->addAllocation(allocation);
   residency_changed_ = true;
 }
 
-void MetalDevice::end_residency(const MTL::Allocation* buffer) {
+void MetalDevice::remove_residency(const MTL::Allocation* allocation) {
   if (!has_residency()) return;
-  const std::lock_guard lock(memory_mutex_);
-  residency_->removeAllocation(buffer);
+  residency_->removeAllocation(allocation);
   residency_changed_ = true;
 }
 

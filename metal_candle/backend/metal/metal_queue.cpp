@@ -40,7 +40,7 @@ std::exception_ptr device_error(const MetalCommandBuffer& buffer, const MTL::Com
 }  // namespace
 
 MetalCommandBuffer::~MetalCommandBuffer() {
-  if (arguments_) device_.end_residency(arguments_.get());
+  if (arguments_) device_.give_back(arguments_->contents());
 }
 
 void MetalCommandBuffer::add(const BufferRegion& region) {
@@ -95,9 +95,9 @@ std::vector<MetalCommandBuffer::Piece> MetalCommandBuffer::pieces() const {
 const MTL::Buffer* MetalCommandBuffer::upload_arguments() {
   const std::span<const std::byte> bytes = list_.arguments();
   if (!arguments_ || arguments_->length() < bytes.size()) {
-    if (arguments_) device_.end_residency(arguments_.get());
+    if (arguments_) device_.give_back(arguments_->contents());
+    arguments_.reset();
     arguments_ = device_.make_argument_buffer(std::max(2 * bytes.size(), kLeastArgumentBytes));
-    device_.make_resident(arguments_.get());
   }
   std::memcpy(arguments_->contents(), bytes.data(), bytes.size());
   return arguments_.get();

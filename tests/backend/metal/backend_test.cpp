@@ -398,6 +398,49 @@ TEST_F(MetalBackendTest, MemoryIsPooledAndBounded) {
   EXPECT_LE(metal_sim::statistics().live_buffers, buffers + 1);
 }
 
+TEST_F(MetalBackendTest, SmallBuffersShareHeaps) {
+  MetalBackend backend(0);
+  const std::uint64_t heaps = metal_sim::statistics().heaps;
+  const Steps steps(backend);
+  std::vector<BufferPtr> buffers;
+  for (int i = 0; i < 100; ++i) {
+    buffers.push_back(steps.vector(1));
+    const auto& buffer = static_cast<const MetalBuffer&>(*buffers.back());
+    EXPECT_EQ(buffer.device_address() % backend.alignment(), 0u);
+  }
+  EXPECT_EQ(metal_sim::statistics().heaps, heaps + 1);
+  const BufferPtr large = backend.allocate(1 << 20);
+  EXPECT_EQ(metal_sim::statistics().heaps, heaps + 1);
+  // More than one holds.
+  for (int i = 0; i < 20; ++i) buffers.push_back(backend.allocate(512 << 10));
+  EXPECT_EQ(metal_sim::statistics().heaps, heaps + 2);
+  auto buffer = backend.queue(0).make_command_buffer();
+  for (int i = 0; i < 99; ++i) steps.add(*buffer, buffers[0], buffers[0], buffers[i + 1]);
+  steps.commit(0, std::move(buffer))->wait();
+  for (int i = 0; i < 99; ++i) EXPECT_EQ(steps.first(buffers[i + 1]), 2.0f);
+  // Heaps go with their last buffer; what comes then is of a new one.
+  backend.stop();
+  buffers.clear();
+  backend.clear_memory_cache();
+  const std::uint64_t live = metal_sim::statistics().live_buffers;
+  const BufferPtr one = steps.vector(3), sum = steps.vector(0);
+  EXPECT_EQ(metal_sim::statistics().live_buffers, live + 2);
+}
+
+TEST_F(MetalBackendTest, WithoutHeapsBuffersAreByThemselves) {
+  metal_sim::machine().max_heap_size = 0;
+  MetalBackend backend(0);
+  const std::uint64_t heaps = metal_sim::statistics().heaps;
+  const Steps steps(backend);
+  const BufferPtr x = steps.vector(1), y = steps.vector(0);
+  auto buffer = backend.queue(0).make_command_buffer();
+  steps.add(*buffer, x, x, y);
+  steps.commit(0, std::move(buffer))->wait();
+  EXPECT_EQ(steps.first(y), 2.0f);
+  EXPECT_EQ(metal_sim::statistics().heaps, heaps);
+  backend.stop();
+}
+
 class Observer final : public StepObserver {
  public:
   void on_step(const StepLabel& label, int, std::int64_t start, std::int64_t end) override {
