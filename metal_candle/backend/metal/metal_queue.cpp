@@ -16,9 +16,10 @@
 namespace metal_candle::backend::metal {
 namespace {
 
-// Of Metal's own, which also has buffers that are encoded but not committed. Observed buffers are
-// cut in steps.
+// Of Metal's own, which also has buffers that are encoded but not committed. Observed ones are cut
+// in pieces, of which one of ours may not have more than there is room for: its last has the rest.
 constexpr NS::UInteger kMetalBuffers = 1024;
+constexpr std::size_t kMostPieces = kMetalBuffers / 2;
 constexpr std::size_t kLeastArgumentBytes = std::size_t{4} << 10;
 
 std::uint64_t address(const BufferRegion& region) {
@@ -87,6 +88,7 @@ std::vector<MetalCommandBuffer::Piece> MetalCommandBuffer::pieces() const {
       return std::equal(steps.begin(), steps.end(), others.begin(), others.end());
     };
     while (last < commands.size() && serves_them(commands[last])) ++last;
+    if (all.size() + 1 == kMostPieces) last = commands.size();
     all.push_back({first, last, steps_.of_command(steps, commands[first].begun)});
   }
   return all;

@@ -13,6 +13,10 @@
 #include "metal_candle/backend/metal/kernels/arguments.h"
 #include "metal_candle/backend/metal/metal_backend.h"
 #include "metal_candle/backend/metal/metal_matmul.h"
+#include "metal_candle/execute/evaluate.h"
+#include "metal_candle/graph/ops.h"
+#include "tests/backend/metal/registered_backend.h"
+#include "tests/metal_sim/metal_sim.h"
 
 namespace metal_candle::backend::metal {
 namespace {
@@ -253,6 +257,34 @@ TEST_F(Products, OfBatches) {
   check(d);
   d.b.batch_stride = 0;  // One for all.
   check(d);
+}
+
+// Deep and thin, two at once, with the scratch that a plan gives them.
+TEST(MetalProductPlans, ThinProductsAgreeWithTheCpu) {
+  const Device devices[] = {Device::cpu(), registered_backend().device()};
+  std::vector<std::vector<float>> values[2];
+  for (std::size_t i = 0; i < 2; ++i) {
+    const Device before = default_device();
+    set_default_device(devices[i]);
+    const auto some = [](const Shape& shape, double frequency) {
+      return sin(arange(num_elements(shape)).astype(DType::kF32) * frequency).reshape(shape).eval();
+    };
+    const Tensor x = some({1500, 9}, 0.3).transpose(), w = some({1500, 70}, 0.7);
+    const Tensor other = some({1500, 70}, 0.11), bias = some({70}, 0.5);
+    std::vector<Tensor> outputs = {matmul(x, w), relu(matmul(x, other) * 0.1 + bias)};
+    const std::uint64_t dispatches = metal_sim::statistics().dispatches;
+    eval(outputs);
+    // Both as one, and both sums as one.
+    EXPECT_EQ(metal_sim::statistics().dispatches - dispatches, 2 * i);
+    for (const Tensor& output : outputs) values[i].push_back(output.to_vector<float>());
+    set_default_device(before);
+  }
+  for (std::size_t i = 0; i < 2; ++i) {
+    ASSERT_EQ(values[0][i].size(), values[1][i].size());
+    for (std::size_t j = 0; j < values[0][i].size(); ++j) {
+      ASSERT_NEAR(values[0][i][j], values[1][i][j], 1e-3) << j;
+    }
+  }
 }
 
 TEST_F(Products, ZerosOfAnyLengthAndPlace) {
