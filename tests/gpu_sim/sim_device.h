@@ -42,7 +42,8 @@ class SimDevice final : public backend::gpu::GpuDevice {
   void stand_for(Device device) { device_ = device; }
 
  private:
-  backend::gpu::DeviceLimits limits_{.multiprocessors = 4, .max_group_bytes = 99 << 10};
+  backend::gpu::DeviceLimits limits_{
+      .multiprocessors = 4, .max_group_bytes = 99 << 10, .few_rows = 8};
   std::optional<Device> device_;
   std::mutex mutex_;
   std::map<std::string, std::unique_ptr<backend::gpu::Function>, std::less<>> functions_;

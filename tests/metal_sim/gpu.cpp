@@ -160,7 +160,8 @@ class Gpu {
     {
       const std::lock_guard lock(mutex_);
       for (const auto& set : buffer.queue->residency) {
-        resident.insert(set->committed.begin(), set->committed.end());
+        resident.insert(set->committed.buffers.begin(), set->committed.buffers.end());
+        for (const auto& heap : set->committed.heaps) add_buffers(*heap, resident);
       }
     }
     for (const auto& mapping : accessible_) {
@@ -168,6 +169,13 @@ class Gpu {
     }
     for (const auto& mapping : resident) mapping->set_accessible(true);
     accessible_ = std::move(resident);
+  }
+
+  static void add_buffers(HeapMemory& heap, std::set<std::shared_ptr<Mapping>>& resident) {
+    const std::lock_guard lock(heap.mutex);
+    for (const auto& [at, piece] : heap.pieces) {
+      if (auto mapping = piece.mapping.lock()) resident.insert(std::move(mapping));
+    }
   }
 
   void complete(const Committed& buffer) {
@@ -256,12 +264,17 @@ std::uint64_t SharedEvent::signaledValue() const {
 void ResidencySet::addAllocation(const Allocation* allocation) {
   check();
   allocation->check();
-  if (allocation->mapping) wanted.insert(allocation->mapping);
+  if (allocation->mapping && allocation->heap) {
+    metal_sim::violation("a buffer of a heap is made resident, rather than the heap");
+  }
+  if (allocation->mapping) wanted.buffers.insert(allocation->mapping);
+  if (allocation->heap) wanted.heaps.insert(allocation->heap);
 }
 void ResidencySet::removeAllocation(const Allocation* allocation) {
   check();
   allocation->check();
-  if (allocation->mapping) wanted.erase(allocation->mapping);
+  if (allocation->mapping) wanted.buffers.erase(allocation->mapping);
+  if (allocation->heap) wanted.heaps.erase(allocation->heap);
 }
 void ResidencySet::commit() {
   check();

@@ -6,7 +6,9 @@
 #include <Metal/Metal.hpp>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -56,6 +58,17 @@ struct Mapping {
   char* reserved_ = nullptr;  // Device pages between guards.
   std::size_t page_bytes_ = 0;
   bool accessible_ = false;
+};
+/// Memory of a heap, as far as it counts. Its buffers are mapped each for itself, so that whatever
+/// touches more than its own is noticed; they are resident where the heap is.
+struct HeapMemory {
+  std::size_t size = 0;
+  struct Piece {
+    std::size_t bytes;
+    std::weak_ptr<Mapping> mapping;
+  };
+  std::map<std::size_t, Piece> pieces;  // By where they begin.
+  std::mutex mutex;
 };
 /// What lies at an address of the device: "12 bytes behind a buffer of 256 bytes".
 [[nodiscard]] std::string describe_address(std::uint64_t address);

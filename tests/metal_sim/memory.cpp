@@ -193,3 +193,78 @@ void run_dispatch(const Dispatch& dispatch) {
 }
 
 }  // namespace metal_sim
+
+// ---- Heaps: first fit.
+
+namespace MTL {
+
+using metal_sim::violation;
+
+void HeapDescriptor::setSize(NS::UInteger bytes) {
+  check();
+  size = bytes;
+}
+void HeapDescriptor::setResourceOptions(ResourceOptions value) {
+  check();
+  options = value;
+}
+SizeAndAlign Device::heapBufferSizeAndAlign(NS::UInteger length, ResourceOptions) {
+  check();
+  constexpr NS::UInteger kAlign = 256;
+  return {(length + kAlign - 1) / kAlign * kAlign, kAlign};
+}
+Heap* Device::newHeap(const HeapDescriptor* descriptor) {
+  check();
+  descriptor->check();
+  if (descriptor->size == 0) violation("a heap of no bytes");
+  if (descriptor->size > metal_sim::machine().max_heap_size) return nullptr;
+  auto* heap = new Heap;
+  heap->heap = std::make_shared<metal_sim::HeapMemory>();
+  heap->heap->size = descriptor->size;
+  heap->options = descriptor->options;
+  ++metal_sim::counters().heaps;
+  return heap;
+}
+Buffer* Heap::newBuffer(NS::UInteger length, ResourceOptions asked) {
+  check();
+  if (asked != options) violation("a buffer of a heap with other options than the heap's");
+  if (length == 0) violation("a buffer of no bytes");
+  const std::size_t bytes = (length + 255) / 256 * 256;
+  const std::lock_guard lock(heap->mutex);
+  std::size_t begin = 0;
+  for (const auto& [at, piece] : heap->pieces) {
+    if (at - begin >= bytes) break;
+    begin = at + piece.bytes;
+  }
+  if (begin + bytes > heap->size) return nullptr;
+  auto* buffer = new Buffer;
+  buffer->mapping = std::make_shared<metal_sim::Mapping>(length);
+  buffer->heap = heap;
+  heap->pieces[begin] = {bytes, buffer->mapping};
+  return buffer;
+}
+NS::UInteger Heap::size() const {
+  check();
+  return heap->size;
+}
+NS::UInteger Heap::usedSize() const {
+  check();
+  const std::lock_guard lock(heap->mutex);
+  NS::UInteger used = 0;
+  for (const auto& [at, piece] : heap->pieces) used += piece.bytes;
+  return used;
+}
+void Heap::setLabel(const NS::String* label) {
+  check();
+  label->check();
+}
+void Buffer::dispose() {
+  if (heap) {
+    const std::lock_guard lock(heap->mutex);
+    std::erase_if(heap->pieces,
+                  [&](const auto& piece) { return piece.second.mapping.lock() == mapping; });
+  }
+  Resource::dispose();
+}
+
+}  // namespace MTL

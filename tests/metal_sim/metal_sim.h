@@ -10,9 +10,9 @@
 // arguments that are not bound, overlap or reach beyond their buffer, of too many threads or more
 // than 32 KiB of threadgroup memory; host pointers that are not pages. The command buffer's error,
 // naming the kernel: access outside of any buffer, to a released one, or to one that is not
-// resident. The device sees buffers at other addresses than the host, which end where memory ends.
-// Dispatches without a barrier between them run in random order, and so do the encoders of a queue
-// without a fence.
+// resident, by itself or with its heap. The device sees buffers at other addresses than the host,
+// which end where memory ends. Dispatches without a barrier between them run in random order, and
+// so do the encoders of a queue without a fence.
 #pragma once
 
 #include <cstdint>
@@ -29,6 +29,7 @@ struct Machine {
   std::uint64_t max_buffer_length = std::uint64_t{8} << 30;
   std::uint64_t working_set = std::uint64_t{8} << 30;
   bool takes_host_pages = true;
+  std::uint64_t max_heap_size = std::uint64_t{8} << 30;
 };
 [[nodiscard]] Machine& machine();
 
@@ -51,6 +52,7 @@ struct Statistics {
   std::uint64_t no_copy = 0;    // Buffers made of host pages.
   std::uint64_t reordered = 0;  // Encoders of a queue that ran before an earlier one.
   std::uint64_t live_buffers = 0;
+  std::uint64_t heaps = 0;  // That were made.
 };
 [[nodiscard]] Statistics statistics();
 

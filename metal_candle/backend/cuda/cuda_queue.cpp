@@ -59,7 +59,7 @@ void CudaCommandBuffer::encode(const Kernel& kernel, std::span<const BufferRegio
                                std::span<const BufferRegion> outputs, BufferRegion scratch,
                                const StepLabel& label) {
   waves_.begin_step(static_cast<std::uint32_t>(steps_.size()));
-  steps_.push_back(&label);
+  steps_.add(label);
   addresses_.clear();
   for (const BufferRegion& region : inputs) addresses_.push_back(address(region));
   for (const BufferRegion& region : outputs) addresses_.push_back(address(region));
@@ -79,29 +79,6 @@ void CudaCommandBuffer::clear() {
   in_wave_ = false;
   list_.clear();
   steps_.clear();
-}
-
-// A step that takes several commands has done all of its work in the first: what is read and
-// computed is not known command by command.
-StepLabel CudaCommandBuffer::label_of(const Command& command) const {
-  const std::span<const std::uint32_t> steps = list_.steps_of(command);
-  StepLabel label = *steps_[steps.front()];
-  if (steps.size() > 1) label.detail += fmt::format(" and {} more", steps.size() - 1);
-  label.flops = label.bytes = 0;
-  for (const std::uint32_t step : steps.first(command.begun)) {
-    label.flops += steps_[step]->flops;
-    label.bytes += steps_[step]->bytes;
-  }
-  return label;
-}
-
-std::string CudaCommandBuffer::describe() const {
-  if (steps_.empty()) return "an empty command buffer";
-  const auto text = [](const StepLabel& label) { return label.name + " " + label.detail; };
-  const std::string first = text(*steps_.front());
-  if (steps_.size() == 1) return first;
-  return fmt::format("one of {} steps from {} to {} (METAL_CANDLE_MODE=sync says which)",
-                     steps_.size(), first, text(*steps_.back()));
 }
 
 CudaQueue::CudaQueue(int index, CudaDevice& device, CudaBackend& backend)

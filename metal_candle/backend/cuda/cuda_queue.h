@@ -16,6 +16,7 @@
 #include "metal_candle/backend/cuda/command_list.h"
 #include "metal_candle/backend/cuda/cuda_device.h"
 #include "metal_candle/backend/cuda/graph_cache.h"
+#include "metal_candle/backend/gpu/step_labels.h"
 
 namespace metal_candle::backend::cuda {
 
@@ -32,15 +33,17 @@ class CudaCommandBuffer final : public CommandBuffer {
   void finish() { waves_.end_wave(list_); }
   [[nodiscard]] const CommandList& list() const { return list_; }
   /// What a command does: one step, several as one, or a part of one.
-  [[nodiscard]] StepLabel label_of(const Command& command) const;
+  [[nodiscard]] StepLabel label_of(const Command& command) const {
+    return steps_.of_command(list_.steps_of(command), command.begun);
+  }
   /// "matmul [2, 3] ... to softmax [2]": for errors, which the device does not place closer.
-  [[nodiscard]] std::string describe() const;
+  [[nodiscard]] std::string describe() const { return steps_.describe(); }
 
  private:
   gpu::WaveEncoder waves_;
   bool in_wave_ = false;
   CommandList list_;
-  std::vector<const StepLabel*> steps_;
+  gpu::StepLabels steps_;
   std::vector<void*> addresses_;
 };
 

@@ -36,6 +36,8 @@ struct TileKernel {
     kSmall,  // Only there for devices with kLeastGroupBytes.
     kWide,   // Only there for devices with wide products; takes no mask.
   } kind = Kind::kGeneral;
+  std::uint32_t threads = kThreads;
+  bool apart = false;  // dk and dv are kernels of their own.
 
   [[nodiscard]] bool is(Kind which) const { return kind == which; }
   [[nodiscard]] std::int64_t group_bytes(bool has_mask) const {
@@ -45,12 +47,14 @@ struct TileKernel {
            (has_mask ? 4 * rows * columns : 0);
   }
 };
-constexpr TileKernel kTileKernels[] = {{64, 64, 64, 2, TileKernel::Kind::kWide},
-                                       {64, 128, 64, 2},
-                                       {64, 64, 16, 1, TileKernel::Kind::kSmall},
-                                       {128, 64, 64, 2, TileKernel::Kind::kWide},
-                                       {128, 64, 32, 2},
-                                       {256, 64, 16, 1}};
+constexpr TileKernel kTileKernels[] = {
+    {64, 64, 64, 2, TileKernel::Kind::kWide},
+    {64, 128, 64, 2},
+    {64, 64, 16, 1, TileKernel::Kind::kSmall},
+    {128, 64, 64, 2, TileKernel::Kind::kWide},
+    {128, 64, 32, 2},
+    {128, 32, 16, 1, TileKernel::Kind::kSmall, 64, true},
+    {256, 64, 16, 1, TileKernel::Kind::kGeneral, kThreads, true}};
 // Groups of a wide kernel that there should be for each multiprocessor, which has two or three at
 // a time: more, since their work differs.
 constexpr std::int64_t kWideGroups = 6;
@@ -60,6 +64,7 @@ struct BackwardPlan {
   HeadStrides out_strides{}, dout_strides{};
   bool needed[3] = {};
   std::int64_t rows = 0;  // Of a group.
+  std::uint32_t threads = kThreads;
   std::uint32_t group_bytes = 0;
   std::int64_t splits = 1;
   const Function* statistics = nullptr;
@@ -131,17 +136,18 @@ void choose_kernels(BackwardPlan& plan, GpuDevice& device) {
     return;
   }
   plan.rows = tiles->rows;
+  plan.threads = tiles->threads;
   plan.group_bytes = static_cast<std::uint32_t>(tiles->group_bytes(plan.attention.mask_input >= 0));
   const bool small = tiles->is(TileKernel::Kind::kSmall);
   const bool wide = tiles->is(TileKernel::Kind::kWide);
   const std::string_view kind = wide ? "wide" : "tiles";
   if (plan.needed[0]) plan.dq = function(small ? "small_dq" : "dq", kind, tiles->width);
   if (!keys_needed) return;
-  if (tiles->width < 256) {
+  if (!tiles->apart) {
     plan.keys[0] = function(small ? "small_dkv" : "dkv", kind, tiles->width);
   } else {
-    if (plan.needed[1]) plan.keys[0] = function("dk", "tiles", tiles->width);
-    if (plan.needed[2]) plan.keys[1] = function("dv", "tiles", tiles->width);
+    if (plan.needed[1]) plan.keys[0] = function(small ? "small_dk" : "dk", kind, tiles->width);
+    if (plan.needed[2]) plan.keys[1] = function(small ? "small_dv" : "dv", kind, tiles->width);
   }
   const std::int64_t heads = plan.attention.problem.heads / plan.attention.problem.key_heads;
   const std::int64_t groups = std::max<std::int64_t>(plan.key_groups(), 1);
@@ -172,12 +178,12 @@ void encode_backward(const BackwardPlan& plan, const KernelArguments& run, Encod
   encoder.concurrently(true);
   if (plan.dq != nullptr) {
     encoder.dispatch(*plan.dq, {static_cast<std::uint32_t>(attention.row_groups(plan.rows))},
-                     kThreads, arguments, plan.group_bytes);
+                     plan.threads, arguments, plan.group_bytes);
   }
   for (const Function* keys : plan.keys) {
     if (keys == nullptr) continue;
-    encoder.dispatch(*keys, {static_cast<std::uint32_t>(plan.key_groups())}, kThreads, arguments,
-                     plan.group_bytes);
+    encoder.dispatch(*keys, {static_cast<std::uint32_t>(plan.key_groups())}, plan.threads,
+                     arguments, plan.group_bytes);
   }
   encoder.concurrently(false);
   if (plan.splits == 1) return;

@@ -75,10 +75,18 @@ struct MatmulOperands {
   void* scratch = nullptr;
 };
 
+class Encoder;
+
 /// A product made ready: immutable, thread safe.
 class Matmul {
  public:
   virtual ~Matmul() = default;
+  /// Where a product is dispatches, encodes them and returns true. Else Encoder::matmul() takes it
+  /// as it is.
+  virtual bool encode(const MatmulOperands& operands, Encoder& encoder) const {
+    static_cast<void>(operands), static_cast<void>(encoder);
+    return false;
+  }
   [[nodiscard]] std::size_t scratch_bytes() const { return scratch_bytes_; }
   /// Unlike that of any other product of this process.
   [[nodiscard]] std::uint64_t id() const { return id_; }
@@ -126,6 +134,7 @@ struct DeviceLimits {
   std::uint32_t max_group_bytes = 48 << 10;  // The most that can be asked for dynamically.
   int architecture = 0;                      // CUDA: 90 for compute capability 9.0. Else 0.
   bool wide_products = false;                // It has the dialect's wide products.
+  std::int64_t few_rows = 4;  // Of a product, up to which our kernel is quicker than the library.
 };
 
 /// Where kernels come from. Thread safe.

@@ -199,20 +199,19 @@ std::unique_ptr<Kernel> make_in_two(BatchPlan plan, const Epilogue& epilogue, DT
       scratch);
 }
 
-// Rows that the device's library is slow with, and our kernel quick: it reads the weight at the
-// rate of memory.
-constexpr std::int64_t kFewRows = 4;
 constexpr std::size_t kPacketBytes = 16;
 // As kernels/matmul.h has them.
 constexpr std::int64_t kFewColumns = 4;
 constexpr std::int64_t kFewRowsWarps = kThreads / 32;
 
-bool suits_few_rows(const BatchPlan& plan) {
+// Rows that the device's library is slow with, and our kernel quick: it reads the weight at the
+// rate of memory.
+bool suits_few_rows(const BatchPlan& plan, const GpuDevice& device) {
   const MatmulDescription& p = plan.product;
   const auto width = static_cast<std::int64_t>(kPacketBytes / size_of(p.operands));
-  return plan.repeats.size() == 1 && p.batch == 1 && p.m <= kFewRows && p.k % width == 0 &&
-         p.k < INT32_MAX && p.n < INT32_MAX && p.b.row_stride == 1 && p.b.column_stride >= p.k &&
-         p.b.column_stride % width == 0 && p.a.column_stride == 1 &&
+  return plan.repeats.size() == 1 && p.batch == 1 && p.m <= device.limits().few_rows &&
+         p.k % width == 0 && p.k < INT32_MAX && p.n < INT32_MAX && p.b.row_stride == 1 &&
+         p.b.column_stride >= p.k && p.b.column_stride % width == 0 && p.a.column_stride == 1 &&
          (p.m == 1 || p.a.row_stride == p.k);
 }
 
@@ -312,7 +311,7 @@ std::unique_ptr<Kernel> make_matmul(const KernelRequest& request, GpuDevice& dev
     epilogue = {linear->activation, linear->has_bias, linear->has_residual};
   }
   std::unique_ptr<Kernel> general = make_general(plan, epilogue, out.dtype, count, device);
-  if (plan.product.k == 0 || !suits_few_rows(plan)) return general;
+  if (plan.product.k == 0 || !suits_few_rows(plan, device)) return general;
   return make_few_rows(plan, epilogue, std::move(general), device);
 }
 
@@ -383,7 +382,7 @@ std::unique_ptr<Kernel> make_norm_linear(const KernelRequest& request, GpuDevice
   }
   const TensorLayout operands[] = {request.inputs[0], request.inputs[2]};
   const BatchPlan plan = make_plan({op::Matmul{}, operands, request.outputs, request.needed});
-  if (!suits_few_rows(plan)) return parts;
+  if (!suits_few_rows(plan, device)) return parts;
   if (o.gated && request.inputs[3].strides != request.inputs[2].strides) return parts;
   const FewRowsLaunch launch(plan.product, o.linear, o.gated, o.eps, device);
   const std::shared_ptr<const Kernel> other = std::move(parts);

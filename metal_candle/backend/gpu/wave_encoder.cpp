@@ -36,7 +36,8 @@ void WaveEncoder::add(Piece piece) {
 }
 
 void WaveEncoder::concurrently(bool begin) {
-  if (concurrent_ && !begin) ++round_;
+  if (begin) concurrent_end_ = round_ + 1;
+  if (concurrent_ && !begin) round_ = concurrent_end_;
   concurrent_ = begin;
 }
 
@@ -49,6 +50,15 @@ void WaveEncoder::zero(void* address, std::size_t bytes) {
 }
 
 void WaveEncoder::matmul(const Matmul& product, const MatmulOperands& operands) {
+  // Dispatches of one product follow each other, whatever is concurrent to them.
+  const bool concurrent = std::exchange(concurrent_, false);
+  const std::uint32_t begin = round_;
+  const bool encoded = product.encode(operands, *this);
+  concurrent_ = concurrent;
+  if (encoded) {
+    if (concurrent) concurrent_end_ = std::max(concurrent_end_, std::exchange(round_, begin));
+    return;
+  }
   Piece piece{};
   piece.product = &product;
   piece.operands = operands;

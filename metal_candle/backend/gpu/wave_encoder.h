@@ -67,6 +67,7 @@ class WaveEncoder final : public Encoder {
   std::vector<std::byte> arguments_;
   std::uint32_t step_ = 0;
   std::uint32_t round_ = 0;
+  std::uint32_t concurrent_end_ = 0;  // The round after all pieces that are concurrent.
   bool concurrent_ = false;
   bool first_ = true;
   // Kept for their memory.

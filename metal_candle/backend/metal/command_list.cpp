@@ -8,9 +8,10 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <stdexcept>
+#include <utility>
 
 #include "metal_candle/backend/metal/kernels/arguments.h"
-#include "metal_candle/backend/metal/metal_matmul.h"
 #include "metal_candle/core/error.h"
 
 namespace metal_candle::backend::metal {
@@ -28,15 +29,10 @@ std::uint64_t mix(std::uint64_t hash, std::uint64_t value) {
 
 }  // namespace
 
-void CommandList::begin_step(MetalDevice& device, std::span<const AddressRange> reads,
-                             std::span<const AddressRange> writes) {
-  device_ = &device;
-  step_waits_ = hazards_.conflict(reads, writes);
-  if (step_waits_) hazards_.clear();
-  reads_.assign(reads.begin(), reads.end());
-  writes_.assign(writes.begin(), writes.end());
-  hazards_.add(reads_, writes_);
-  first_of_step_ = true;
+void CommandList::next_serves(std::span<const std::uint32_t> steps, std::size_t begun) {
+  begun_by_next_ = static_cast<std::uint32_t>(begun);
+  steps_.insert(steps_.end(), steps.begin(), steps.end());
+  steps_of_next_ = static_cast<std::uint32_t>(steps.size());
 }
 
 void CommandList::zero(void* address, std::size_t bytes) {
@@ -46,11 +42,10 @@ void CommandList::zero(void* address, std::size_t bytes) {
            ZeroArguments{address, bytes});
 }
 
-void CommandList::matmul(const gpu::Matmul& product, const gpu::MatmulOperands& operands) {
-  static_cast<const MetalMatmul&>(product).encode(operands, *this);
+void CommandList::matmul(const gpu::Matmul&, const gpu::MatmulOperands&) {
+  throw std::logic_error("metal: a product that was not encoded as dispatches");
 }
 
-// Each command of a step sees what those before it wrote, so all but the first wait.
 void CommandList::dispatch_bytes(const gpu::Function& function, gpu::Grid grid,
                                  std::uint32_t threads, std::uint32_t dynamic_group_bytes,
                                  const void* arguments, std::size_t bytes) {
@@ -68,12 +63,10 @@ void CommandList::dispatch_bytes(const gpu::Function& function, gpu::Grid grid,
       static_cast<std::uint32_t>(gpu::round_up(dynamic_group_bytes, kGroupBytesUnit));
   command.arguments = static_cast<std::uint32_t>(arguments_.size());
   command.argument_bytes = static_cast<std::uint32_t>(bytes);
-  command.waits = first_of_step_ ? step_waits_ : true;
-  if (!first_of_step_) {
-    hazards_.clear();
-    hazards_.add(reads_, writes_);
-  }
-  first_of_step_ = false;
+  command.waits = std::exchange(waits_, false);
+  command.first_step = static_cast<std::uint32_t>(steps_.size()) - steps_of_next_;
+  command.step_count = steps_of_next_;
+  command.begun = begun_by_next_;
   arguments_.resize(gpu::round_up(arguments_.size() + bytes, kArgumentAlignment));
   std::memcpy(arguments_.data() + command.arguments, arguments, bytes);
   hash_ = mix(hash_, reinterpret_cast<std::uintptr_t>(&kernel) + (command.waits ? 1 : 0));
@@ -86,10 +79,10 @@ void CommandList::dispatch_bytes(const gpu::Function& function, gpu::Grid grid,
 void CommandList::clear() {
   commands_.clear();
   arguments_.clear();
+  steps_.clear();
+  steps_of_next_ = 0;
   hash_ = 0;
-  hazards_.clear();
-  reads_.clear();
-  writes_.clear();
+  waits_ = false;
 }
 
 bool CommandList::same_structure(const CommandList& other) const {

@@ -14,8 +14,6 @@ namespace metal_candle::backend::metal {
 
 IndirectPlan::IndirectPlan(MetalDevice& device, const CommandList& list)
     : device_(device), list_(list) {
-  arguments_ = device.make_argument_buffer(list.arguments().size());
-  std::memcpy(arguments_->contents(), list.arguments().data(), list.arguments().size());
   const auto descriptor = NS::TransferPtr(MTL::IndirectCommandBufferDescriptor::alloc()->init());
   descriptor->setCommandTypes(MTL::IndirectCommandTypeConcurrentDispatch);
   descriptor->setInheritPipelineState(false);
@@ -29,6 +27,8 @@ IndirectPlan::IndirectPlan(MetalDevice& device, const CommandList& list)
     throw OutOfMemoryError(
         fmt::format("metal: the device has no indirect command buffer of {} commands", count));
   }
+  arguments_ = device.make_argument_buffer(list.arguments().size());
+  point_at(list);
   for (std::size_t i = 0; i < count; ++i) {
     const Command& command = list.commands()[i];
     MTL::IndirectComputeCommand* to = commands_->indirectComputeCommand(i);
@@ -39,12 +39,11 @@ IndirectPlan::IndirectPlan(MetalDevice& device, const CommandList& list)
     to->concurrentDispatchThreadgroups(MTL::Size(command.grid.x, command.grid.y, command.grid.z),
                                        MTL::Size(command.threads, 1, 1));
   }
-  device.make_resident(arguments_.get());
   device.make_resident(commands_.get());
 }
 
 IndirectPlan::~IndirectPlan() {
-  device_.end_residency(arguments_.get());
+  device_.give_back(arguments_->contents());
   device_.end_residency(commands_.get());
 }
 

@@ -31,26 +31,7 @@ void stop_at_exit() {
   for (const auto& [index, backend] : instances().by_index) backend->stop();
 }
 
-OperandExtent extent_of(const TensorLayout& layout) {
-  std::int64_t first = 0;
-  std::int64_t last = 0;
-  for (int axis = 0; axis < layout.shape.rank(); ++axis) {
-    if (layout.shape[axis] == 0) return {};
-    const std::int64_t reach = (layout.shape[axis] - 1) * layout.strides[axis];
-    (reach < 0 ? first : last) += reach;
-  }
-  const auto size = static_cast<std::int64_t>(size_of(layout.dtype));
-  return {first * size, (last + 1) * size};
-}
-
 }  // namespace
-
-MetalKernel::MetalKernel(std::unique_ptr<Kernel> kernel, const KernelRequest& request)
-    : kernel_(std::move(kernel)) {
-  scratch_bytes_ = kernel_->scratch_bytes();
-  for (const TensorLayout& layout : request.inputs) inputs_.push_back(extent_of(layout));
-  for (const TensorLayout& layout : request.outputs) outputs_.push_back(extent_of(layout));
-}
 
 MetalBackend::MetalBackend(int index)
     : index_(static_cast<std::uint8_t>(index)),
@@ -118,7 +99,7 @@ void MetalBackend::read(const Buffer& buffer, std::size_t offset, std::span<std:
 
 std::unique_ptr<Kernel> MetalBackend::make_kernel(const KernelRequest& request) const {
   const AutoreleaseScope scope;
-  return std::make_unique<MetalKernel>(GpuBackend::make_kernel(request), request);
+  return GpuBackend::make_kernel(request);
 }
 
 MetalQueue& MetalBackend::metal_queue(int index) {

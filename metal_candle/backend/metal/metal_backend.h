@@ -37,6 +37,7 @@ class MetalBackend final : public gpu::GpuBackend {
   CommandQueue& queue(int index) override { return metal_queue(index); }
   [[nodiscard]] int num_queues() const override { return kNumQueues; }
   [[nodiscard]] std::size_t alignment() const override { return kAlignment; }
+  [[nodiscard]] bool wants_waves() const override { return true; }
   /// The device begins on a buffer when it is committed, so a plan is cut in some.
   [[nodiscard]] std::size_t steps_per_command_buffer() const override { return 64; }
   [[nodiscard]] QueueStatistics queue_statistics() const override;

@@ -1,15 +1,12 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
 // Buffers of the Metal backend: memory that the host and the device both see, at addresses of their
-// own; and kernels with what they read and write of them.
+// own.
 #pragma once
 
 #include <memory>
 #include <utility>
-#include <vector>
 
-#include "metal_candle/backend/gpu/gpu_kernel.h"
-#include "metal_candle/backend/metal/hazards.h"
 #include "metal_candle/backend/metal/metal_device.h"
 #include "metal_candle/backend/pool_allocator.h"
 
@@ -44,26 +41,6 @@ class MetalBuffer final : public Buffer {
   std::shared_ptr<const void> owner_;
   NS::SharedPtr<MTL::Buffer> buffer_;
   std::uint64_t device_address_;
-};
-
-/// Bytes around the address of an operand.
-struct OperandExtent {
-  std::int64_t begin = 0, end = 0;
-};
-
-/// A kernel of backend/gpu, and how far its operands reach.
-class MetalKernel final : public Kernel {
- public:
-  MetalKernel(std::unique_ptr<Kernel> kernel, const KernelRequest& request);
-  [[nodiscard]] const gpu::GpuKernel& kernel() const {
-    return static_cast<const gpu::GpuKernel&>(*kernel_);
-  }
-  [[nodiscard]] const std::vector<OperandExtent>& inputs() const { return inputs_; }
-  [[nodiscard]] const std::vector<OperandExtent>& outputs() const { return outputs_; }
-
- private:
-  std::unique_ptr<Kernel> kernel_;
-  std::vector<OperandExtent> inputs_, outputs_;
 };
 
 }  // namespace metal_candle::backend::metal

@@ -26,6 +26,11 @@ constexpr NS::UInteger kLanes = 32;  // Of a simdgroup, as the dialect has it.
 // queue orders what it runs.
 constexpr MTL::ResourceOptions kOptions =
     MTL::ResourceStorageModeShared | MTL::ResourceHazardTrackingModeUntracked;
+// A buffer of its own takes whole pages, a call of the system and an entry of the residency set:
+// those up to a size share heaps. Larger ones would leave gaps.
+constexpr std::size_t kLargestInHeap = std::size_t{512} << 10;
+constexpr std::size_t kHeapBytes = std::size_t{8} << 20;
+constexpr NS::UInteger kBlockAlignment = 256;  // As kernels want their scratch.
 // Metal does not tell how many cores a GPU has. That of an M-series Pro: smaller ones get more
 // groups than they need, larger ones fewer.
 constexpr std::uint32_t kTypicalCores = 16;
@@ -85,6 +90,8 @@ MetalDevice::MetalDevice(int index) {
   limits_.max_threads = 1024;
   limits_.max_group_bytes = static_cast<std::uint32_t>(device_->maxThreadgroupMemoryLength());
   limits_.group_bytes = limits_.max_group_bytes;
+  // A tile of simdgroup matrices has eight rows, and is the slower, the fewer of them count.
+  limits_.few_rows = 8;
   memory_limit_ = device_->recommendedMaxWorkingSetSize();
   can_replay_ = device_->supportsFamily(MTL::GPUFamilyMetal3);
   if (at_least_macos(15)) {
@@ -128,14 +135,14 @@ NS::SharedPtr<MTL::Library> MetalDevice::compile_text(std::string_view what,
   return library;
 }
 
-std::unique_ptr<MetalFunction> MetalDevice::make_function(MTL::Library& library,
-                                                          std::string_view name) {
-  const std::string symbol(name);
-  const auto function = NS::TransferPtr(library.newFunction(ns_string(symbol)));
-  if (!function) throw DeviceError(fmt::format("metal: no kernel {}", name));
+// Null if there is none.
+std::unique_ptr<MetalFunction> MetalDevice::find_function(MTL::Library& library,
+                                                          const std::string& name) {
+  const auto function = NS::TransferPtr(library.newFunction(ns_string(name)));
+  if (!function) return nullptr;
   const auto descriptor = NS::TransferPtr(MTL::ComputePipelineDescriptor::alloc()->init());
   descriptor->setComputeFunction(function.get());
-  descriptor->setLabel(ns_string(symbol));
+  descriptor->setLabel(ns_string(name));
   descriptor->setSupportIndirectCommandBuffers(can_replay_);
   NS::Error* error = nullptr;
   auto pipeline = NS::TransferPtr(
@@ -148,7 +155,15 @@ std::unique_ptr<MetalFunction> MetalDevice::make_function(MTL::Library& library,
     throw DeviceError(fmt::format("metal: {} runs {} threads in step; kernels need {}", name,
                                   pipeline->threadExecutionWidth(), kLanes));
   }
-  return std::make_unique<MetalFunction>(std::move(pipeline), symbol);
+  return std::make_unique<MetalFunction>(std::move(pipeline), name);
+}
+
+std::unique_ptr<MetalFunction> MetalDevice::make_function(MTL::Library& library,
+                                                          std::string_view name) {
+  std::unique_ptr<MetalFunction> function = find_function(library, std::string(name));
+  if (!function) throw DeviceError(fmt::format("metal: no kernel {}", name));
+  function->set_merged(find_function(library, fmt::format("{}_merged", name)));
+  return function;
 }
 
 const gpu::Function& MetalDevice::function(std::string_view name) {
@@ -190,30 +205,62 @@ std::unique_ptr<gpu::Matmul> MetalDevice::make_matmul(const gpu::MatmulDescripti
 void* MetalDevice::obtain(std::size_t size) {
   const AutoreleaseScope scope;
   if (size > device_->maxBufferLength()) return nullptr;
-  auto buffer = NS::TransferPtr(device_->newBuffer(size, kOptions));
-  if (!buffer) return nullptr;
-  void* contents = buffer->contents();
-  make_resident(buffer.get());
+  Block block;
+  if (size <= kLargestInHeap &&
+      device_->heapBufferSizeAndAlign(size, kOptions).align % kBlockAlignment == 0) {
+    const std::lock_guard lock(memory_mutex_);
+    block = make_in_heap(size);
+  }
+  if (!block.buffer) block.buffer = NS::TransferPtr(device_->newBuffer(size, kOptions));
+  if (!block.buffer) return nullptr;
+  void* contents = block.buffer->contents();
   const std::lock_guard lock(memory_mutex_);
-  blocks_.emplace(contents, std::move(buffer));
+  if (block.heap == nullptr) add_residency(block.buffer.get());
+  blocks_.emplace(contents, std::move(block));
   return contents;
 }
 
-void MetalDevice::give_back(void* block) {
-  const AutoreleaseScope scope;
-  NS::SharedPtr<MTL::Buffer> buffer;
-  {
-    const std::lock_guard lock(memory_mutex_);
-    const auto it = blocks_.find(block);
-    buffer = std::move(it->second);
-    blocks_.erase(it);
+// With no buffer where there is no heap for it.
+MetalDevice::Block MetalDevice::make_in_heap(std::size_t size) {
+  for (Heap& heap : heaps_) {
+    Block block{NS::TransferPtr(heap.memory->newBuffer(size, kOptions)), &heap};
+    if (!block.buffer) continue;
+    ++heap.buffers;
+    return block;
   }
-  end_residency(buffer.get());
+  const auto descriptor = NS::TransferPtr(MTL::HeapDescriptor::alloc()->init());
+  descriptor->setSize(kHeapBytes);
+  descriptor->setResourceOptions(kOptions);
+  Heap heap{NS::TransferPtr(device_->newHeap(descriptor.get()))};
+  if (!heap.memory) return {};
+  Block block{NS::TransferPtr(heap.memory->newBuffer(size, kOptions))};
+  if (!block.buffer) return {};
+  add_residency(heap.memory.get());
+  heap.buffers = 1;
+  heaps_.push_front(std::move(heap));
+  block.heap = &heaps_.front();
+  return block;
+}
+
+void MetalDevice::give_back(void* contents) {
+  const AutoreleaseScope scope;
+  const std::lock_guard lock(memory_mutex_);
+  const auto it = blocks_.find(contents);
+  Block block = std::move(it->second);
+  blocks_.erase(it);
+  if (block.heap == nullptr) {
+    remove_residency(block.buffer.get());
+    return;
+  }
+  block.buffer.reset();
+  if (--block.heap->buffers > 0) return;
+  remove_residency(block.heap->memory.get());
+  heaps_.remove_if([&](const Heap& heap) { return &heap == block.heap; });
 }
 
 MTL::Buffer* MetalDevice::buffer_of(const void* block) const {
   const std::lock_guard lock(memory_mutex_);
-  return blocks_.at(block).get();
+  return blocks_.at(block).buffer.get();
 }
 
 NS::SharedPtr<MTL::Buffer> MetalDevice::wrap(void* pages, std::size_t bytes) {
@@ -225,25 +272,32 @@ NS::SharedPtr<MTL::Buffer> MetalDevice::wrap(void* pages, std::size_t bytes) {
 }
 
 NS::SharedPtr<MTL::Buffer> MetalDevice::make_argument_buffer(std::size_t bytes) {
-  const AutoreleaseScope scope;
-  auto buffer = NS::TransferPtr(device_->newBuffer(bytes, kOptions));
-  if (!buffer) {
+  void* block = obtain(bytes);
+  if (block == nullptr) {
     throw OutOfMemoryError(fmt::format("metal: the device has no {} bytes for arguments", bytes));
   }
-  return buffer;
+  return NS::RetainPtr(buffer_of(block));
 }
 
-void MetalDevice::make_resident(const MTL::Allocation* buffer) {
-  if (!has_residency()) return;
+void MetalDevice::make_resident(const MTL::Allocation* allocation) {
   const std::lock_guard lock(memory_mutex_);
-  residency_->addAllocation(buffer);
+  add_residency(allocation);
+}
+
+void MetalDevice::end_residency(const MTL::Allocation* allocation) {
+  const std::lock_guard lock(memory_mutex_);
+  remove_residency(allocation);
+}
+
+void MetalDevice::add_residency(const MTL::Allocation* allocation) {
+  if (!has_residency()) return;
+  residency_->addAllocation(allocation);
   residency_changed_ = true;
 }
 
-void MetalDevice::end_residency(const MTL::Allocation* buffer) {
+void MetalDevice::remove_residency(const MTL::Allocation* allocation) {
   if (!has_residency()) return;
-  const std::lock_guard lock(memory_mutex_);
-  residency_->removeAllocation(buffer);
+  residency_->removeAllocation(allocation);
   residency_changed_ = true;
 }
 

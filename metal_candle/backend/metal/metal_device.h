@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <list>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -23,10 +24,13 @@ class MetalFunction final : public gpu::Function {
       : pipeline_(std::move(pipeline)), name_(std::move(name)) {}
   [[nodiscard]] const MTL::ComputePipelineState* pipeline() const { return pipeline_.get(); }
   [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] const gpu::Function* merged() const override { return merged_.get(); }
+  void set_merged(std::unique_ptr<MetalFunction> merged) { merged_ = std::move(merged); }
 
  private:
   NS::SharedPtr<MTL::ComputePipelineState> pipeline_;
   std::string name_;
+  std::unique_ptr<MetalFunction> merged_;
 };
 
 class MetalDevice final : public gpu::GpuDevice, public BlockSource {
@@ -48,7 +52,8 @@ class MetalDevice final : public gpu::GpuDevice, public BlockSource {
 
   /// Memory of the host, seen as a buffer: whole pages. Null where Metal does not take it.
   [[nodiscard]] NS::SharedPtr<MTL::Buffer> wrap(void* pages, std::size_t bytes);
-  /// A buffer for arguments of kernels, which the device only reads.
+  /// A resident buffer for arguments of kernels, which the device only reads. To be given back by
+  /// its contents. Throws OutOfMemoryError.
   [[nodiscard]] NS::SharedPtr<MTL::Buffer> make_argument_buffer(std::size_t bytes);
   /// From now on, or no longer, every queue's work may use the buffer without naming it.
   void make_resident(const MTL::Allocation* buffer);
@@ -67,7 +72,22 @@ class MetalDevice final : public gpu::GpuDevice, public BlockSource {
   [[nodiscard]] bool has_compiled_library() const { return library_.get() != nullptr; }
 
  private:
+  // Part of the memory from which small buffers are taken; resident as a whole.
+  struct Heap {
+    NS::SharedPtr<MTL::Heap> memory;
+    std::size_t buffers = 0;
+  };
+  struct Block {
+    NS::SharedPtr<MTL::Buffer> buffer;
+    Heap* heap = nullptr;
+  };
+  // Holding memory_mutex_.
+  void add_residency(const MTL::Allocation* allocation);
+  void remove_residency(const MTL::Allocation* allocation);
+  Block make_in_heap(std::size_t size);
+
   NS::SharedPtr<MTL::Library> compile_text(std::string_view what, const std::string& text);
+  std::unique_ptr<MetalFunction> find_function(MTL::Library& library, const std::string& name);
   std::unique_ptr<MetalFunction> make_function(MTL::Library& library, std::string_view name);
 
   NS::SharedPtr<MTL::Device> device_;
@@ -77,7 +97,8 @@ class MetalDevice final : public gpu::GpuDevice, public BlockSource {
   bool can_replay_ = false;
 
   mutable std::mutex memory_mutex_;
-  std::unordered_map<const void*, NS::SharedPtr<MTL::Buffer>> blocks_;  // By their contents.
+  std::unordered_map<const void*, Block> blocks_;  // By their contents.
+  std::list<Heap> heaps_;
   bool residency_changed_ = false;
 
   std::mutex functions_mutex_;

@@ -21,30 +21,36 @@ struct ProductTile {
   std::string_view name;
 };
 [[nodiscard]] std::span<const ProductTile> product_tiles();
-/// The tile for products of that shape, on a GPU of so many cores.
-[[nodiscard]] const ProductTile& choose_tile(std::int64_t rows, std::int64_t columns,
-                                             std::int64_t batch, std::uint32_t cores);
+struct TileChoice {
+  const ProductTile* tile;
+  std::int64_t parts;  // Of the depth, each made by a group of its own.
+};
+/// For products of that shape, on a GPU of so many cores.
+[[nodiscard]] TileChoice choose_tile(std::int64_t rows, std::int64_t columns, std::int64_t depth,
+                                     std::int64_t batch, std::uint32_t cores);
 
 class MetalMatmul final : public gpu::Matmul {
  public:
-  /// Every product that the description can say, but for those of 2^31 rows, columns or depth.
+  /// Every product that the description can say, but for those of 2^31 rows, columns, depth or
+  /// batches.
   static std::unique_ptr<MetalMatmul> make(MetalDevice& device,
                                            const gpu::MatmulDescription& description);
-  /// In a tile of the caller's choice.
+  /// In tiles of the caller's choice.
   static std::unique_ptr<MetalMatmul> make(MetalDevice& device,
                                            const gpu::MatmulDescription& description,
-                                           const ProductTile& tile);
-  void encode(const gpu::MatmulOperands& operands, gpu::Encoder& encoder) const;
-  [[nodiscard]] const ProductTile& tile() const { return tile_; }
+                                           const TileChoice& choice);
+  bool encode(const gpu::MatmulOperands& operands, gpu::Encoder& encoder) const override;
 
  private:
-  MetalMatmul(const gpu::MatmulDescription& description, const ProductTile& tile,
-              const gpu::Function& function)
-      : description_(description), tile_(tile), function_(function) {}
+  MetalMatmul(MetalDevice& device, const gpu::MatmulDescription& description,
+              const TileChoice& choice);
 
   gpu::MatmulDescription description_;
   const ProductTile& tile_;
+  std::int64_t part_depth_;
+  std::int64_t parts_;
   const gpu::Function& function_;
+  const gpu::Function* sum_ = nullptr;  // If there are several parts.
 };
 
 }  // namespace metal_candle::backend::metal

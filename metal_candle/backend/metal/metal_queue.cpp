@@ -9,23 +9,23 @@
 #include <cstring>
 #include <utility>
 
+#include "metal_candle/backend/gpu/gpu_kernel.h"
 #include "metal_candle/backend/metal/metal_backend.h"
 #include "metal_candle/core/error.h"
 
 namespace metal_candle::backend::metal {
 namespace {
 
-// Of Metal's own, which also has buffers that are encoded but not committed. Observed buffers are
-// cut in steps.
+// Of Metal's own, which also has buffers that are encoded but not committed. Observed ones are cut
+// in pieces, of which one of ours may not have more than there is room for: its last has the rest.
 constexpr NS::UInteger kMetalBuffers = 1024;
+constexpr std::size_t kMostPieces = kMetalBuffers / 2;
 constexpr std::size_t kLeastArgumentBytes = std::size_t{4} << 10;
 
 std::uint64_t address(const BufferRegion& region) {
   if (region.buffer == nullptr) return 0;
   return static_cast<const MetalBuffer&>(*region.buffer).device_address() + region.offset;
 }
-
-std::string text_of(const StepLabel& label) { return label.name + " " + label.detail; }
 
 // What went wrong, and where as far as is known.
 std::exception_ptr device_error(const MetalCommandBuffer& buffer, const MTL::CommandBuffer& done) {
@@ -41,62 +41,65 @@ std::exception_ptr device_error(const MetalCommandBuffer& buffer, const MTL::Com
 }  // namespace
 
 MetalCommandBuffer::~MetalCommandBuffer() {
-  if (arguments_) device_.end_residency(arguments_.get());
+  if (arguments_) device_.give_back(arguments_->contents());
 }
 
-void MetalCommandBuffer::add(const BufferRegion& region, OperandExtent extent,
-                             std::vector<AddressRange>& ranges) {
+void MetalCommandBuffer::add(const BufferRegion& region) {
+  addresses_.push_back(reinterpret_cast<void*>(address(region)));
   if (region.buffer == nullptr) return;
-  const auto base = static_cast<std::int64_t>(address(region));
-  ranges.push_back({static_cast<std::uint64_t>(base + extent.begin),
-                    static_cast<std::uint64_t>(base + extent.end)});
   resources_.push_back(static_cast<const MetalBuffer&>(*region.buffer).handle());
 }
 
 void MetalCommandBuffer::encode(const Kernel& kernel, std::span<const BufferRegion> inputs,
                                 std::span<const BufferRegion> outputs, BufferRegion scratch,
                                 const StepLabel& label) {
-  const auto& step = static_cast<const MetalKernel&>(kernel);
-  reads_.clear();
-  writes_.clear();
+  waves_.begin_step(static_cast<std::uint32_t>(steps_.size()));
+  steps_.add(label);
   addresses_.clear();
-  for (std::size_t i = 0; i < inputs.size(); ++i) {
-    add(inputs[i], step.inputs()[i], reads_);
-    addresses_.push_back(reinterpret_cast<void*>(address(inputs[i])));
-  }
-  for (std::size_t i = 0; i < outputs.size(); ++i) {
-    add(outputs[i], step.outputs()[i], writes_);
-    addresses_.push_back(reinterpret_cast<void*>(address(outputs[i])));
-  }
-  add(scratch, {0, static_cast<std::int64_t>(step.scratch_bytes())}, writes_);
-  steps_.push_back({&label, list_.commands().size()});
-  list_.begin_step(device_, reads_, writes_);
+  for (const BufferRegion& region : inputs) add(region);
+  for (const BufferRegion& region : outputs) add(region);
+  add(scratch);
   const std::span<void* const> all(addresses_);
-  step.kernel().encode({all.first(inputs.size()), all.subspan(inputs.size()),
-                        reinterpret_cast<void*>(address(scratch))},
-                       list_);
+  static_cast<const gpu::GpuKernel&>(kernel).encode(
+      {all.first(inputs.size()), all.subspan(inputs.size(), outputs.size()), all.back()}, waves_);
+  if (!in_wave_) waves_.end_wave(list_);
+}
+
+void MetalCommandBuffer::begin_wave() {
+  waves_.end_wave(list_);
+  in_wave_ = true;
 }
 
 void MetalCommandBuffer::clear() {
+  waves_.clear();
+  in_wave_ = false;
   list_.clear();
   steps_.clear();
   resources_.clear();
 }
 
-std::string MetalCommandBuffer::describe() const {
-  if (steps_.empty()) return "an empty command buffer";
-  const std::string first = text_of(*steps_.front().label);
-  if (steps_.size() == 1) return first;
-  return fmt::format("one of {} steps from {} to {} (METAL_CANDLE_MODE=sync says which)",
-                     steps_.size(), first, text_of(*steps_.back().label));
+std::vector<MetalCommandBuffer::Piece> MetalCommandBuffer::pieces() const {
+  std::vector<Piece> all;
+  const std::vector<Command>& commands = list_.commands();
+  for (std::size_t first = 0, last = 0; first < commands.size(); first = last) {
+    const std::span<const std::uint32_t> steps = list_.steps_of(commands[first]);
+    const auto serves_them = [&](const Command& command) {
+      const std::span<const std::uint32_t> others = list_.steps_of(command);
+      return std::equal(steps.begin(), steps.end(), others.begin(), others.end());
+    };
+    while (last < commands.size() && serves_them(commands[last])) ++last;
+    if (all.size() + 1 == kMostPieces) last = commands.size();
+    all.push_back({first, last, steps_.of_command(steps, commands[first].begun)});
+  }
+  return all;
 }
 
 const MTL::Buffer* MetalCommandBuffer::upload_arguments() {
   const std::span<const std::byte> bytes = list_.arguments();
   if (!arguments_ || arguments_->length() < bytes.size()) {
-    if (arguments_) device_.end_residency(arguments_.get());
+    if (arguments_) device_.give_back(arguments_->contents());
+    arguments_.reset();
     arguments_ = device_.make_argument_buffer(std::max(2 * bytes.size(), kLeastArgumentBytes));
-    device_.make_resident(arguments_.get());
   }
   std::memcpy(arguments_->contents(), bytes.data(), bytes.size());
   return arguments_.get();
@@ -186,26 +189,18 @@ void MetalQueue::encode_whole(Work& work, MTL::ComputeCommandEncoder& encoder) {
   }
 }
 
-void MetalQueue::encode_step(Work& work, std::size_t step, MTL::ComputeCommandEncoder& encoder) {
-  const auto& steps = work.encoded().steps();
-  const CommandList& list = work.encoded().list();
-  const std::size_t begin = steps[step].first_command;
-  const std::size_t end =
-      step + 1 < steps.size() ? steps[step + 1].first_command : list.commands().size();
-  if (begin == end) return;
-  list.encode(encoder, step == 0 ? work.encoded().upload_arguments() : work.encoded().arguments(),
-              begin, end);
-}
-
 // Holding submit_mutex_. Nothing is committed before all is encoded, so that an error leaves
 // nothing behind.
 void MetalQueue::submit(Work& work, std::span<const CompletionPtr> waits) {
   MetalCommandBuffer& buffer = work.encoded();
+  buffer.finish();
   const std::string label = buffer.describe();
-  const bool observed = step_observer() != nullptr && !buffer.steps().empty();
-  const std::size_t count = observed ? buffer.steps().size() : 1;
+  if (step_observer() != nullptr) work.pieces = buffer.pieces();
+  const bool observed = !work.pieces.empty();
+  const MTL::Buffer* arguments = observed ? buffer.upload_arguments() : nullptr;
+  const std::size_t count = observed ? work.pieces.size() : 1;
   for (std::size_t i = 0; i < count; ++i) {
-    const auto commands = make_commands(observed ? text_of(*buffer.steps()[i].label) : label);
+    const auto commands = make_commands(observed ? gpu::text_of(work.pieces[i].label) : label);
     for (const CompletionPtr& wait : waits) {
       if (const MetalQueue* other = backend_.find_queue(wait->source()); i == 0 && other) {
         commands->encodeWait(other->event_.get(),
@@ -216,7 +211,7 @@ void MetalQueue::submit(Work& work, std::span<const CompletionPtr> waits) {
     encoder->setLabel(commands->label());
     try {
       if (observed) {
-        encode_step(work, i, *encoder);
+        buffer.list().encode(*encoder, arguments, work.pieces[i].first, work.pieces[i].last);
       } else {
         encode_whole(work, *encoder);
       }
@@ -341,15 +336,14 @@ std::exception_ptr MetalQueue::finish(Work& work) {
 // Times of the device, placed so that the last step ends now.
 void MetalQueue::report(const Work& work) const {
   StepObserver* observer = step_observer();
-  const auto& steps = work.encoded().steps();
-  if (observer == nullptr || work.commands.size() != steps.size()) return;
+  if (observer == nullptr || work.pieces.empty()) return;
   const std::int64_t now = now_ns();
   const double end = work.commands.back()->GPUEndTime();
   const auto at = [&](double seconds) {
     return now - static_cast<std::int64_t>((end - seconds) * 1e9);
   };
-  for (std::size_t i = 0; i < steps.size(); ++i) {
-    observer->on_step(*steps[i].label, index_, at(work.commands[i]->GPUStartTime()),
+  for (std::size_t i = 0; i < work.pieces.size(); ++i) {
+    observer->on_step(work.pieces[i].label, index_, at(work.commands[i]->GPUStartTime()),
                       at(work.commands[i]->GPUEndTime()));
   }
 }

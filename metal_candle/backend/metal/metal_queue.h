@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "metal_candle/backend/backend.h"
+#include "metal_candle/backend/gpu/step_labels.h"
 #include "metal_candle/backend/metal/command_list.h"
 #include "metal_candle/backend/metal/indirect_cache.h"
 #include "metal_candle/backend/metal/instruments.h"
@@ -23,38 +24,43 @@ namespace metal_candle::backend::metal {
 
 class MetalCommandBuffer final : public CommandBuffer {
  public:
-  explicit MetalCommandBuffer(MetalDevice& device) : device_(device) {}
+  explicit MetalCommandBuffer(MetalDevice& device) : device_(device), list_(device) {}
   ~MetalCommandBuffer() override;
   void encode(const Kernel& kernel, std::span<const BufferRegion> inputs,
               std::span<const BufferRegion> outputs, BufferRegion scratch,
               const StepLabel& label) override;
+  void begin_wave() override;
   [[nodiscard]] std::size_t size() const override { return steps_.size(); }
   void clear();
 
-  struct Step {
-    const StepLabel* label;
-    std::size_t first_command;
-  };
+  /// To be called when all has been encoded.
+  void finish() { waves_.end_wave(list_); }
   [[nodiscard]] const CommandList& list() const { return list_; }
-  [[nodiscard]] const std::vector<Step>& steps() const { return steps_; }
+  /// Commands [first, last): one step, several as one, or a part of one.
+  struct Piece {
+    std::size_t first, last;
+    StepLabel label;
+  };
+  /// The list, cut where commands serve other steps.
+  [[nodiscard]] std::vector<Piece> pieces() const;
   /// "matmul [2, 3] ... to softmax [2]": for errors, which the device does not place closer.
-  [[nodiscard]] std::string describe() const;
+  [[nodiscard]] std::string describe() const { return steps_.describe(); }
   /// The arguments of the list, where the device reads them.
   const MTL::Buffer* upload_arguments();
-  [[nodiscard]] const MTL::Buffer* arguments() const { return arguments_.get(); }
   /// Buffers that the steps name, each once.
   [[nodiscard]] const std::vector<const MTL::Resource*>& resources();
 
  private:
-  void add(const BufferRegion& region, OperandExtent extent, std::vector<AddressRange>& ranges);
+  void add(const BufferRegion& region);
 
   MetalDevice& device_;
+  gpu::WaveEncoder waves_;
+  bool in_wave_ = false;
   CommandList list_;
-  std::vector<Step> steps_;
+  gpu::StepLabels steps_;
   std::vector<const MTL::Resource*> resources_;
   NS::SharedPtr<MTL::Buffer> arguments_;
   std::vector<void*> addresses_;
-  std::vector<AddressRange> reads_, writes_;
 };
 
 class MetalBackend;
@@ -84,9 +90,9 @@ class MetalQueue final : public CommandQueue {
   struct Work {
     std::unique_ptr<CommandBuffer> buffer;
     CompletionHandler on_complete;
-    std::vector<CompletionPtr> dependencies;  // That were not ready when this was committed.
-    // One, or one a step when steps are observed.
-    std::vector<NS::SharedPtr<MTL::CommandBuffer>> commands;
+    std::vector<CompletionPtr> dependencies;        // That were not ready when this was committed.
+    std::vector<MetalCommandBuffer::Piece> pieces;  // When steps are observed.
+    std::vector<NS::SharedPtr<MTL::CommandBuffer>> commands;  // One, or one a piece.
     IndirectPlan* plan = nullptr;
     std::uint64_t number = 0;  // That the event has once it is done.
     SignpostInterval interval;
@@ -98,7 +104,6 @@ class MetalQueue final : public CommandQueue {
   void wait_for_room();
   void submit(Work& work, std::span<const CompletionPtr> waits);
   void encode_whole(Work& work, MTL::ComputeCommandEncoder& encoder);
-  void encode_step(Work& work, std::size_t step, MTL::ComputeCommandEncoder& encoder);
   NS::SharedPtr<MTL::CommandBuffer> make_commands(const std::string& label);
   MTL::ComputeCommandEncoder* begin_encoder(Work& work, MTL::CommandBuffer& commands);
   std::exception_ptr finish(Work& work);

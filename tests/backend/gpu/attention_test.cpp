@@ -199,6 +199,13 @@ TEST_P(GpuAttentionTest, GroupsOf32KiBAgreeToo) {
       check_backward(one, GetParam());
     }
   }
+  // Several heads a key head, which are divided among groups; windows; parts of what is asked for.
+  if (GetParam() != DType::kF32) {
+    check_backward({1, 4, 1, 40, 50, 128, 96, true, 20, Mask::kNone, {45}}, GetParam(),
+                   Placement::kContiguous, true);
+    check_backward({2, 2, 2, 33, 20, 96, 128, false, 0, Mask::kFloat, {20, 11}}, GetParam(),
+                   Placement::kScattered);
+  }
   limits = saved;
 }
 

@@ -64,7 +64,7 @@ TEST(GpuLinearTest, EveryEpilogueAgreesWithTheReference) {
 // Weights as model files have them, [columns, depth], are read in columns.
 TEST(GpuLinearTest, FewRowsAgreeWithTheReferenceWhicheverWayTheWeightLies) {
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
-    for (const std::int64_t rows : {1, 2, 3, 4, 5}) {
+    for (const std::int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 9}) {
       for (const std::int64_t columns : {1, 37}) {
         for (const std::int64_t depth : {8, 272, 7}) {
           const HostTensor x = random_operand({rows, depth}, dtype, 1);
@@ -86,16 +86,18 @@ TEST(GpuLinearTest, FewRowsAgreeWithTheReferenceWhicheverWayTheWeightLies) {
 
 TEST(GpuLinearTest, WarpsThatShareTheDepth) {
   for (const std::int64_t depth : {256, 520, 1048, 4096}) {
-    const HostTensor x = random_operand({2, depth}, DType::kF32, 1);
-    const HostTensor w = random_operand({depth, 5}, DType::kF32, 2);
-    const HostTensor* const inputs[] = {&x, &w};
-    expect_gpu_matches(op::Matmul{}, inputs, {}, Tolerance{1e-4, 1e-3}, Placement::kColumns);
+    for (const std::int64_t rows : {2, 8}) {
+      const HostTensor x = random_operand({rows, depth}, DType::kF32, 1);
+      const HostTensor w = random_operand({depth, 5}, DType::kF32, 2);
+      const HostTensor* const inputs[] = {&x, &w};
+      expect_gpu_matches(op::Matmul{}, inputs, {}, Tolerance{1e-4, 1e-3}, Placement::kColumns);
+    }
   }
 }
 
 TEST(GpuNormLinearTest, AgreesWithTheReferenceWhicheverWayTheWeightLies) {
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
-    for (const std::int64_t rows : {1, 3, 4, 6}) {
+    for (const std::int64_t rows : {1, 3, 4, 8, 9}) {
       for (const std::int64_t depth : {8, 7, 528}) {
         const HostTensor x = random_operand({rows, depth}, dtype, 1);
         const HostTensor norm = random_operand({depth}, dtype, 2);

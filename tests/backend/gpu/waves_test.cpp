@@ -148,6 +148,43 @@ TEST(WaveEncoder, PiecesOfAStepThatNeedNoOther) {
   EXPECT_FALSE(notes.notes[1].begins);
 }
 
+// A product that is two dispatches, the second after the first.
+class ProductInTwo final : public backend::gpu::Matmul {
+ public:
+  ProductInTwo(const Function& first, const Function& second) : first_(first), second_(second) {}
+  bool encode(const backend::gpu::MatmulOperands& operands,
+              backend::gpu::Encoder& encoder) const override {
+    const auto number = reinterpret_cast<std::uintptr_t>(operands.out);
+    encoder.dispatch(first_, {1}, 32, Arguments{number});
+    encoder.dispatch(second_, {1}, 64, Arguments{number});
+    return true;
+  }
+
+ private:
+  const Function& first_;
+  const Function& second_;
+};
+
+TEST(WaveEncoder, DispatchesOfAProductFollowEachOther) {
+  const FunctionOfMany merged(nullptr);
+  const FunctionOfMany a(&merged);
+  const ProductInTwo product(a, a);
+  backend::gpu::WaveEncoder encoder;
+  encoder.begin_step(0);
+  encoder.concurrently(true);
+  for (const std::uintptr_t number : {1, 2}) {
+    encoder.matmul(product, {.out = reinterpret_cast<void*>(number)});
+  }
+  encoder.dispatch(a, {1}, 32, Arguments{3});
+  encoder.concurrently(false);
+  encoder.dispatch(a, {1}, 32, Arguments{4});
+  Notes notes;
+  encoder.end_wave(notes);
+  EXPECT_THAT(texts(notes), ::testing::ElementsAre("32 threads: 1x1 2x1 3x1", "64 threads: 1x1 2x1",
+                                                   "32 threads: 4x1"));
+  EXPECT_EQ(notes.groups, 3);
+}
+
 // What a step does is counted once, however many dispatches it takes at once.
 TEST(WaveEncoder, OnlyTheFirstPieceBeginsAStep) {
   const FunctionOfMany alone(nullptr);

@@ -128,38 +128,33 @@ TEST_F(MetalBackendTest, DevicesThatKernelsDoNotRunOnAreRefused) {
               HasSubstr("this machine has 1 GPU that kernels run on"));
 }
 
-TEST_F(MetalBackendTest, StepsWaitOnlyForWhatTheyNeed) {
+TEST_F(MetalBackendTest, StepsOfAWaveWaitForThoseBeforeItOnly) {
   const BufferPtr one = steps_.vector(1), two = steps_.vector(2);
-  std::vector<BufferPtr> results;
-  auto independent = backend_.queue(0).make_command_buffer();
-  for (int i = 0; i < 8; ++i) {
-    results.push_back(steps_.vector(0));
-    steps_.add(*independent, one, two, results.back());
-  }
-  EXPECT_EQ(static_cast<MetalCommandBuffer&>(*independent).list().barriers(), 0u);
-  // Reads what was written; writes what was read; writes what was written.
-  auto dependent = backend_.queue(0).make_command_buffer();
-  const auto barriers = [&] {
-    return static_cast<MetalCommandBuffer&>(*dependent).list().barriers();
-  };
   const BufferPtr x = steps_.vector(5), y = steps_.vector(0);
-  steps_.add(*dependent, x, one, y);  // y = 6
-  EXPECT_EQ(barriers(), 0u);
-  steps_.multiply(*dependent, y, two, y);  // y = 12
-  EXPECT_EQ(barriers(), 1u);
-  steps_.add(*dependent, one, two, results[0]);
-  EXPECT_EQ(barriers(), 1u);
-  steps_.add(*dependent, one, one, x);  // Since the barrier nobody reads x.
-  EXPECT_EQ(barriers(), 1u);
-  steps_.add(*dependent, x, y, y);  // y = 14
-  EXPECT_EQ(barriers(), 2u);
-  steps_.add(*dependent, two, two, x);
-  EXPECT_EQ(barriers(), 3u);
-  steps_.commit(0, std::move(independent))->wait();
-  steps_.commit(0, std::move(dependent))->wait();
-  EXPECT_EQ(steps_.first(y), 14.0f);
-  EXPECT_EQ(steps_.first(x), 4.0f);
-  for (const BufferPtr& result : results) EXPECT_EQ(steps_.first(result), 3.0f);
+  auto buffer = backend_.queue(0).make_command_buffer();
+  steps_.add(*buffer, x, one, y);  // y = 6
+  steps_.add(*buffer, y, one, y);  // y = 7: outside of waves every step waits.
+  buffer->begin_wave();
+  std::vector<BufferPtr> sums, products;
+  for (int i = 0; i < 8; ++i) {
+    sums.push_back(steps_.vector(0));
+    products.push_back(steps_.vector(0));
+    steps_.add(*buffer, y, one, sums.back());
+    steps_.multiply(*buffer, y, two, products.back());
+  }
+  buffer->begin_wave();
+  steps_.add(*buffer, products[0], sums[7], y);  // y = 22
+  auto& encoded = static_cast<MetalCommandBuffer&>(*buffer);
+  encoded.finish();
+  // Those of a wave are a dispatch a function.
+  EXPECT_EQ(encoded.size(), 19u);
+  EXPECT_EQ(encoded.list().commands().size(), 5u);
+  EXPECT_EQ(encoded.list().barriers(), 3u);
+  EXPECT_EQ(encoded.list().steps_of(encoded.list().commands()[2]).size(), 8u);
+  steps_.commit(0, std::move(buffer))->wait();
+  EXPECT_EQ(steps_.first(y), 22.0f);
+  for (const BufferPtr& sum : sums) EXPECT_EQ(steps_.first(sum), 8.0f);
+  for (const BufferPtr& product : products) EXPECT_EQ(steps_.first(product), 14.0f);
 }
 
 TEST_F(MetalBackendTest, BuffersOfAQueueRunInOrder) {
@@ -403,6 +398,49 @@ TEST_F(MetalBackendTest, MemoryIsPooledAndBounded) {
   EXPECT_LE(metal_sim::statistics().live_buffers, buffers + 1);
 }
 
+TEST_F(MetalBackendTest, SmallBuffersShareHeaps) {
+  MetalBackend backend(0);
+  const std::uint64_t heaps = metal_sim::statistics().heaps;
+  const Steps steps(backend);
+  std::vector<BufferPtr> buffers;
+  for (int i = 0; i < 100; ++i) {
+    buffers.push_back(steps.vector(1));
+    const auto& buffer = static_cast<const MetalBuffer&>(*buffers.back());
+    EXPECT_EQ(buffer.device_address() % backend.alignment(), 0u);
+  }
+  EXPECT_EQ(metal_sim::statistics().heaps, heaps + 1);
+  const BufferPtr large = backend.allocate(1 << 20);
+  EXPECT_EQ(metal_sim::statistics().heaps, heaps + 1);
+  // More than one holds.
+  for (int i = 0; i < 20; ++i) buffers.push_back(backend.allocate(512 << 10));
+  EXPECT_EQ(metal_sim::statistics().heaps, heaps + 2);
+  auto buffer = backend.queue(0).make_command_buffer();
+  for (int i = 0; i < 99; ++i) steps.add(*buffer, buffers[0], buffers[0], buffers[i + 1]);
+  steps.commit(0, std::move(buffer))->wait();
+  for (int i = 0; i < 99; ++i) EXPECT_EQ(steps.first(buffers[i + 1]), 2.0f);
+  // Heaps go with their last buffer; what comes then is of a new one.
+  backend.stop();
+  buffers.clear();
+  backend.clear_memory_cache();
+  const std::uint64_t live = metal_sim::statistics().live_buffers;
+  const BufferPtr one = steps.vector(3), sum = steps.vector(0);
+  EXPECT_EQ(metal_sim::statistics().live_buffers, live + 2);
+}
+
+TEST_F(MetalBackendTest, WithoutHeapsBuffersAreByThemselves) {
+  metal_sim::machine().max_heap_size = 0;
+  MetalBackend backend(0);
+  const std::uint64_t heaps = metal_sim::statistics().heaps;
+  const Steps steps(backend);
+  const BufferPtr x = steps.vector(1), y = steps.vector(0);
+  auto buffer = backend.queue(0).make_command_buffer();
+  steps.add(*buffer, x, x, y);
+  steps.commit(0, std::move(buffer))->wait();
+  EXPECT_EQ(steps.first(y), 2.0f);
+  EXPECT_EQ(metal_sim::statistics().heaps, heaps);
+  backend.stop();
+}
+
 class Observer final : public StepObserver {
  public:
   void on_step(const StepLabel& label, int, std::int64_t start, std::int64_t end) override {
@@ -500,12 +538,51 @@ TEST_F(MetalBackendTest, WithoutACompiledLibraryKernelsAreCompiledAtFirstUse) {
 }
 
 TEST(MetalProducts, TilesSuitTheShape) {
-  EXPECT_EQ(choose_tile(2048, 2048, 1, 16).name, "64x64");
-  EXPECT_EQ(choose_tile(5, 4096, 1, 16).name, "8x64");
-  EXPECT_EQ(choose_tile(14, 4096, 1, 16).name, "16x64");
-  EXPECT_EQ(choose_tile(4096, 8, 1, 16).name, "64x8");
+  const auto tile = [](std::int64_t rows, std::int64_t columns) {
+    return choose_tile(rows, columns, 128, 1, 16).tile->name;
+  };
+  EXPECT_EQ(tile(2048, 2048), "64x64");
+  EXPECT_EQ(tile(5, 4096), "8x64");
+  EXPECT_EQ(tile(14, 4096), "16x64");
+  EXPECT_EQ(tile(4096, 8), "64x8");
   // Few large tiles would leave cores without work.
-  EXPECT_EQ(choose_tile(128, 128, 1, 16).name, "32x32");
+  EXPECT_EQ(tile(128, 128), "32x32");
+}
+
+// Of a weight whose columns are dense, as model files have them.
+TEST_F(MetalBackendTest, FewRowsAreMadeByWarpsThatReadColumns) {
+  constexpr std::int64_t kDepth = 64, kColumns = 24;
+  const BufferPtr memory = backend_.allocate(kDepth * kColumns * sizeof(float));
+  const BufferRegion regions[] = {{memory.get(), 0}, {memory.get(), 0}, {memory.get(), 0}};
+  for (std::int64_t rows = 1; rows <= 9; ++rows) {
+    TensorLayout weight = TensorLayout::contiguous({{kDepth, kColumns}, DType::kF32});
+    weight.strides = {1, kDepth};
+    const TensorLayout inputs[] = {TensorLayout::contiguous({{rows, kDepth}, DType::kF32}), weight};
+    const TensorLayout output = TensorLayout::contiguous({{rows, kColumns}, DType::kF32});
+    const bool needed = true;
+    const Operation operation = op::Matmul{};
+    const auto kernel =
+        backend_.make_kernel({operation, inputs, std::span(&output, 1), std::span(&needed, 1)});
+    auto buffer = backend_.queue(0).make_command_buffer();
+    buffer->encode(*kernel, std::span(regions).first(2), std::span(regions).last(1), {}, kAdd);
+    const auto& commands = static_cast<MetalCommandBuffer&>(*buffer).list().commands();
+    ASSERT_EQ(commands.size(), 1u);
+    EXPECT_THAT(commands[0].function->name(),
+                ::testing::StartsWith(rows <= 8 ? "few_rows_" + std::to_string(rows) : "product_"));
+  }
+}
+
+TEST(MetalProducts, ThinOnesAreDividedAlongTheirDepth) {
+  // The gradient of a low-rank factor.
+  const TileChoice thin = choose_tile(8, 576, 4096, 1, 16);
+  EXPECT_EQ(thin.tile->name, "8x64");
+  EXPECT_GT(thin.parts, 1);
+  EXPECT_EQ(choose_tile(8, 64, 16384, 1, 16).parts, 16);
+  // Not where every core has a tile, nor where there is too little to divide.
+  EXPECT_EQ(choose_tile(8, 8192, 4096, 1, 16).parts, 1);
+  EXPECT_EQ(choose_tile(8, 576, 4096, 16, 16).parts, 1);
+  EXPECT_EQ(choose_tile(8, 64, 300, 1, 16).parts, 1);
+  EXPECT_EQ(choose_tile(8, 64, 4096, 1, 1).parts, 1);
 }
 
 }  // namespace

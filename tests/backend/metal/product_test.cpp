@@ -9,9 +9,14 @@
 #include <random>
 #include <vector>
 
+#include "metal_candle/backend/gpu/gpu_kernel.h"
 #include "metal_candle/backend/metal/kernels/arguments.h"
 #include "metal_candle/backend/metal/metal_backend.h"
 #include "metal_candle/backend/metal/metal_matmul.h"
+#include "metal_candle/execute/evaluate.h"
+#include "metal_candle/graph/ops.h"
+#include "tests/backend/metal/registered_backend.h"
+#include "tests/metal_sim/metal_sim.h"
 
 namespace metal_candle::backend::metal {
 namespace {
@@ -76,8 +81,9 @@ class Products : public ::testing::Test {
     return operand;
   }
 
-  /// Runs the product on random operands that begin `shift` elements off.
-  void check(MatmulDescription d, std::int64_t shift = 0, const ProductTile* tile = nullptr) {
+  /// Runs the product on random operands that begin `shift` elements off, and once more.
+  void check(MatmulDescription d, std::int64_t shift = 0, const ProductTile* tile = nullptr,
+             std::int64_t parts = 1) {
     SCOPED_TRACE(::testing::Message()
                  << d.batch << " x [" << d.m << ", " << d.k << "] @ [" << d.k << ", " << d.n << "] "
                  << name(d.operands) << " to " << name(d.out) << ", strides " << d.a.row_stride
@@ -94,16 +100,30 @@ class Products : public ::testing::Test {
     const Operand bias = random(d.n, d.out), c = random(d.batch * d.m * d.n, d.out);
     const Operand out = random(d.batch * d.m * d.n, d.out);
     auto& device = static_cast<MetalDevice&>(backend().gpu());
-    const auto product =
-        tile == nullptr ? MetalMatmul::make(device, d) : MetalMatmul::make(device, d, *tile);
+    const auto product = tile == nullptr ? MetalMatmul::make(device, d)
+                                         : MetalMatmul::make(device, d, {tile, parts});
     ASSERT_NE(product, nullptr);
+    const Operand again = random(d.batch * d.m * d.n, d.out);
+    const std::size_t scratch_bytes = gpu::round_up(product->scratch_bytes(), 256);
+    EXPECT_EQ(scratch_bytes > 0, parts > 1);
+    const Operand scratch{backend().allocate(2 * scratch_bytes)};
     run([&](gpu::Encoder& encoder) {
-      encoder.matmul(*product, {.a = a.device(),
-                                .b = b.device(),
-                                .bias = d.has_bias ? bias.device() : nullptr,
-                                .c = c.device(),
-                                .out = out.device()});
+      // Both at once.
+      encoder.concurrently(true);
+      for (const Operand* to : {&out, &again}) {
+        encoder.matmul(*product, {.a = a.device(),
+                                  .b = b.device(),
+                                  .bias = d.has_bias ? bias.device() : nullptr,
+                                  .c = c.device(),
+                                  .out = to->device(),
+                                  .scratch = static_cast<std::byte*>(scratch.device()) +
+                                             (to == &out ? 0 : scratch_bytes)});
+      }
+      encoder.concurrently(false);
     });
+    EXPECT_EQ(std::memcmp(out.host(), again.host(),
+                          static_cast<std::size_t>(d.batch * d.m * d.n) * size_of(d.out)),
+              0);
     const double unit = d.out == DType::kF16 ? 1e-3 : d.out == DType::kBF16 ? 8e-3 : 1e-6;
     for (std::int64_t batch = 0; batch < d.batch; ++batch) {
       for (std::int64_t i = 0; i < d.m; ++i) {
@@ -132,16 +152,10 @@ class Products : public ::testing::Test {
   template <typename Fn>
   void run(Fn encode) {
     const StepLabel label{"product", "", 0, 0, {}, DType::kF32};
-    const TensorLayout layout = TensorLayout::contiguous({{1}, DType::kF32});
-    const bool needed = true;
-    const Operation operation = op::Full{};
-    const MetalKernel kernel(gpu::make_gpu_kernel([&](const gpu::KernelArguments&,
-                                                      gpu::Encoder& encoder) { encode(encoder); }),
-                             {operation, {}, std::span(&layout, 1), std::span(&needed, 1)});
-    const BufferPtr any = backend().allocate(4);
-    const BufferRegion region{any.get(), 0};
+    const auto kernel = gpu::make_gpu_kernel(
+        [&](const gpu::KernelArguments&, gpu::Encoder& encoder) { encode(encoder); });
     auto buffer = backend().queue(0).make_command_buffer();
-    buffer->encode(kernel, {}, std::span(&region, 1), {}, label);
+    buffer->encode(*kernel, {}, {}, {}, label);
     backend().queue(0).run_inline(buffer);
   }
 
@@ -210,6 +224,32 @@ TEST_F(Products, WithEveryEpilogue) {
   }
 }
 
+TEST_F(Products, DividedAlongTheirDepth) {
+  const std::int64_t shapes[][4] = {
+      {3, 70, 517, 2}, {1, 9, 1000, 7}, {65, 5, 96, 3}, {40, 33, 640, 16}};
+  const std::pair<DType, DType> pairs[] = {{DType::kF32, DType::kF32},
+                                           {DType::kF16, DType::kF16},
+                                           {DType::kBF16, DType::kBF16},
+                                           {DType::kBF16, DType::kF32}};
+  std::size_t number = 0;
+  for (const auto& [m, n, k, parts] : shapes) {
+    for (const auto& [operands, out] : pairs) {
+      for (const bool dense_rows : {true, false}) {
+        MatmulDescription d;
+        d.batch = dense_rows ? 1 : 3, d.m = m, d.n = n, d.k = k;
+        d.a = dense_rows ? MatmulDescription::Matrix{k, 1, 0}
+                         : MatmulDescription::Matrix{1, m, m * k};
+        d.b = dense_rows ? MatmulDescription::Matrix{1, k, 0}
+                         : MatmulDescription::Matrix{n, 1, n * k};
+        d.operands = operands, d.out = out;
+        d.alpha = 0.5f, d.beta = dense_rows ? 0.25f : 0.0f, d.has_bias = dense_rows;
+        d.activation = dense_rows ? op::Activation::kSilu : op::Activation::kNone;
+        check(d, 0, &product_tiles()[number++ % product_tiles().size()], parts);
+      }
+    }
+  }
+}
+
 TEST_F(Products, OfBatches) {
   MatmulDescription d;
   d.batch = 5, d.m = 9, d.n = 70, d.k = 20;
@@ -217,6 +257,34 @@ TEST_F(Products, OfBatches) {
   check(d);
   d.b.batch_stride = 0;  // One for all.
   check(d);
+}
+
+// Deep and thin, two at once, with the scratch that a plan gives them.
+TEST(MetalProductPlans, ThinProductsAgreeWithTheCpu) {
+  const Device devices[] = {Device::cpu(), registered_backend().device()};
+  std::vector<std::vector<float>> values[2];
+  for (std::size_t i = 0; i < 2; ++i) {
+    const Device before = default_device();
+    set_default_device(devices[i]);
+    const auto some = [](const Shape& shape, double frequency) {
+      return sin(arange(num_elements(shape)).astype(DType::kF32) * frequency).reshape(shape).eval();
+    };
+    const Tensor x = some({1500, 9}, 0.3).transpose(), w = some({1500, 70}, 0.7);
+    const Tensor other = some({1500, 70}, 0.11), bias = some({70}, 0.5);
+    std::vector<Tensor> outputs = {matmul(x, w), relu(matmul(x, other) * 0.1 + bias)};
+    const std::uint64_t dispatches = metal_sim::statistics().dispatches;
+    eval(outputs);
+    // Both as one, and both sums as one.
+    EXPECT_EQ(metal_sim::statistics().dispatches - dispatches, 2 * i);
+    for (const Tensor& output : outputs) values[i].push_back(output.to_vector<float>());
+    set_default_device(before);
+  }
+  for (std::size_t i = 0; i < 2; ++i) {
+    ASSERT_EQ(values[0][i].size(), values[1][i].size());
+    for (std::size_t j = 0; j < values[0][i].size(); ++j) {
+      ASSERT_NEAR(values[0][i][j], values[1][i][j], 1e-3) << j;
+    }
+  }
 }
 
 TEST_F(Products, ZerosOfAnyLengthAndPlace) {

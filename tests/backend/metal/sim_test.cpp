@@ -175,6 +175,87 @@ TEST_F(MetalSim, ReleasedObjectsAreNotUsed) {
   EXPECT_THAT(violation([&] { buffer->commit(); }), HasSubstr("an MTL::CommandBuffer"));
 }
 
+// A heap of 1 KiB, and an encoder that uses one of its buffers.
+class HeapSim : public MetalSim {
+ protected:
+  HeapSim() : heap_(heap(1024)) {}
+  NS::SharedPtr<MTL::Heap> heap(NS::UInteger bytes) {
+    const auto descriptor = NS::TransferPtr(MTL::HeapDescriptor::alloc()->init());
+    descriptor->setSize(bytes);
+    descriptor->setResourceOptions(MTL::ResourceStorageModeShared);
+    return NS::TransferPtr(device_->newHeap(descriptor.get()));
+  }
+  NS::SharedPtr<MTL::Buffer> piece(NS::UInteger bytes) {
+    return NS::TransferPtr(heap_->newBuffer(bytes, MTL::ResourceStorageModeShared));
+  }
+  /// What the device says when a kernel adds 1 to 64 floats there.
+  std::string add_one(std::uint64_t address) {
+    write_arguments(0, address, kCount);
+    return run("add_one");
+  }
+  NS::SharedPtr<MTL::Heap> heap_;
+};
+
+TEST_F(HeapSim, BuffersOfAHeapFitInIt) {
+  EXPECT_EQ(heap_->size(), 1024u);
+  const auto first = piece(500);
+  auto second = piece(256);
+  EXPECT_EQ(heap_->usedSize(), 768u);
+  EXPECT_FALSE(piece(257));
+  const auto third = piece(256);
+  ASSERT_TRUE(third);
+  EXPECT_FALSE(piece(1));
+  second.reset();
+  EXPECT_FALSE(piece(257));  // The gap is in the middle.
+  EXPECT_TRUE(piece(256));
+  EXPECT_EQ(heap_->usedSize(), 768u);
+  EXPECT_THAT(violation([&] { (void)heap_->newBuffer(0, MTL::ResourceStorageModeShared); }),
+              HasSubstr("no bytes"));
+  EXPECT_THAT(
+      violation([&] { (void)heap_->newBuffer(16, MTL::ResourceHazardTrackingModeUntracked); }),
+      HasSubstr("other options than the heap's"));
+  EXPECT_THAT(violation([&] { (void)heap(0); }), HasSubstr("a heap of no bytes"));
+}
+
+TEST_F(HeapSim, ResidencyIsTheHeaps) {
+  const auto descriptor = NS::TransferPtr(MTL::ResidencySetDescriptor::alloc()->init());
+  const auto set = NS::TransferPtr(device_->newResidencySet(descriptor.get(), nullptr));
+  queue_->addResidencySet(set.get());
+  const auto first = piece(256);
+  EXPECT_THAT(add_one(first->gpuAddress()), HasSubstr("not resident"));
+  EXPECT_THAT(violation([&] { set->addAllocation(first.get()); }),
+              HasSubstr("rather than the heap"));
+  set->addAllocation(heap_.get());
+  set->commit();
+  EXPECT_EQ(add_one(first->gpuAddress()), "");
+  const auto second = piece(256);  // Made later, it is resident too.
+  EXPECT_EQ(add_one(second->gpuAddress()), "");
+  EXPECT_THAT(add_one(second->gpuAddress() + 16), HasSubstr("behind a buffer of 256 bytes"));
+  set->removeAllocation(heap_.get());
+  set->commit();
+  EXPECT_THAT(add_one(first->gpuAddress()), HasSubstr("not resident"));
+}
+
+TEST_F(HeapSim, WhatIsReleasedIsNotUsed) {
+  const auto descriptor = NS::TransferPtr(MTL::ResidencySetDescriptor::alloc()->init());
+  const auto set = NS::TransferPtr(device_->newResidencySet(descriptor.get(), nullptr));
+  queue_->addResidencySet(set.get());
+  set->addAllocation(heap_.get());
+  set->commit();
+  auto first = piece(256);
+  const std::uint64_t address = first->gpuAddress();
+  EXPECT_EQ(add_one(address), "");
+  first.reset();
+  EXPECT_THAT(add_one(address), HasSubstr("a released buffer"));
+  // A heap's buffers keep its memory; the heap itself is gone.
+  const auto second = piece(256);
+  MTL::Heap* gone = heap_.get();
+  heap_.reset();
+  EXPECT_EQ(add_one(second->gpuAddress()), "");
+  EXPECT_THAT(violation([&] { (void)gone->newBuffer(16, MTL::ResourceStorageModeShared); }),
+              HasSubstr("released object, an MTL::Heap"));
+}
+
 TEST_F(MetalSim, ThreadsHaveAutoreleasePools) {
   std::string text;
   std::thread([&] { text = violation([&] { (void)commands(); }); }).join();

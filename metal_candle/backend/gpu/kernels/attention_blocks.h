@@ -3,8 +3,9 @@
 // What the kernels of attention on tensor cores share: blocks of rows in group memory and in
 // registers. In the dialect of dialect.h.
 //
-// A group has four warps, each with kTiles * 16 of its rows. Rows in group memory are kWidth + 8
-// elements apart, so that 8 of them begin in different banks, and columns beyond the width are 0.
+// A group has four warps, or two, each with kTiles * 16 of its rows. Rows in group memory are
+// kWidth + 8 elements apart, so that 8 of them begin in different banks, and columns beyond the
+// width are 0.
 #pragma once
 
 #include "metal_candle/backend/gpu/kernels/attention_problem.h"
@@ -16,11 +17,11 @@ MC_FUNCTION constexpr int block_elements(int rows, int width) { return rows * bl
 
 // Rows [first, first + kRows) to group memory, zeros from `end` on. Asynchronous where rows are
 // aligned. kOneHead: the rows are of one head, so that no row needs a division.
-template <typename T, int kRows, int kWidth, bool kOneHead>
+template <typename T, int kRows, int kWidth, bool kOneHead, int kThreads = kBlockThreads>
 MC_FUNCTION void copy_rows(MC_GROUP T* to, HeadRows<T> from, int32_t first, int32_t end,
                            Thread self) {
   constexpr int kChunks = kWidth / 8;
-  constexpr int kRowsAtOnce = kBlockThreads / kChunks;
+  constexpr int kRowsAtOnce = kThreads / kChunks;
   const int32_t column = int32_t(self.index) % kChunks * 8;
   int32_t row = first + int32_t(self.index) / kChunks;
   MC_GROUP T* at = to + int32_t(self.index) / kChunks * block_stride(kWidth) + column;

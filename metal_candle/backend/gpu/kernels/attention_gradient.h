@@ -298,11 +298,7 @@ MC_GRADIENT_ROWS(float, f32, 512, 32, 2, 2)
 MC_GRADIENT_ROWS(half, f16, 512, 32, 2, 2)
 MC_GRADIENT_ROWS(bfloat, bf16, 512, 32, 2, 2)
 #ifndef __CUDACC__  // For groups of 32 KiB, which is too little for most tiles.
-MC_GRADIENT_ROWS(half, f16, 64, 8, 1, 4)
-MC_GRADIENT_ROWS(half, f16, 128, 16, 1, 4)
 MC_GRADIENT_ROWS(half, f16, 256, 32, 1, 4)
-MC_GRADIENT_ROWS(bfloat, bf16, 64, 8, 1, 4)
-MC_GRADIENT_ROWS(bfloat, bf16, 128, 16, 1, 4)
 MC_GRADIENT_ROWS(bfloat, bf16, 256, 32, 1, 4)
 #endif
 #undef MC_GRADIENT_ROWS

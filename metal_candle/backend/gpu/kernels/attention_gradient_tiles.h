@@ -55,7 +55,7 @@ struct StreamPlace {
 };
 
 // Streamed rows of both kinds to group memory, and their statistics if they are queries.
-template <typename T, int kStream, int kWidth, bool kHoldsQueries>
+template <typename T, int kStream, int kWidth, bool kHoldsQueries, int kThreads>
 MC_FUNCTION void load_streamed(MC_GROUP T* to, MC_GROUP RowStatistics* statistics_to,
                                HeadRows<T> rows_1, HeadRows<T> rows_2,
                                const MC_GLOBAL RowStatistics* statistics, StreamPlace at,
@@ -69,9 +69,9 @@ MC_FUNCTION void load_streamed(MC_GROUP T* to, MC_GROUP RowStatistics* statistic
     rows_1.data += at.head * rows_1.head_stride;
     rows_2.data += at.head * rows_2.head_stride;
   }
-  copy_rows<T, kStream, kWidth, true>(to, rows_1, at.row, end, self);
-  copy_rows<T, kStream, kWidth, true>(to + block_elements(kStream, kWidth), rows_2, at.row, end,
-                                      self);
+  copy_rows<T, kStream, kWidth, true, kThreads>(to, rows_1, at.row, end, self);
+  copy_rows<T, kStream, kWidth, true, kThreads>(to + block_elements(kStream, kWidth), rows_2,
+                                                at.row, end, self);
   copy_commit();
 }
 
@@ -130,10 +130,11 @@ MC_FUNCTION void scores_to_slopes(MC_THREAD TileSums (&scores)[kTiles][kColumns 
 // streamed rows whose scores are in registers at once. kFirst, kSecond: whether it can compute dq
 // or dk, and dv.
 template <typename T, int kWidth, int kTiles, int kStream, int kStages, bool kHoldsQueries,
-          bool kFirst, bool kSecond>
+          bool kFirst, bool kSecond, int kWarps = 4>
 MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments& arguments,
                                           MC_GROUP char* memory, Thread self) {
-  constexpr int kRows = 64 * kTiles;
+  constexpr int kThreads = 32 * kWarps;
+  constexpr int kRows = 16 * kWarps * kTiles;
   constexpr int kColumns = kStream < 32 ? kStream : 32;
   constexpr int kStride = block_stride(kWidth);
   constexpr int kSteps = kWidth / 16;
@@ -182,16 +183,16 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
     const KeyRange some = keys_of_some(p, share.length, among);
     begin = some.begin;
     end = some.end;
-    copy_rows<T, kRows, kWidth, false>(held, q, first, all_rows, self);
-    copy_rows<T, kRows, kWidth, false>(held + kHeldElements, dout, first, all_rows, self);
+    copy_rows<T, kRows, kWidth, false, kThreads>(held, q, first, all_rows, self);
+    copy_rows<T, kRows, kWidth, false, kThreads>(held + kHeldElements, dout, first, all_rows, self);
   } else {
     const QueryRange seeing = queries_of_keys(p, share.length, first, first + rows);
     begin = seeing.first;
     end = seeing.last;
     first_head = heads * split / arguments.splits;
     last_head = heads * (split + 1) / arguments.splits;
-    copy_rows<T, kRows, kWidth, true>(held, k, first, share.length, self);
-    copy_rows<T, kRows, kWidth, true>(held + kHeldElements, v, first, share.length, self);
+    copy_rows<T, kRows, kWidth, true, kThreads>(held, k, first, share.length, self);
+    copy_rows<T, kRows, kWidth, true, kThreads>(held + kHeldElements, v, first, share.length, self);
   }
   copy_commit();
   const int32_t per_head = end > begin ? (end - begin + kStream - 1) / kStream : 0;
@@ -227,8 +228,8 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
   const HeadRows<T> streamed_1 = kHoldsQueries ? k : q;
   const HeadRows<T> streamed_2 = kHoldsQueries ? v : dout;
   if (stages > 0) {
-    load_streamed<T, kStream, kWidth, kHoldsQueries>(streamed, streamed_statistics, streamed_1,
-                                                     streamed_2, statistics, next, end, self);
+    load_streamed<T, kStream, kWidth, kHoldsQueries, kThreads>(
+        streamed, streamed_statistics, streamed_1, streamed_2, statistics, next, end, self);
   }
   for (int32_t stage = 0; stage < stages; ++stage) {
     const int32_t buffer = stage % kStages;
@@ -236,7 +237,7 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
     group_barrier();  // This load is there, and nobody needs the one before.
     next.advance(kStream, begin, end);
     if (kStages > 1 && stage + 1 < stages) {
-      load_streamed<T, kStream, kWidth, kHoldsQueries>(
+      load_streamed<T, kStream, kWidth, kHoldsQueries, kThreads>(
           streamed + (kStages - 1 - buffer) * (2 * kStreamElements),
           streamed_statistics + (kStages - 1 - buffer) * kStream, streamed_1, streamed_2,
           statistics, next, end, self);
@@ -249,7 +250,7 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
       const int32_t start = place.row + from;  // The first streamed row.
       if (p.mask != nullptr) {
         group_barrier();
-        for (int32_t i = int32_t(self.index); i < kRows * kColumns; i += kBlockThreads) {
+        for (int32_t i = int32_t(self.index); i < kRows * kColumns; i += kThreads) {
           const int32_t held_row = first + i / kColumns;
           const int32_t other = start + i % kColumns;
           mask[i] = kHoldsQueries ? masked_score(p, share, held_row, other, 0.0f)
@@ -328,8 +329,8 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
     place.advance(kStream, begin, end);
     if (kStages == 1 && stage + 1 < stages) {
       group_barrier();
-      load_streamed<T, kStream, kWidth, kHoldsQueries>(streamed, streamed_statistics, streamed_1,
-                                                       streamed_2, statistics, next, end, self);
+      load_streamed<T, kStream, kWidth, kHoldsQueries, kThreads>(
+          streamed, streamed_statistics, streamed_1, streamed_2, statistics, next, end, self);
     }
   }
   copy_wait<0>();
@@ -372,12 +373,24 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
   MC_GRADIENT_TILES(T, type, dv, 256, 1, 16, 1, false, false, true)
 MC_GRADIENT_TILES_OF(half, f16)
 MC_GRADIENT_TILES_OF(bfloat, bf16)
-// In 32 KiB of a group's memory. NVIDIA GPUs all have more.
-#ifndef __CUDACC__
-MC_GRADIENT_TILES(half, f16, small_dq, 64, 1, 16, 1, true, true, false)
-MC_GRADIENT_TILES(half, f16, small_dkv, 64, 1, 16, 1, false, true, true)
-MC_GRADIENT_TILES(bfloat, bf16, small_dq, 64, 1, 16, 1, true, true, false)
-MC_GRADIENT_TILES(bfloat, bf16, small_dkv, 64, 1, 16, 1, false, true, true)
-#endif
 #undef MC_GRADIENT_TILES
 #undef MC_GRADIENT_TILES_OF
+
+// In 32 KiB of a group's memory, widths up to 64 and, with half as many rows, 128, where dk and dv
+// together would not fit in an Apple GPU's registers. NVIDIA GPUs all have more of both.
+#ifndef __CUDACC__
+#define MC_SMALL_GRADIENT_TILES(T, type, name, width, warps, queries, one, two)                  \
+  MC_KERNEL_DYNAMIC(attention_small_##name##_tiles_##width##_##type, AttentionGradientArguments, \
+                    32 * (warps),                                                                \
+                    attention_gradient_tiles<T, width, 1, 16, 1, queries, one, two, warps>);
+#define MC_SMALL_GRADIENT_TILES_OF(T, type)                        \
+  MC_SMALL_GRADIENT_TILES(T, type, dq, 64, 4, true, true, false)   \
+  MC_SMALL_GRADIENT_TILES(T, type, dkv, 64, 4, false, true, true)  \
+  MC_SMALL_GRADIENT_TILES(T, type, dq, 128, 2, true, true, false)  \
+  MC_SMALL_GRADIENT_TILES(T, type, dk, 128, 2, false, true, false) \
+  MC_SMALL_GRADIENT_TILES(T, type, dv, 128, 2, false, false, true)
+MC_SMALL_GRADIENT_TILES_OF(half, f16)
+MC_SMALL_GRADIENT_TILES_OF(bfloat, bf16)
+#undef MC_SMALL_GRADIENT_TILES
+#undef MC_SMALL_GRADIENT_TILES_OF
+#endif

@@ -170,20 +170,25 @@ MC_FUNCTION void product_of_few_rows(MC_CONSTANT FewRowsArguments& arguments, MC
     out[uint64_t(r) * arguments.columns] = T(y);
   }
 }
-constexpr MC_CONSTANT uint32_t kFewRowsBytes = kFewRowsWarps * 4 * (kFewColumns + 1) * 4;
-#define MC_FEW_ROWS(suffix, T)                                                \
-  MC_KERNEL_MERGED(few_rows_1_##suffix, FewRowsArguments, 256, kFewRowsBytes, \
-                   product_of_few_rows<T, 1>);                                \
-  MC_KERNEL_MERGED(few_rows_2_##suffix, FewRowsArguments, 256, kFewRowsBytes, \
-                   product_of_few_rows<T, 2>);                                \
-  MC_KERNEL_MERGED(few_rows_3_##suffix, FewRowsArguments, 256, kFewRowsBytes, \
-                   product_of_few_rows<T, 3>);                                \
-  MC_KERNEL_MERGED(few_rows_4_##suffix, FewRowsArguments, 256, kFewRowsBytes, \
-                   product_of_few_rows<T, 4>)
-MC_FEW_ROWS(f32, float);
-MC_FEW_ROWS(f16, half);
-MC_FEW_ROWS(bf16, bfloat);
+#define MC_FEW_ROWS(suffix, T, rows)                                  \
+  MC_KERNEL_MERGED(few_rows_##rows##_##suffix, FewRowsArguments, 256, \
+                   4 * kFewRowsWarps * (kFewColumns + 1) * (rows), product_of_few_rows<T, rows>)
+#define MC_FEW_ROWS_OF(rows)     \
+  MC_FEW_ROWS(f32, float, rows); \
+  MC_FEW_ROWS(f16, half, rows);  \
+  MC_FEW_ROWS(bf16, bfloat, rows)
+MC_FEW_ROWS_OF(1);
+MC_FEW_ROWS_OF(2);
+MC_FEW_ROWS_OF(3);
+MC_FEW_ROWS_OF(4);
+#ifndef __CUDACC__  // On NVIDIA GPUs the library makes more than four rows.
+MC_FEW_ROWS_OF(5);
+MC_FEW_ROWS_OF(6);
+MC_FEW_ROWS_OF(7);
+MC_FEW_ROWS_OF(8);
+#endif
 #undef MC_FEW_ROWS
+#undef MC_FEW_ROWS_OF
 
 // One element a thread, sums that wrap.
 template <typename T, typename Sum>

@@ -15,11 +15,13 @@ struct ProductArguments {
   const MC_GLOBAL void* bias;  // [columns], or null
   const MC_GLOBAL void* c;     // As out lies; read unless beta is 0.
   MC_GLOBAL void* out;         // [rows, columns]
+  MC_GLOBAL void* sums;        // [batch, parts, rows, columns] of f32; where parts is not 1.
   int64_t a_row_stride, a_column_stride, a_batch_stride;
   int64_t b_row_stride, b_column_stride, b_batch_stride;
   int64_t out_row_stride, out_batch_stride;
-  uint32_t rows, columns, depth;
-  uint32_t activation;  // op::Activation
+  uint32_t batch, rows, columns, depth;
+  uint32_t parts, part_depth;  // The depth is divided among so many groups, each with so much.
+  uint32_t activation;         // op::Activation
   float alpha, beta;
 };
 

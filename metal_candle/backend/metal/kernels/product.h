@@ -5,7 +5,8 @@
 //
 // A group makes a tile of the output, kRows x kColumns, in steps of kDepth: it copies a tile of
 // either operand to group memory, whichever way the operand lies, and each of its warps multiplies
-// its part of them, 8x8 at a time, with sums in f32.
+// its part of them, 8x8 at a time, with sums in f32. Where there are few tiles, several groups
+// share the depth of one, and another kernel adds up what they found, in order.
 #pragma once
 
 #include "metal_candle/backend/gpu/kernels/common.h"
@@ -69,6 +70,21 @@ MC_FUNCTION bool has_packets(const MC_GLOBAL T* from, int64_t row_stride, int64_
          stride % int64_t(16 / sizeof(T)) == 0;
 }
 
+// Element [row, column] of a product, from its sum.
+template <typename Out>
+MC_FUNCTION void write_product(MC_CONSTANT ProductArguments& arguments, uint32_t batch,
+                               uint32_t row, uint32_t column, float sum) {
+  const MC_GLOBAL Out* const bias = static_cast<const MC_GLOBAL Out*>(arguments.bias);
+  const int64_t at = batch * arguments.out_batch_stride + row * arguments.out_row_stride + column;
+  float y = arguments.alpha * sum;
+  if (arguments.beta != 0.0f) {
+    y = fmaf(arguments.beta, float(static_cast<const MC_GLOBAL Out*>(arguments.c)[at]), y);
+  }
+  if (bias != nullptr) y += float(bias[column]);
+  static_cast<MC_GLOBAL Out*>(arguments.out)[at] = Out(activate(y, arguments.activation));
+}
+
+// Groups: tiles across, then down, then parts of the depth, then batches.
 template <typename T, typename Out, int kRows, int kColumns, int kDepth, int kWarpsDown,
           int kWarpsAcross>
 MC_FUNCTION void product(MC_CONSTANT ProductArguments& arguments, MC_GROUP char* memory,
@@ -79,12 +95,20 @@ MC_FUNCTION void product(MC_CONSTANT ProductArguments& arguments, MC_GROUP char*
   constexpr int kPitchB = kColumns + kSkew;
   constexpr int kDown = kRows / kWarpsDown / 8;  // 8x8 tiles of a warp.
   constexpr int kAcross = kColumns / kWarpsAcross / 8;
-  const uint32_t rows = arguments.rows, columns = arguments.columns, depth = arguments.depth;
-  const uint32_t first_row = self.group_y * kRows, first_column = self.group * kColumns;
-  const MC_GLOBAL T* a = static_cast<const MC_GLOBAL T*>(arguments.a) +
-                         int64_t(self.group_z) * arguments.a_batch_stride;
-  const MC_GLOBAL T* b = static_cast<const MC_GLOBAL T*>(arguments.b) +
-                         int64_t(self.group_z) * arguments.b_batch_stride;
+  const uint32_t rows = arguments.rows, columns = arguments.columns;
+  const uint32_t tiles_across = (columns + kColumns - 1) / kColumns;
+  const uint32_t tiles_down = (rows + kRows - 1) / kRows;
+  const uint32_t first_row = self.group / tiles_across % tiles_down * kRows;
+  const uint32_t first_column = self.group % tiles_across * kColumns;
+  const uint32_t matrix = self.group / tiles_across / tiles_down;  // Of sums.
+  const uint32_t batch = matrix / arguments.parts;
+  const uint32_t first_step = matrix % arguments.parts * arguments.part_depth;
+  const uint32_t rest = arguments.depth - first_step;
+  const uint32_t depth = first_step + (rest < arguments.part_depth ? rest : arguments.part_depth);
+  const MC_GLOBAL T* a =
+      static_cast<const MC_GLOBAL T*>(arguments.a) + batch * arguments.a_batch_stride;
+  const MC_GLOBAL T* b =
+      static_cast<const MC_GLOBAL T*>(arguments.b) + batch * arguments.b_batch_stride;
   MC_GROUP T* tile_a = reinterpret_cast<MC_GROUP T*>(memory);
   MC_GROUP T* tile_b = tile_a + kRows * kPitchA;
   const bool packets_a = has_packets(a, arguments.a_row_stride, arguments.a_column_stride);
@@ -98,8 +122,8 @@ MC_FUNCTION void product(MC_CONSTANT ProductArguments& arguments, MC_GROUP char*
     MC_UNROLL
     for (int j = 0; j < kAcross; ++j) sums[i][j] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
   }
-  for (uint32_t step = 0; step < depth; step += kDepth) {
-    if (step > 0) group_barrier();
+  for (uint32_t step = first_step; step < depth; step += kDepth) {
+    if (step > first_step) group_barrier();
     load_operand_tile<T, kRows, kDepth, kPitchA, kThreads>(tile_a, a, arguments.a_row_stride,
                                                            arguments.a_column_stride, first_row,
                                                            step, rows, depth, packets_a, self);
@@ -129,10 +153,7 @@ MC_FUNCTION void product(MC_CONSTANT ProductArguments& arguments, MC_GROUP char*
     }
   }
 
-  const MC_GLOBAL Out* const bias = static_cast<const MC_GLOBAL Out*>(arguments.bias);
-  const int64_t batch = int64_t(self.group_z) * arguments.out_batch_stride;
-  const MC_GLOBAL Out* const c = static_cast<const MC_GLOBAL Out*>(arguments.c) + batch;
-  MC_GLOBAL Out* const out = static_cast<MC_GLOBAL Out*>(arguments.out) + batch;
+  MC_GLOBAL float* const part_sums = static_cast<MC_GLOBAL float*>(arguments.sums);
   MC_UNROLL
   for (int i = 0; i < kDown; ++i) {
     const uint32_t row = first_row + warp_row + i * 8 + tile_row(self.lane);
@@ -143,19 +164,40 @@ MC_FUNCTION void product(MC_CONSTANT ProductArguments& arguments, MC_GROUP char*
       for (int e = 0; e < 2; ++e) {
         const uint32_t column = first_column + warp_column + j * 8 + tile_column(self.lane) + e;
         if (column >= columns) continue;
-        const int64_t at = row * arguments.out_row_stride + column;
-        float y = arguments.alpha * sums[i][j].thread_elements()[e];
-        if (arguments.beta != 0.0f) y = fmaf(arguments.beta, float(c[at]), y);
-        if (bias != nullptr) y += float(bias[column]);
-        out[at] = Out(activate(y, arguments.activation));
+        const float sum = sums[i][j].thread_elements()[e];
+        if (arguments.parts > 1) {
+          part_sums[(uint64_t(matrix) * rows + row) * columns + column] = sum;
+        } else {
+          write_product<Out>(arguments, batch, row, column, sum);
+        }
       }
     }
   }
 }
 
+// Adds up what the parts of the depth came to, an element a thread.
+template <typename Out>
+MC_FUNCTION void sum_product_parts(MC_CONSTANT ProductArguments& arguments, MC_GROUP char*,
+                                   Thread self) {
+  const uint64_t i = uint64_t(self.group) * self.size + self.index;
+  const uint64_t elements = uint64_t(arguments.rows) * arguments.columns;
+  const uint32_t batch = uint32_t(i / elements);
+  if (batch >= arguments.batch) return;
+  const uint64_t at = i % elements;
+  const MC_GLOBAL float* const parts =
+      static_cast<const MC_GLOBAL float*>(arguments.sums) + batch * arguments.parts * elements + at;
+  float sum = parts[0];
+  for (uint32_t part = 1; part < arguments.parts; ++part) sum += parts[part * elements];
+  write_product<Out>(arguments, batch, uint32_t(at / arguments.columns),
+                     uint32_t(at % arguments.columns), sum);
+}
+MC_KERNEL_MERGED(product_parts_f32, ProductArguments, 256, 0, sum_product_parts<float>);
+MC_KERNEL_MERGED(product_parts_f16, ProductArguments, 256, 0, sum_product_parts<half>);
+MC_KERNEL_MERGED(product_parts_bf16, ProductArguments, 256, 0, sum_product_parts<bfloat>);
+
 // Tiles, and in how many warps; metal_matmul.cpp chooses among them.
 #define MC_PRODUCT(suffix, T, Out, rows, columns, depth, down, across)                            \
-  MC_KERNEL(                                                                                      \
+  MC_KERNEL_MERGED(                                                                               \
       product_##rows##x##columns##_##suffix, ProductArguments, 32 * down * across,                \
       ((rows) * ((depth) + 16 / sizeof(T)) + (depth) * ((columns) + 16 / sizeof(T))) * sizeof(T), \
       product<T, Out, rows, columns, depth, down, across>);

@@ -19,6 +19,7 @@
 namespace metal_sim {
 struct Kernel;
 struct Mapping;
+struct HeapMemory;
 class Gpu;
 struct Dispatch;
 }  // namespace metal_sim
@@ -74,9 +75,14 @@ class Allocation : public NS::Referencing<Allocation> {
  public:
   /// Where its bytes are; null if the device sees none of them by address.
   std::shared_ptr<metal_sim::Mapping> mapping;
+  /// The heap that it is, or that it is of.
+  std::shared_ptr<metal_sim::HeapMemory> heap;
 
  protected:
-  void dispose() override { mapping.reset(); }
+  void dispose() override {
+    mapping.reset();
+    heap.reset();
+  }
 };
 class Resource : public NS::Referencing<Resource, Allocation> {};
 
@@ -86,6 +92,32 @@ class Buffer : public NS::Referencing<Buffer, Resource> {
   [[nodiscard]] GPUAddress gpuAddress() const;
   [[nodiscard]] NS::UInteger length() const;
   [[nodiscard]] const char* kind() const override { return "an MTL::Buffer"; }
+
+ protected:
+  void dispose() override;
+};
+
+class HeapDescriptor : public NS::Copying<HeapDescriptor> {
+ public:
+  static HeapDescriptor* alloc() { return new HeapDescriptor; }
+  HeapDescriptor* init() { return this; }
+  void setSize(NS::UInteger size);
+  void setResourceOptions(ResourceOptions options);
+  NS::UInteger size = 0;
+  ResourceOptions options{};
+};
+class Heap : public NS::Referencing<Heap, Allocation> {
+ public:
+  /// Null if no gap is large enough.
+  Buffer* newBuffer(NS::UInteger length, ResourceOptions options);
+  [[nodiscard]] NS::UInteger size() const;
+  [[nodiscard]] NS::UInteger usedSize() const;
+  void setLabel(const NS::String* label);
+  [[nodiscard]] const char* kind() const override { return "an MTL::Heap"; }
+  ResourceOptions options{};
+};
+struct SizeAndAlign {
+  NS::UInteger size, align;
 };
 
 class ResidencySetDescriptor : public NS::Copying<ResidencySetDescriptor> {
@@ -101,7 +133,10 @@ class ResidencySet : public NS::Referencing<ResidencySet> {
   void commit();
   [[nodiscard]] const char* kind() const override { return "an MTL::ResidencySet"; }
   /// What the device goes by since commit(), and what the host has asked for since.
-  std::set<std::shared_ptr<metal_sim::Mapping>> committed, wanted;
+  struct Members {
+    std::set<std::shared_ptr<metal_sim::Mapping>> buffers;
+    std::set<std::shared_ptr<metal_sim::HeapMemory>> heaps;
+  } committed, wanted;
 };
 
 class Fence : public NS::Referencing<Fence> {
@@ -314,6 +349,8 @@ class Device : public NS::Referencing<Device> {
   Buffer* newBuffer(NS::UInteger length, ResourceOptions options);
   Buffer* newBuffer(const void* pointer, NS::UInteger length, ResourceOptions options,
                     void (*deallocator)(void*, NS::UInteger));
+  SizeAndAlign heapBufferSizeAndAlign(NS::UInteger length, ResourceOptions options);
+  Heap* newHeap(const HeapDescriptor* descriptor);
   CommandQueue* newCommandQueue(NS::UInteger most);
   Fence* newFence();
   SharedEvent* newSharedEvent();
