@@ -170,15 +170,16 @@ void run_backward(const BackwardPlan& plan, const KernelArguments& arguments) {
   const bool needs_dk = arguments.outputs[1], needs_dv = arguments.outputs[2];
   if (arguments.outputs[0] || needs_dk) compute_delta(plan, arguments);
   const std::int64_t groups = a.batch * a.key_heads;
-  // Both gradients are one list of work, so that no thread waits between them.
+  // Both gradients are one list of work, so that no thread waits between them; the larger units
+  // come first, lest one of them is what all wait for.
   const std::int64_t query_units = arguments.outputs[0] ? groups * a.row_tiles() : 0;
   const std::int64_t key_units = needs_dk || needs_dv ? groups * plan.key_tiles() : 0;
   parallel_for(query_units + key_units, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t unit = begin; unit < end; ++unit) {
-      if (unit < query_units) {
-        query_gradient(plan, arguments, unit);
+      if (unit < key_units) {
+        key_gradient(plan, arguments, unit);
       } else {
-        key_gradient(plan, arguments, unit - query_units);
+        query_gradient(plan, arguments, unit - key_units);
       }
     }
   });

@@ -42,7 +42,7 @@ std::int64_t round_up(std::int64_t x, std::int64_t unit) { return (x + unit - 1)
 
 // A block of columns of about n / parts, in whole cache lines of f32.
 std::int64_t column_block(std::int64_t n, std::int64_t parts, std::int64_t low, std::int64_t high) {
-  return std::clamp(round_up((n + parts - 1) / parts, 32), low, high);
+  return std::clamp(round_up((n + parts - 1) / parts, 16), low, high);
 }
 
 // Products that are tuned together: b lying in rows or in columns.
@@ -105,21 +105,33 @@ Product with_sum_as_residual(const Product& p) {
   return pays ? q : p;
 }
 
-// What oneDNN and bf16_gemm() copy in every call (columns of b; rows of a that do not lie side by
-// side) is little beside a block of 128 rows and columns, and less beside larger ones. A product
-// that is too narrow for eight of those is cut finer, or it would keep few threads busy; so are its
-// rows.
-Blocks wide_blocks(const Product& p, Method method) {
+// What oneDNN copies in every call (the columns of b; rows of a that do not lie side by side) is
+// little beside a block of 128 rows and columns, and less beside larger ones. A product that is too
+// narrow for eight of those is cut finer, or it would keep few threads busy; so are its rows.
+Blocks onednn_blocks(const Product& p, Method method) {
   constexpr std::int64_t kColumnParts = 8, kParts = 16, kLeastRows = 128;
-  const std::int64_t narrowest = method != Method::kSgemm && p.n <= 512 ? 64 : 128;
-  const std::int64_t widest = method == Method::kOwn      ? 512
-                              : method == Method::kMatmul ? 1024
-                                                          : 1280;
+  const bool is_matmul = method == Method::kMatmul;
+  const std::int64_t narrowest = is_matmul && p.n <= 512 ? 64 : 128;
   Blocks blocks{std::min<std::int64_t>(p.m, 512),
-                column_block(p.n, kColumnParts, narrowest, widest), method};
+                column_block(p.n, kColumnParts, narrowest, is_matmul ? 1024 : 1280), method};
   const std::int64_t across = (p.n + blocks.columns - 1) / blocks.columns;
   if (across < kColumnParts && p.m > kLeastRows) {
     const std::int64_t down = (kParts + across - 1) / across;
+    blocks.rows = std::clamp(round_up((p.m + down - 1) / down, 16), kLeastRows, blocks.rows);
+  }
+  return blocks;
+}
+
+// Blocks of bf16_gemm(): a few for each thread, and as many for each, since larger ones are faster.
+// Its sums do not depend on the block that they are in.
+Blocks bf16_blocks(const Product& p) {
+  constexpr std::int64_t kNarrowest = 64, kWidest = 640, kLeastRows = 128;
+  const std::int64_t threads = num_threads(), wanted = 2 * threads;
+  const std::int64_t parts = std::max(wanted, round_up((p.n + kWidest - 1) / kWidest, threads));
+  Blocks blocks{std::min<std::int64_t>(p.m, 512), column_block(p.n, parts, kNarrowest, kWidest)};
+  const std::int64_t across = (p.n + blocks.columns - 1) / blocks.columns;
+  if (across < wanted && p.m > kLeastRows) {
+    const std::int64_t down = (wanted + across - 1) / across;
     blocks.rows = std::clamp(round_up((p.m + down - 1) / down, 16), kLeastRows, blocks.rows);
   }
   return blocks;
@@ -129,7 +141,8 @@ Blocks default_blocks(const Product& p) {
   if (p.m * p.n * std::max<std::int64_t>(p.k, 1) <= kSerialWork) return {p.m, p.n};
   if (p.m <= kSmallGemmRows) return {p.m, column_block(p.n, 8, 64, 2048)};
   const Method method = choose_method(p);
-  if (method != Method::kOwn || takes_bf16_gemm(p.a, p.b)) return wide_blocks(p, method);
+  if (method != Method::kOwn) return onednn_blocks(p, method);
+  if (takes_bf16_gemm(p.a, p.b)) return bf16_blocks(p);
   Blocks blocks{std::min<std::int64_t>(p.m, 264), column_block(p.n, 16, 128, 384)};
   // Products that are not wide get their parallelism from rows.
   const std::int64_t across = (p.n + blocks.columns - 1) / blocks.columns;

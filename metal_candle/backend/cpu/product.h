@@ -39,8 +39,7 @@ struct Product {
   [[nodiscard]] std::int64_t row_length() const { return out_stride == 0 ? n : out_stride; }
 };
 
-/// Computes it, in blocks that depend on the shape alone: the result is the same, bit by bit, with
-/// any number of threads.
+/// Computes it. The result is the same, bit by bit, with any number of threads.
 void run_product(const Product& product);
 
 /// out[0, rows)[0, columns) of the product from the accumulated block c, whose corner is element
