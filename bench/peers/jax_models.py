@@ -65,7 +65,8 @@ class Model(Decoder):
         return jnp.argmax(self.logits(weights, x[:, -1:]), -1), cache
 
     def stepper(self, prompt_length, count):
-        shape = (1, prompt_length + count, self.kv_heads, self.head_dim)
+        # In steps of 64, as each size is compiled anew.
+        shape = (1, -(-(prompt_length + count) // 64) * 64, self.kv_heads, self.head_dim)
         dtype = self.weights["model.norm.weight"].dtype
         cache = [[jnp.zeros(shape, dtype) for _ in "kv"] for _ in range(self.config.num_hidden_layers)]
         jax.block_until_ready(cache)

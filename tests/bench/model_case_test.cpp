@@ -34,7 +34,7 @@ TEST(PeerModels, GenerateTheSameTokens) {
     options.eos_token_ids.emplace();
     const std::vector<std::int32_t> tokens = Generator(model).generate(prompt, options).tokens;
     ASSERT_EQ(tokens.size(), 12u);
-    for (const int count : {1, 2, 7, 12}) {
+    for (const int count : {1, 7, 12}) {
       const auto expected = static_cast<double>(tokens[static_cast<std::size_t>(count) - 1]);
       EXPECT_THAT(c.ask("token 32 " + std::to_string(count)), ::testing::Each(expected)) << count;
     }
