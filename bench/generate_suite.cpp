@@ -66,7 +66,7 @@ double bytes_per_step(const Decoder& model) {
   return bytes;
 }
 
-// PyTorch's side of reading a prompt.
+// The peers' side of reading a prompt.
 std::string first_command() { return fmt::format("first {}", prompt_length()); }
 
 void step_rows(Table& table, const ModelCase& c, const Decoder& model) {
@@ -78,26 +78,28 @@ void step_rows(Table& table, const ModelCase& c, const Decoder& model) {
   std::vector<Contestant> contestants{stepper(model), stepper(model, 0.8f)};
   if (on_cpu) contestants.push_back(memory_reader(static_cast<std::size_t>(bytes)));
   const std::size_t first_peer = contestants.size();
-  if (c.torch != nullptr && table.wants(speed)) {
+  const bool compiled = !on_cpu && c.torch() != nullptr;
+  if (table.wants(speed)) {
     const std::string sizes = fmt::format("{} {}", prompt_length(), kNew);
-    contestants.push_back(c.torch->contestant("step " + sizes));
-    if (!on_cpu) contestants.push_back(c.torch->contestant("stepcompiled " + sizes));
+    for (Contestant& peer : c.contestants("step " + sizes)) contestants.push_back(std::move(peer));
+    if (compiled) contestants.push_back(c.torch()->contestant("stepcompiled " + sizes));
   }
   const std::vector<double> seconds = compete(contestants, kRounds);
   if (table.wants(speed)) {
-    Row row{.name = speed, .value = 1 / seconds[0], .unit = "token/s"};
-    row.reference_name = "PyTorch";
-    if (seconds.size() > first_peer) row.reference = 1 / seconds.back();
+    PeerValues rates;
+    for (std::size_t i = first_peer; i < seconds.size(); ++i) rates.push_back(1 / seconds[i]);
+    Row row = c.compare({.name = speed, .value = 1 / seconds[0], .unit = "token/s"}, rates);
     if (on_cpu) {
       judge_ratio(row, Bound::kAtLeast, 2);
     } else {
       row.reference_name = "PyTorch, static cache, compiled";
-      if (seconds.size() > first_peer) {
-        row.note = fmt::format("PyTorch eager {:.0f}", 1 / seconds[first_peer]);
+      if (compiled) {
+        row.reference = rates.back();
+        row.note = fmt::format("PyTorch eager {:.0f}", rates[0]);
       }
       judge_value(row, Bound::kAtLeast, 1500);
     }
-    table.add(row);
+    c.add(table, row, rates);
   }
   if (table.wants(bandwidth) && on_cpu && !c.fits_caches) {
     Row row{.name = bandwidth,
@@ -118,13 +120,11 @@ void step_rows(Table& table, const ModelCase& c, const Decoder& model) {
 void first_token_row(Table& table, const ModelCase& c, const Decoder& model) {
   const std::string name = c.row(kFirst);
   if (!table.wants(name)) return;
-  std::vector<Contestant> contestants{[&] { return generate(model, 1).seconds_to_first_token; }};
-  if (c.torch != nullptr) contestants.push_back(c.torch->contestant(first_command()));
-  const std::vector<double> seconds = compete(contestants, kRounds);
-  Row row{.name = name, .value = 1e3 * seconds[0], .unit = "ms"};
-  row.reference_name = "PyTorch";
-  if (seconds.size() > 1) row.reference = 1e3 * seconds[1];
-  table.add(row);
+  std::vector<Contestant> contestants = c.contestants(first_command());
+  contestants.emplace_back([&] { return generate(model, 1).seconds_to_first_token; });
+  PeerValues times = compete(contestants, kRounds);
+  for (double& time : times) time *= 1e3;
+  c.add(table, c.compare({.name = name, .value = times.back(), .unit = "ms"}, times), times);
 }
 
 void memory_row(Table& table, const ModelCase& c, const Decoder& model) {
@@ -134,11 +134,10 @@ void memory_row(Table& table, const ModelCase& c, const Decoder& model) {
   const auto ours = peak_bytes([&] { static_cast<void>(generate(model, kNew)); });
   Row row{.name = name, .unit = "MB"};
   if (ours) row.value = 1e-6 * *ours;
-  row.reference_name = "PyTorch";
-  if (c.torch != nullptr) {
-    row.reference = 1e-6 * c.torch->measure(fmt::format("peak {} {}", prompt_length(), kNew));
-  }
-  table.add(judge_ratio(row, Bound::kAtMost, 1));
+  PeerValues peers = c.ask(fmt::format("peak {} {}", prompt_length(), kNew));
+  for (double& value : peers) value *= 1e-6;
+  row = c.compare(row, peers);
+  c.add(table, judge_ratio(row, Bound::kAtMost, 1), peers);
 }
 
 // A megabyte or so of what a tokenizer decodes tokens to that are drawn at random: no two lines of
@@ -172,8 +171,8 @@ void encode_row(Table& table, const ModelCase& c) {
     static_cast<void>(tokenizer.encode(text));
     return seconds_now() - start;
   }};
-  if (c.torch != nullptr)
-    contestants.push_back(c.torch->contestant("encode " + file + " " + (folder / "text")));
+  if (c.torch() != nullptr)
+    contestants.push_back(c.torch()->contestant("encode " + file + " " + (folder / "text")));
   const std::vector<double> seconds = compete(contestants, kRounds);
   const double megabytes = 1e-6 * static_cast<double>(text.size());
   Row row{.name = name, .value = megabytes / seconds[0], .unit = "MB/s"};
@@ -185,10 +184,11 @@ void encode_row(Table& table, const ModelCase& c) {
 
 }  // namespace
 
-void run_generate_suite(Table& table, const std::string& folder) {
+void run_generate_suite(Table& table, const std::string& folder,
+                        const std::vector<std::string>& peers) {
   const std::string note =
       fmt::format("A prompt of {} tokens, {} new ones.", prompt_length(), kNew);
-  for_each_model(table, folder, note, kRows, [&](const ModelCase& c) {
+  for_each_model(table, folder, peers, note, kRows, [&](const ModelCase& c) {
     const Decoder model = Decoder::load(c.folder);
     memory_row(table, c, model);  // Before there is a block of memory to read.
     step_rows(table, c, model);

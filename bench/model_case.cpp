@@ -64,29 +64,113 @@ double seconds_of_process(std::vector<std::string> arguments) {
   throw Error(fmt::format("bench: {} failed", fmt::join(arguments, " ")));
 }
 
-const char* torch_device() { return default_device() == Device::cpu() ? "cpu" : "cuda"; }
+struct Framework {
+  const char* name;
+  const char* title;
+  const char* const* script;
+};
+
+constexpr Framework kFrameworks[] = {{"torch", "PyTorch", &kTorchModelsScript},
+                                     {"mlx", "MLX", &kMlxModelsScript},
+                                     {"jax", "JAX", &kJaxModelsScript}};
+
+std::unique_ptr<Peer> start_peer(const std::string& framework, std::string& why) {
+  const auto* found = std::ranges::find(kFrameworks, framework, &Framework::name);
+  return Peer::start(std::string(kPeerLoopScript) + kModelLoopScript + *found->script, framework,
+                     why, default_device() == Device::cpu() ? "cpu" : "cuda");
+}
+
+std::vector<ModelPeer> start_peers(const Table& table, const std::vector<std::string>& names) {
+  std::vector<ModelPeer> peers;
+  for (const Framework& framework : kFrameworks) {
+    if (std::ranges::find(names, framework.name) == names.end()) continue;
+    std::string why;
+    std::shared_ptr<Peer> peer = start_peer(framework.name, why);
+    table.note(peer ? fmt::format("peer: {} {}", framework.title, peer->version())
+                    : fmt::format("without {}: {}", framework.title, why));
+    if (peer) peers.push_back({framework.name, framework.title, std::move(peer)});
+  }
+  return peers;
+}
+
+// Those of `peers` that can load the model.
+std::vector<ModelPeer> load(const Table& table, const std::string& folder,
+                            const std::vector<ModelPeer>& peers) {
+  std::vector<ModelPeer> loaded;
+  for (const ModelPeer& peer : peers) {
+    try {
+      peer.peer->measure("load " + folder);
+      loaded.push_back(peer);
+    } catch (const Error& error) {
+      table.note(error.what());
+    }
+  }
+  return loaded;
+}
+
+double seconds_of_start(const ModelCase& c, const ModelPeer& peer, const std::string& command) {
+  const double start = wall_seconds();
+  std::string why;
+  const std::unique_ptr<Peer> started = start_peer(peer.framework, why);
+  if (!started) throw Error("bench: " + why);
+  started->measure("load " + c.folder);
+  started->measure(command);
+  return wall_seconds() - start;
+}
 
 }  // namespace
 
-void for_each_model(Table& table, const std::string& folder, const std::string& note,
-                    std::span<const char* const> rows,
+Peer* ModelCase::torch() const {
+  return !peers.empty() && peers[0].framework == "torch" ? peers[0].peer.get() : nullptr;
+}
+
+std::vector<Contestant> ModelCase::contestants(const std::string& command) const {
+  std::vector<Contestant> all;
+  for (const ModelPeer& each : peers) all.push_back(each.peer->contestant(command));
+  return all;
+}
+
+PeerValues ModelCase::ask(const std::string& command) const {
+  PeerValues values;
+  for (const ModelPeer& each : peers) values.push_back(each.peer->measure(command));
+  return values;
+}
+
+Row ModelCase::compare(Row row, const PeerValues& values) const {
+  row.reference_name = "PyTorch";
+  if (torch() != nullptr) row.reference = values.at(0);
+  return row;
+}
+
+void ModelCase::add(Table& table, const Row& row, const PeerValues& values) const {
+  table.add(row);
+  for (std::size_t i = torch() == nullptr ? 0 : 1; i < peers.size(); ++i) {
+    Row other{.name = row.name + ", against " + peers[i].title,
+              .value = row.value,
+              .unit = row.unit,
+              .reference = values.at(i)};
+    other.reference_name = peers[i].title;
+    if (other.value) other.ratio = *other.value / *other.reference;
+    table.add(std::move(other));
+  }
+}
+
+void for_each_model(Table& table, const std::string& folder, const std::vector<std::string>& peers,
+                    const std::string& note, std::span<const char* const> rows,
                     const std::function<void(const ModelCase&)>& measure) {
-  std::string why;
-  const std::unique_ptr<Peer> torch = Peer::start(kTorchModelsScript, "torch", why, torch_device());
-  table.note(torch ? "PyTorch " + torch->version()
-                   : "PyTorch rows are without a reference: " + why);
+  const std::vector<ModelPeer> started = start_peers(table, peers);
   table.note(note);
   table.header();
   const auto is_wanted = [&](const ModelCase& c) {
     return std::ranges::any_of(rows, [&](const char* row) { return table.wants(c.row(row)); });
   };
-  const auto run = [&](const ModelCase& c) {
-    if (torch) torch->measure("load " + c.folder);
+  const auto run = [&](ModelCase c) {
+    c.peers = load(table, c.folder, started);
     measure(c);
   };
-  ModelCase given{fs::path(folder).filename().string(), folder, torch.get(), /*fits_caches=*/true};
+  ModelCase given{fs::path(folder).filename().string(), folder, /*fits_caches=*/true};
   if (!folder.empty() && is_wanted(given)) run(given);
-  ModelCase random{"0.5B, bf16", "", torch.get()};
+  ModelCase random{"0.5B, bf16", ""};
   if (!is_wanted(random)) return;
   const TemporaryFolder temporary;
   write_random_model(temporary);
@@ -102,23 +186,15 @@ void start_row(Table& table, const ModelCase& c, const char* row_name, const std
     return seconds_of_process(
         {"bench", "--first", what, "--model", c.folder, "--device", to_string(default_device())});
   }};
-  if (c.torch != nullptr) {
-    contestants.emplace_back([&] {
-      const double start = wall_seconds();
-      std::string why;
-      const std::unique_ptr<Peer> torch =
-          Peer::start(kTorchModelsScript, "torch", why, torch_device());
-      if (!torch) throw Error("bench: " + why);
-      torch->measure("load " + c.folder);
-      torch->measure(command);
-      return wall_seconds() - start;
-    });
+  if (c.torch() != nullptr) {
+    contestants.emplace_back([&] { return seconds_of_start(c, c.peers[0], command); });
   }
   const std::vector<double> seconds = compete(contestants, kStarts);
-  Row row{.name = name, .value = seconds[0], .unit = "s"};
-  row.reference_name = "PyTorch";
-  if (seconds.size() > 1) row.reference = seconds[1];
-  table.add(row);
+  PeerValues values(seconds.begin() + 1, seconds.end());
+  while (values.size() < c.peers.size()) {
+    values.push_back(seconds_of_start(c, c.peers[values.size()], command));
+  }
+  c.add(table, c.compare({.name = name, .value = seconds[0], .unit = "s"}, values), values);
 }
 
 }  // namespace metal_candle::bench

@@ -3,6 +3,7 @@
 // See peer.h. One line in, one line out.
 #include "bench/peer.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -20,6 +21,10 @@ std::unique_ptr<Peer> Peer::start(const std::string& script, const std::string& 
   int to_peer[2];
   int from_peer[2];
   if (::pipe(to_peer) != 0 || ::pipe(from_peer) != 0) throw IoError("bench: cannot make a pipe");
+  // A peer that starts later must not hold these open: this one ends when its input does.
+  for (const int fd : {to_peer[0], to_peer[1], from_peer[0], from_peer[1]}) {
+    ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+  }
   const char* python = std::getenv("METAL_CANDLE_PYTHON");
   if (python == nullptr || *python == '\0') python = "python3";
   const std::string threads = std::to_string(backend::cpu::num_threads());

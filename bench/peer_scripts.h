@@ -7,11 +7,15 @@
 namespace metal_candle::bench {
 
 extern const char* const kTorchEngineScript;
-extern const char* const kTorchModelsScript;
-/// What the scripts of the suite ops have in common; goes before each of them.
+/// What all that follow have in common; goes before each of them.
 extern const char* const kPeerLoopScript;
 extern const char* const kTorchOpsScript;
 extern const char* const kMlxOpsScript;
 extern const char* const kJaxOpsScript;
+/// What the scripts of generate and train have in common; goes between.
+extern const char* const kModelLoopScript;
+extern const char* const kTorchModelsScript;
+extern const char* const kMlxModelsScript;
+extern const char* const kJaxModelsScript;
 
 }  // namespace metal_candle::bench

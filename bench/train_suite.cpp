@@ -123,23 +123,23 @@ void memory_row(Table& table, const ModelCase& c, const Decoder& model, const Si
   const auto ours = peak_bytes([&] { Training(model, size).seconds_a_step(2, 0); });
   Row row{.name = name, .unit = "MB"};
   if (ours) row.value = 1e-6 * *ours;
-  row.reference_name = "PyTorch";
-  if (c.torch != nullptr) row.reference = 1e-6 * c.torch->measure("trainpeak " + size.text());
+  PeerValues peers = c.ask("trainpeak " + size.text());
+  for (double& value : peers) value *= 1e-6;
+  row = c.compare(row, peers);
   judge_ratio(row, Bound::kAtMost, 1);
   if (size.gigabytes) judge_value(row, Bound::kAtMost, 1e3 * *size.gigabytes);
-  table.add(row);
+  c.add(table, row, peers);
 }
 
 std::string tune_command(const Size& size) { return "tune " + size.text(); }
 
-// That both compute the same.
+// That all compute the same.
 void loss_row(Table& table, const ModelCase& c, const Decoder& model, const Size& size) {
   const std::string name = row_name(c, kLoss, size);
   if (!table.wants(name)) return;
-  Row row{.name = name, .value = loss_of_first_step(model, size), .unit = "nats"};
-  row.reference_name = "PyTorch";
-  if (c.torch != nullptr) row.reference = c.torch->measure(tune_command(size));
-  table.add(row);
+  const Row row{.name = name, .value = loss_of_first_step(model, size), .unit = "nats"};
+  const PeerValues peers = c.ask(tune_command(size));
+  c.add(table, c.compare(row, peers), peers);
 }
 
 void speed_row(Table& table, const ModelCase& c, const Decoder& model, const Size& size) {
@@ -147,30 +147,33 @@ void speed_row(Table& table, const ModelCase& c, const Decoder& model, const Siz
   if (!table.wants(name)) return;
   const bool on_cpu = default_device() == Device::cpu();
   Training training(model, size);
-  std::vector<Contestant> contestants{[&] { return training.seconds_a_step(1, kTurnSeconds); }};
-  if (c.torch != nullptr) {
-    const std::string turn = fmt::format("{} {}", size.text(), kTurnSeconds);
-    contestants.push_back(c.torch->contestant("train " + turn));
-    if (!on_cpu) contestants.push_back(c.torch->contestant("traincompiled " + turn));
+  const std::string turn = fmt::format("{} {}", size.text(), kTurnSeconds);
+  std::vector<Contestant> contestants = c.contestants("train " + turn);
+  contestants.emplace_back([&] { return training.seconds_a_step(1, kTurnSeconds); });
+  const bool compiled = !on_cpu && c.torch() != nullptr;
+  if (compiled) contestants.push_back(c.torch()->contestant("traincompiled " + turn));
+  PeerValues rates = compete(contestants, kRounds);
+  for (double& rate : rates) rate = size.tokens() / rate;
+  const std::size_t ours = c.peers.size();
+  Row row = c.compare({.name = name, .value = rates[ours], .unit = "token/s"}, rates);
+  if (!on_cpu) row.reference_name = "torch.compile";
+  if (compiled) {
+    row.reference = rates.back();
+    row.note = fmt::format("PyTorch eager {:.0f}", rates[0]);
   }
-  const std::vector<double> seconds = compete(contestants, kRounds);
-  Row row{.name = name, .value = size.tokens() / seconds[0], .unit = "token/s"};
-  row.reference_name = on_cpu ? "PyTorch" : "torch.compile";
-  if (seconds.size() > 1) row.reference = size.tokens() / seconds.back();
-  if (seconds.size() > 2)
-    row.note = fmt::format("PyTorch eager {:.0f}", size.tokens() / seconds[1]);
   judge_ratio(row, Bound::kAtLeast, 1.5);
   if (size.tokens_per_second) judge_value(row, Bound::kAtLeast, *size.tokens_per_second);
-  table.add(row);
+  c.add(table, row, rates);
 }
 
 }  // namespace
 
-void run_train_suite(Table& table, const std::string& folder) {
+void run_train_suite(Table& table, const std::string& folder,
+                     const std::vector<std::string>& peers) {
   constexpr const char* note =
       "LoRA of rank 8 on q_proj and v_proj, AdamW; one sequence of 128 tokens, "
       "or as many of as many tokens as a row says.";
-  for_each_model(table, folder, note, kRows, [&](const ModelCase& c) {
+  for_each_model(table, folder, peers, note, kRows, [&](const ModelCase& c) {
     const Decoder model = Decoder::load(c.folder);
     for (const Size& size : sizes()) {
       loss_row(table, c, model, size);

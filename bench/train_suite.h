@@ -1,18 +1,20 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
 // The train suite: how fast a decoder is fine-tuned with LoRA, in how much memory, and how soon the
-// first step is done, against PyTorch with Hugging Face's transformers.
+// first step is done, against PyTorch with Hugging Face's transformers, MLX and JAX.
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "bench/harness.h"
 
 namespace metal_candle::bench {
 
 /// A decoder of the shape of Qwen2.5-0.5B with random weights, and the model in `folder` unless
-/// that is empty.
-void run_train_suite(Table& table, const std::string& folder);
+/// that is empty. `peers`: of torch, mlx and jax. One that is not installed is a note.
+void run_train_suite(Table& table, const std::string& folder,
+                     const std::vector<std::string>& peers);
 
 /// Loads a model and trains for one step.
 void train_first_step(const std::string& folder);

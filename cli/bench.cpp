@@ -66,9 +66,9 @@ void run(const BenchOptions& options) {
   const bool json_to_stdout = options.json == "-";
   bench::Table table(options.filter, json_to_stdout);
   if (options.suite == "generate") {
-    bench::run_generate_suite(table, options.model);
+    bench::run_generate_suite(table, options.model, options.compare);
   } else if (options.suite == "train") {
-    bench::run_train_suite(table, options.model);
+    bench::run_train_suite(table, options.model, options.compare);
   } else if (options.suite == "ops") {
     bench::run_ops_suite(table, default_device(), options.compare);
   } else {
@@ -95,7 +95,9 @@ void add_bench_command(CLI::App& app) {
       "Measures this machine: one row a case, against a reference that takes turns with ours in "
       "the same run.\n"
       "Set METAL_CANDLE_PYTHON to a Python that has the peers (bench/setup_peers.sh makes one): "
-      "PyTorch,\nand transformers for the suites generate and train; MLX and JAX for --compare.");
+      "PyTorch,\nand transformers for the suites generate and train; MLX and JAX (with "
+      "safetensors) for "
+      "--compare.");
   command->add_option("--suite", options->suite, "What to measure")
       ->check(CLI::IsMember({"engine", "ops", "generate", "train"}))
       ->capture_default_str();
@@ -108,8 +110,10 @@ void add_bench_command(CLI::App& app) {
                        "A model folder for the suites generate and train to measure, too")
           ->type_name("FOLDER");
   command
-      ->add_option("--compare", options->compare,
-                   "Peers of the suite ops, separated by commas: torch, mlx, jax; or none")
+      ->add_option(
+          "--compare", options->compare,
+          "Peers of the suites ops, generate and train, separated by commas: torch, mlx, jax; "
+          "or none")
       ->delimiter(',')
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->check(CLI::IsMember({"torch", "mlx", "jax", "none"}))

@@ -1,8 +1,8 @@
 # Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 #
-# What the peers of the suite ops share; their scripts follow this one in the same file. Arguments: the number of
-# threads; cpu or cuda; and the clock, wall or process (of the processor, all threads together). Reads commands, one a
-# line, and answers each with a number of seconds:
+# What peers share; their scripts follow this one in the same file. Arguments: the number of threads; cpu or cuda; and
+# the clock, wall or process (of the processor, all threads together). Reads commands, one a line, and answers each with
+# a number. Those of the suite ops (model_loop.py has those of generate and train), answered with seconds:
 #   MODE DEPTH CASE...   of one call, of as many as take two milliseconds; DEPTH calls are queued before the device is
 #                        waited for, and each one's result is computed
 #   first MODE CASE...   of the first call: compiling, and whatever else happens once
@@ -25,6 +25,14 @@ def release_cores():
     if cores:
         for thread in os.listdir("/proc/self/task"):
             os.sched_setaffinity(int(thread), cores)
+
+
+def answer_lines(answer):
+    for line in sys.stdin:
+        try:
+            print(answer(line.strip()))
+        except Exception as error:
+            print("error:", (str(error).splitlines() or [type(error).__name__])[0])
 
 
 def serve(make, prepare, run):
@@ -69,8 +77,4 @@ def serve(make, prepare, run):
                 break
         return elapsed / count / depth
 
-    for line in sys.stdin:
-        try:
-            print(answer(line.strip()))
-        except Exception as error:
-            print("error:", (str(error).splitlines() or [type(error).__name__])[0])
+    answer_lines(answer)

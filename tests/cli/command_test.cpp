@@ -146,8 +146,38 @@ TEST_F(Command, BenchDoesWithoutPeersAndFindsRegressions) {
   EXPECT_EQ(better.exit_code, 0) << better.err;
   EXPECT_THAT(better.err, HasSubstr("0 of 1 rows"));
   EXPECT_EQ(run(bench + second + " --baseline /nonexistent.json").exit_code, 1);
-  EXPECT_EQ(run("bench --compare tensorflow").exit_code, 2);
+  const Outcome unknown = run("bench --suite train --compare torch,tensorflow");
+  EXPECT_EQ(unknown.exit_code, 2);
+  EXPECT_THAT(unknown.err, HasSubstr("--compare: tensorflow not in {torch,mlx,jax,none}"));
   unsetenv("METAL_CANDLE_PYTHON");
+}
+
+TEST_F(Command, BenchHasARowForEachPeerThatLoadsTheModel) {
+  // In the place of Python: an MLX that takes two of whatever it is asked for, and a JAX that knows
+  // no such model.
+  folder_.write("python",
+                "#!/bin/sh\ncase \"$3\" in\n"
+                "  *'import mlx'*) echo mlx 1; while read line; do echo 2; done;;\n"
+                "  *'import jax'*) echo jax 1; while read line; do echo 'error: no'; done;;\n"
+                "  *) echo not installed;;\nesac\n");
+  std::filesystem::permissions(folder_ / "python", std::filesystem::perms::owner_all);
+  setenv("METAL_CANDLE_PYTHON", (folder_ / "python").c_str(), 1);
+  const Outcome outcome = run("bench --suite generate --compare torch,mlx,jax --model " + kModel +
+                              " --filter 'definitions-5m, prompt' --json " + (folder_ / "rows"));
+  unsetenv("METAL_CANDLE_PYTHON");
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  for (const char* word :
+       {"without PyTorch: not installed", "peer: MLX 1", "peer: JAX 1", "jax failed on 'load "}) {
+    EXPECT_THAT(outcome.out, HasSubstr(word));
+  }
+  const auto rows = nlohmann::json::parse(folder_.read("rows"));
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_EQ(rows[0]["name"], "definitions-5m, prompt to first token");
+  EXPECT_TRUE(rows[0]["reference"].is_null());
+  EXPECT_EQ(rows[1]["name"], "definitions-5m, prompt to first token, against MLX");
+  EXPECT_EQ(rows[1]["reference"], 2000);
+  EXPECT_EQ(rows[1]["reference_name"], "MLX");
+  EXPECT_EQ(rows[1]["value"], rows[0]["value"]);
 }
 
 TEST_F(Command, TuneKeepsWhatItFindsAndRefusesWhatItCannotRead) {
