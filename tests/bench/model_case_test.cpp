@@ -44,10 +44,13 @@ TEST(PeerModels, GenerateTheSameTokens) {
 TEST(PeerModels, HaveTheSameLoss) {
   Table table("definitions-5m, loss", /*quiet=*/true);
   run_train_suite(table, kModel, kPeers);
+  bool has_peer = false;
   for (const Row& row : table.rows()) {
     if (!row.reference) continue;
+    has_peer = true;
     EXPECT_NEAR(*row.reference, *row.value, 0.005 * *row.value) << row.name;
   }
+  if (!has_peer) GTEST_SKIP() << "no peer is installed";
 }
 
 }  // namespace
