@@ -32,12 +32,12 @@ using bf16_pairs::dot, bf16_pairs::interleave, bf16_pairs::Interleaved, bf16_pai
 // 14 x 2 sums, two vectors of columns and one of a row's pair fill 31 of 32 registers.
 constexpr int kMaxRows = 14;
 constexpr std::int64_t kColumns = 2 * kLanes;
-// A slice of k and the columns packed of it at once: 512 KiB, half of L2. A tile's rows of a slice
-// take 28 KiB.
+// A slice of k and the columns packed of it at once: 256 KiB, as much as is asked for meanwhile,
+// both in an L2 of 1 MiB. A tile's rows of a slice take 28 KiB.
 constexpr std::int64_t kDepth = 1024;
+constexpr std::int64_t kBlockColumns = 128;
 // Between two looks at what is to be read next.
 constexpr std::int64_t kPairsAtOnce = 16;
-constexpr std::int64_t kBlockColumns = 128;
 
 constexpr std::int64_t round_up(std::int64_t x, std::int64_t unit) {
   return (x + unit - 1) / unit * unit;

@@ -2,7 +2,8 @@
 //
 // Matrix products of f32, bf16 and f16 with f32 accumulation, on one thread: the block from which
 // matmul, LoRA, attention and the fused cross entropy are built. A 16-bit operand is widened while
-// it is packed into cache-sized panels, so no f32 copy of a whole weight ever exists.
+// it is packed into cache-sized panels, so no f32 copy of a whole weight ever exists; two of bf16
+// are multiplied as they are where the processor can (bf16_gemm.h).
 //
 // Every element of a product is one chain of fused multiply-adds in the order of k, cut at fixed
 // points, whatever block it is computed in: results do not depend on how work was divided.

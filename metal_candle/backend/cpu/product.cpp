@@ -1,8 +1,9 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// How the output is cut into blocks, and which product computes one. oneDNN takes the large ones:
-// its code is generated for the processor. It runs on our threads, in teams of one. Of its two
-// ways, sgemm is the faster for f32 and its matmul for bf16, but for some weights in columns.
+// How the output is cut into blocks, and which product computes one. oneDNN takes large ones of
+// f32, and of bf16 where there are matrix units or no bf16_gemm(): its code is generated for the
+// processor. It runs on our threads, in teams of one. Of its two ways, sgemm is the faster for f32,
+// but for some weights in columns, and its matmul for bf16.
 #include "metal_candle/backend/cpu/product.h"
 
 #include <algorithm>
@@ -56,8 +57,8 @@ std::int64_t tuned(Tunable tunable, const Product& p, std::int64_t fallback) {
           tunable, [&] { return class_of(p); }, fallback);
 }
 
-// Our own bf16 kernel is half as fast as oneDNN's, so that pays for few columns as well: the rank
-// of an update, in its gradients.
+// Widening bf16 as we pack it is half as fast as oneDNN's product, so that pays for few columns as
+// well: the rank of an update, in its gradients.
 bool onednn_takes(const Product& p) {
   const std::int64_t least_columns = p.a.dtype == DType::kBF16 ? 16 : 64;
   return p.n >= least_columns && p.k >= 64 && p.a.dtype == p.b.dtype &&
@@ -123,18 +124,15 @@ Blocks onednn_blocks(const Product& p, Method method) {
 }
 
 // Blocks of bf16_gemm(): a few for each thread, and as many for each, since larger ones are faster.
-// Its sums do not depend on the block that they are in.
+// Its sums do not depend on the columns that are computed together, but what follows it may depend
+// on the rows: those are cut by shape alone.
 Blocks bf16_blocks(const Product& p) {
-  constexpr std::int64_t kNarrowest = 64, kWidest = 640, kLeastRows = 128;
-  const std::int64_t threads = num_threads(), wanted = 2 * threads;
-  const std::int64_t parts = std::max(wanted, round_up((p.n + kWidest - 1) / kWidest, threads));
-  Blocks blocks{std::min<std::int64_t>(p.m, 512), column_block(p.n, parts, kNarrowest, kWidest)};
-  const std::int64_t across = (p.n + blocks.columns - 1) / blocks.columns;
-  if (across < wanted && p.m > kLeastRows) {
-    const std::int64_t down = (wanted + across - 1) / across;
-    blocks.rows = std::clamp(round_up((p.m + down - 1) / down, 16), kLeastRows, blocks.rows);
-  }
-  return blocks;
+  constexpr std::int64_t kMostRows = 256, kNarrowest = 64, kWidest = 640;
+  const std::int64_t down = (p.m + kMostRows - 1) / kMostRows, threads = num_threads();
+  const std::int64_t across =
+      std::max((2 * threads + down - 1) / down, round_up((p.n + kWidest - 1) / kWidest, threads));
+  return {std::min(round_up((p.m + down - 1) / down, 16), p.m),
+          column_block(p.n, across, kNarrowest, kWidest)};
 }
 
 Blocks default_blocks(const Product& p) {
@@ -202,7 +200,8 @@ void compute_block(const Product& p, const Blocks& blocks, std::int64_t row, std
       multiply_in_slices(a, b, rows, columns, p.k, c, ldc);
       break;
     case Method::kOwn:
-      if (p.k > 0 && rows > kSmallGemmRows && takes_bf16_gemm(a, b)) {
+      // By the rows of the product, not of the block, which must not change the sums.
+      if (p.k > 0 && p.m > kSmallGemmRows && takes_bf16_gemm(a, b)) {
         const void* const next = next_column < 0 ? nullptr : p.b.block(0, next_column).data;
         bf16_gemm(a, b, rows, columns, p.k, c, ldc, p.accumulate, next);
       } else {
