@@ -3,6 +3,7 @@
 // metal-candle tune: finds kernel parameters that are faster on this machine.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -39,11 +40,13 @@ std::string read_file(const std::string& path, bool must_exist) {
 }
 
 std::vector<TuningJob> jobs_of(const TuneCommand& command, Device device) {
+  // Those that are named come first: a short budget is spent on them.
   std::vector<TuningJob> jobs;
-  if (!command.from.empty()) {
-    jobs = tuning_jobs_of_trace(read_file(command.from, true), command.from, device);
-  }
   for (const std::string& shape : command.shapes) jobs.push_back(parse_tuning_job(shape, device));
+  if (!command.from.empty()) {
+    std::ranges::move(tuning_jobs_of_trace(read_file(command.from, true), command.from, device),
+                      std::back_inserter(jobs));
+  }
   if (!jobs.empty() && command.op.empty()) return jobs;
   if (jobs.empty()) return default_tuning_jobs(device, command.op);
   std::erase_if(jobs, [&](const TuningJob& job) {
