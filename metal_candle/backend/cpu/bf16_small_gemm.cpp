@@ -36,7 +36,8 @@ inline std::uint32_t pair_of(const BFloat16* first, const BFloat16* second) {
 
 // ---- Few rows, b in columns ---------------------------------------------------------------------
 
-// As in small_gemm.cpp: the columns to come are asked for in the order in which they lie.
+// Several rows: the columns to come are asked for in the order in which they lie, as in
+// small_gemm.cpp.
 constexpr std::int64_t kElementsAhead = 4096;
 
 // The sums of four vectors.
@@ -102,6 +103,46 @@ void dots(const BFloat16* a, std::int64_t lda, const BFloat16* b, std::int64_t s
   }
 }
 
+// One row of a, while it stays in L1 beside what is read: it is read again for every column.
+constexpr std::int64_t kMostElementsOfOneRow = 6144;
+
+// The products of a row with one column, to be added up. Read one by one, columns lie in the order
+// that hardware prefetchers follow best.
+HWY_INLINE __m512 dot_column(const BFloat16* a, const BFloat16* column, std::int64_t k) {
+  constexpr std::int64_t kStep = 2 * kLanes;
+  constexpr int kSums = 4;  // None waits for the one before it.
+  __m512 sum[kSums];
+#pragma GCC unroll 4
+  for (int q = 0; q < kSums; ++q) sum[q] = _mm512_setzero_ps();
+  std::int64_t p = 0;
+  for (; p + kSums * kStep <= k; p += kSums * kStep) {
+#pragma GCC unroll 4
+    for (int q = 0; q < kSums; ++q) {
+      sum[q] = dot(sum[q], load_pairs(a + p + q * kStep), load_pairs(column + p + q * kStep));
+    }
+  }
+  for (; p < k; p += kStep) {
+    const __mmask32 inside = k - p >= kStep ? ~__mmask32{0} : (__mmask32{1} << (k - p)) - 1;
+    sum[0] = dot(sum[0], _mm512_maskz_loadu_epi16(inside, a + p),
+                 _mm512_maskz_loadu_epi16(inside, column + p));
+  }
+  return _mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3]));
+}
+
+void dot_row(const BFloat16* a, const BFloat16* b, std::int64_t stride, std::int64_t n,
+             std::int64_t k, float* c) {
+  for (std::int64_t j = 0; j < n; j += 4) {
+    __m512 products[4];
+#pragma GCC unroll 4
+    for (std::int64_t q = 0; q < 4; ++q) {
+      products[q] = j + q < n ? dot_column(a, b + (j + q) * stride, k) : _mm512_setzero_ps();
+    }
+    const auto columns = static_cast<__mmask8>(n - j < 4 ? (1 << (n - j)) - 1 : 15);
+    const __m128 sum = sums(products[0], products[1], products[2], products[3]);
+    _mm_mask_storeu_ps(c + j, columns, _mm_add_ps(_mm_maskz_loadu_ps(columns, c + j), sum));
+  }
+}
+
 template <int R>
 void dot_rows(const BFloat16* a, std::int64_t lda, const BFloat16* b, std::int64_t stride,
               std::int64_t n, std::int64_t k, float* c, std::int64_t ldc) {
@@ -115,6 +156,7 @@ void dot_rows(const BFloat16* a, std::int64_t lda, const BFloat16* b, std::int64
 
 void by_columns(const BFloat16* a, std::int64_t lda, const BFloat16* b, std::int64_t stride,
                 std::int64_t m, std::int64_t n, std::int64_t k, float* c, std::int64_t ldc) {
+  if (m == 1 && k <= kMostElementsOfOneRow) return dot_row(a, b, stride, n, k, c);
   // A few columns stay in the cache while every row is multiplied with them.
   constexpr std::int64_t kColumnsAtOnce = 8;
   for (std::int64_t j = 0; j < n; j += kColumnsAtOnce) {

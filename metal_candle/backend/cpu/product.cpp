@@ -267,8 +267,7 @@ void run_product(const Product& product) {
     for (std::int64_t block = begin; block < end; ++block) {
       const std::int64_t row = block / across * blocks.rows;
       const std::int64_t column = block % across * blocks.columns;
-      // Which block is a thread's next is decided by the clock; this is the likely one.
-      const std::int64_t next = block + 1 < end ? block + 1 : block + num_threads();
+      const std::int64_t next = block + 1;  // The thread's own next one, most likely.
       compute_block(p, blocks, row, column, std::min(blocks.rows, p.m - row),
                     std::min(blocks.columns, p.n - column),
                     next < down * across ? next % across * blocks.columns : -1);
