@@ -35,6 +35,10 @@ def answer_lines(answer):
             print("error:", (str(error).splitlines() or [type(error).__name__])[0])
 
 
+# As in harness.cpp.
+LEAST_WARM_UP_SECONDS = 10e-3
+
+
 def serve(make, prepare, run):
     """make(words): a function without arguments, its operands in memory. prepare(mode, fn): the same, compiled or
     not. run(fn, depth): calls it so often, and waits for all results."""
@@ -67,8 +71,11 @@ def serve(make, prepare, run):
                 if elapsed > 0.05:
                     break
             batches[line] = max(1, int(2e-3 / max(elapsed, 1e-9)))
-        if batches[line] > 1:
+        begin = time.perf_counter()
+        while True:
             run(fn, depth)
+            if time.perf_counter() - begin > LEAST_WARM_UP_SECONDS:
+                break
         start = now()
         for count in range(1, batches[line] + 1):
             run(fn, depth)

@@ -226,8 +226,14 @@ struct SimKernel { const char* name; void (*body)(const void*, char*, const SimT
 
 std::string compiler() { return METAL_SIM_COMPILER; }
 
-std::string flags() {
-  std::string all = "-std=c++20 -O1 -w -fPIC -ffp-contract=off -fvisibility=hidden -nostdinc";
+// Kernels that are compiled as a test runs are many, small, and run a few times. The symbols that
+// they lack are this process's.
+constexpr const char* kOfText = "-Og -pipe -nostdlib";
+constexpr const char* kOfFile = "-O1 -pipe";
+
+std::string flags(const std::string& level) {
+  std::string all =
+      "-std=c++20 " + level + " -w -fPIC -ffp-contract=off -fvisibility=hidden -nostdinc";
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) all += " -mfma -mf16c";
 #endif
@@ -235,7 +241,8 @@ std::string flags() {
 }
 
 // Writes the library `out`.
-void compile(const std::string& text, const std::string& include, const fs::path& out) {
+void compile(const std::string& text, const std::string& include, const std::string& level,
+             const fs::path& out) {
   const std::string stem = fmt::format("{}.{}", out.string(), getpid());
   const fs::path source = stem + ".metal", expanded = stem + ".i", code = stem + ".cpp",
                  log = stem + ".log", library = stem + ".so";
@@ -245,7 +252,7 @@ void compile(const std::string& text, const std::string& include, const fs::path
                   expanded.string()),
       log, "the text of kernels");
   std::ofstream(code) << translate(read_file(expanded));
-  run(fmt::format("{} {} -shared {} -o {} -lm", compiler(), flags(), code.string(),
+  run(fmt::format("{} {} -shared {} -o {}", compiler(), flags(level), code.string(),
                   library.string()),
       log, "kernels");
   fs::rename(library, out);
@@ -282,15 +289,15 @@ std::vector<const Kernel*> compile_text(const std::string& text) {
   // What libraries are made with outlives a process, and so is part of their names.
   static const std::string made_with =
       read_file(msl_folder() + "/metal_stdlib") +
-      read_file(METAL_CANDLE_SOURCE_DIR "/tests/metal_sim/library.cpp") + flags();
+      read_file(METAL_CANDLE_SOURCE_DIR "/tests/metal_sim/library.cpp") + flags(kOfText);
   const fs::path out = library_folder() / fmt::format("{:016x}{:016x}.so", fnv1a(text + made_with),
                                                       fnv1a(made_with + text));
-  if (!fs::exists(out)) compile(text, {}, out);
+  if (!fs::exists(out)) compile(text, {}, kOfText, out);
   return load_library(out.string());
 }
 
 void compile_file(const std::string& source, const std::string& include, const std::string& out) {
-  compile(read_file(source), include, out);
+  compile(read_file(source), include, kOfFile, out);
 }
 
 }  // namespace metal_sim

@@ -195,12 +195,11 @@ struct FirstColumns {
   void store_high(float* p, __m512 v) const { _mm512_mask_storeu_ps(p, high(), v); }
 };
 
-// c[0, R)[0, 32) += the pairs of R rows with pairs of rows of b, of the last of which the second
-// may be missing.
+// c[0, R)[0, 32) += x, the pairs of R rows, with pairs of rows of b, of the last of which the
+// second may be missing.
 template <int R, int Pairs, class Columns>
-HWY_INLINE void add_rows(const std::uint32_t* x, std::int64_t ldx, const BFloat16* b,
-                         std::int64_t stride, bool whole_last, Columns part, float* c,
-                         std::int64_t ldc) {
+HWY_INLINE void add_rows(const std::uint32_t (&x)[R][Pairs], const BFloat16* b, std::int64_t stride,
+                         bool whole_last, Columns part, float* c, std::int64_t ldc) {
   Interleaved w[Pairs];
 #pragma GCC unroll 4
   for (int u = 0; u < Pairs; ++u) {
@@ -214,7 +213,7 @@ HWY_INLINE void add_rows(const std::uint32_t* x, std::int64_t ldx, const BFloat1
     __m512 left = part.load_low(y), right = part.load_high(y + kLanes);
 #pragma GCC unroll 4
     for (int u = 0; u < Pairs; ++u) {
-      const __m512i pair = load_pair(x + r * ldx + u);
+      const __m512i pair = load_pair(&x[r][u]);
       left = dot(left, pair, w[u].low);
       right = dot(right, pair, w[u].high);
     }
@@ -230,6 +229,9 @@ template <int R, int Pairs>
 void add_strip(const std::uint32_t* x, std::int64_t ldx, const BFloat16* b, std::int64_t stride,
                std::int64_t columns, Ahead ahead, bool whole_last, float* c, std::int64_t ldc) {
   constexpr std::int64_t kRows = 2 * Pairs;
+  // Side by side, or the compiler keeps the address of each, in more registers than there are.
+  std::uint32_t pairs[R][Pairs];
+  for (int r = 0; r < R; ++r) std::copy_n(x + r * ldx, Pairs, pairs[r]);
   std::int64_t j = 0;
   for (; j + 32 <= columns; j += 32) {
     if (ahead != Ahead::kNothing) {
@@ -237,11 +239,11 @@ void add_strip(const std::uint32_t* x, std::int64_t ldx, const BFloat16* b, std:
       const BFloat16* const next = b + kRows * stride + (in_order ? j * kRows : j);
       for (int u = 0; u < kRows; ++u) __builtin_prefetch(next + u * (in_order ? 32 : stride), 0, 2);
     }
-    add_rows<R, Pairs>(x, ldx, b + j, stride, whole_last, AllColumns{}, c + j, ldc);
+    add_rows<R, Pairs>(pairs, b + j, stride, whole_last, AllColumns{}, c + j, ldc);
   }
   if (j == columns) return;
   const FirstColumns part{(__mmask32{1} << (columns - j)) - 1};
-  add_rows<R, Pairs>(x, ldx, b + j, stride, whole_last, part, c + j, ldc);
+  add_rows<R, Pairs>(pairs, b + j, stride, whole_last, part, c + j, ldc);
 }
 
 template <int R>
