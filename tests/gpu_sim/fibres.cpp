@@ -105,7 +105,6 @@ enum class Waiting { kNotStarted, kNothing, kForGroup, kForWarp, kDone };
 struct Fibre {
   std::unique_ptr<char[]> stack = std::make_unique<char[]>(kStackBytes);
   Context context;
-  bool idle = true;
 };
 
 // A thread of the group.
@@ -119,23 +118,31 @@ struct Member {
   Thread thread{};
 };
 
-// The group that runs on this thread of the host.
 struct Group {
   std::vector<Member> members;
   std::size_t count = 0;  // Of members that this kernel has.
   std::size_t next = 0;   // The first that has not started.
   std::vector<std::unique_ptr<Fibre>> fibres;
+  std::vector<Fibre*> idle;
   Context scheduler;
   Member* current = nullptr;
   Fibre* running = nullptr;
+  std::size_t waiting = 0;           // Members that wait for the whole group,
+  std::vector<std::size_t> of_warp;  // and those of each warp that wait for that.
   const HostKernel* kernel = nullptr;
   const void* arguments = nullptr;
   std::vector<char> memory;
   std::exception_ptr error;
 };
-thread_local Group group;
+// The group that runs on this thread of the host. Kernels ask for it all the time, so it is found
+// without a call: hence a plain pointer, and a library that is there from the start.
+#if defined(__ELF__)
+[[gnu::tls_model("initial-exec")]]
+#endif
+constinit thread_local Group* this_group = nullptr;
 
 void run_member(Member& member) {
+  Group& group = *this_group;
   group.current = &member;
   member.fibre = group.running;
   member.waiting = Waiting::kNothing;
@@ -149,74 +156,93 @@ void run_member(Member& member) {
 }
 
 void enter() {
+  Group& group = *this_group;
   for (;;) {
     while (group.next < group.count && !group.error) run_member(group.members[group.next++]);
     Fibre* self = group.running;
-    self->idle = true;
+    group.idle.push_back(self);
     self->context.switch_to(group.scheduler);
   }
 }
 
-void wait(Waiting what) {
-  Member* self = group.current;
-  self->waiting = what;
-  self->fibre->context.switch_to(group.scheduler);
-}
-
 void resume(Fibre& fibre) {
+  Group& group = *this_group;
   group.running = &fibre;
-  fibre.idle = false;
   group.scheduler.switch_to(fibre.context);
   if (group.error) std::rethrow_exception(std::exchange(group.error, nullptr));
 }
 
-Fibre& idle_fibre() {
-  for (const auto& fibre : group.fibres) {
-    if (fibre->idle) return *fibre;
+Fibre& take_idle_fibre() {
+  Group& group = *this_group;
+  if (group.idle.empty()) {
+    group.fibres.push_back(std::make_unique<Fibre>());
+    group.fibres.back()->context.start(group.fibres.back()->stack.get(), enter);
+    return *group.fibres.back();
   }
-  group.fibres.push_back(std::make_unique<Fibre>());
-  group.fibres.back()->context.start(group.fibres.back()->stack.get(), enter);
-  return *group.fibres.back();
+  Fibre* const fibre = group.idle.back();
+  group.idle.pop_back();
+  return *fibre;
+}
+
+// Lets a warp go on that has arrived, beginning with the member that is returned.
+Member* release_warp(std::size_t warp) {
+  Group& group = *this_group;
+  Member* const first = &group.members[warp * kWarp];
+  void* given[kWarp];
+  for (std::size_t i = 0; i < kWarp; ++i) given[i] = first[i].given;
+  first->work(given);
+  for (std::size_t i = 0; i < kWarp; ++i) first[i].waiting = Waiting::kNothing;
+  group.of_warp[warp] = 0;
+  return first;
+}
+
+// Goes on with a member that can, and to the scheduler if the one behind this one cannot.
+void wait(Waiting what) {
+  Group& group = *this_group;
+  Member* const self = group.current;
+  Fibre* const fibre = self->fibre;
+  const auto index = static_cast<std::size_t>(self - group.members.data());
+  self->waiting = what;
+  Member* next = index + 1 < group.count ? self + 1 : nullptr;
+  if (what == Waiting::kForGroup) {
+    ++group.waiting;
+  } else if (++group.of_warp[index / kWarp] == kWarp) {
+    next = release_warp(index / kWarp);
+  }
+  if (next == nullptr || next->waiting > Waiting::kNothing) {
+    fibre->context.switch_to(group.scheduler);
+    return;
+  }
+  if (next->waiting == Waiting::kNothing) {
+    group.current = next;
+    group.running = next->fibre;
+  } else {
+    group.running = &take_idle_fibre();
+  }
+  fibre->context.switch_to(group.running->context);
 }
 
 // Those in the middle of a kernel that failed begin anew.
 void reset_fibres() {
+  Group& group = *this_group;
+  group.idle.clear();
   for (const auto& fibre : group.fibres) {
-    if (fibre->idle) continue;
     fibre->context.start(fibre->stack.get(), enter);
-    fibre->idle = true;
+    group.idle.push_back(fibre.get());
   }
 }
 
-// Lets a warp or the whole group go on if all of it has arrived. Returns whether anyone may run.
+// Lets the whole group go on if it has arrived. Returns whether it has.
 bool release() {
-  bool released = false;
-  std::size_t at_group = 0;
-  for (std::size_t first = 0; first < group.count; first += kWarp) {
-    std::size_t at_warp = 0;
-    for (std::size_t i = first; i < first + kWarp; ++i) {
-      at_warp += group.members[i].waiting == Waiting::kForWarp;
-      at_group += group.members[i].waiting == Waiting::kForGroup;
-    }
-    if (at_warp < kWarp) continue;
-    void* given[kWarp];
-    for (std::size_t i = 0; i < kWarp; ++i) given[i] = group.members[first + i].given;
-    group.members[first].work(given);
-    for (std::size_t i = first; i < first + kWarp; ++i) {
-      group.members[i].waiting = Waiting::kNothing;
-    }
-    released = true;
-  }
-  if (at_group == group.count) {
-    for (std::size_t i = 0; i < group.count; ++i) {
-      group.members[i].waiting = Waiting::kNothing;
-    }
-    released = true;
-  }
-  return released;
+  Group& group = *this_group;
+  if (group.waiting != group.count) return false;
+  group.waiting = 0;
+  for (std::size_t i = 0; i < group.count; ++i) group.members[i].waiting = Waiting::kNothing;
+  return true;
 }
 
 void run_group() {
+  Group& group = *this_group;
   for (std::size_t i = 0; i < group.count; ++i) {
     Member& member = group.members[i];
     member.waiting = Waiting::kNotStarted;
@@ -224,12 +250,16 @@ void run_group() {
     member.commits = 0;
   }
   group.next = 0;
+  group.waiting = 0;
+  group.of_warp.assign(group.count / kWarp, 0);
   for (;;) {
     std::size_t done = 0;
+    bool ran = false;
     for (std::size_t i = 0; i < group.count; ++i) {
       Member& member = group.members[i];
+      ran = ran || member.waiting <= Waiting::kNothing;
       if (member.waiting == Waiting::kNotStarted) {
-        resume(idle_fibre());
+        resume(take_idle_fibre());
       } else if (member.waiting == Waiting::kNothing) {
         group.current = &member;
         resume(*member.fibre);
@@ -237,7 +267,7 @@ void run_group() {
       done += member.waiting == Waiting::kDone;
     }
     if (done == group.count) return;
-    if (!release()) {
+    if (!release() && !ran) {
       throw std::logic_error(fmt::format(
           "{}: some threads of the group wait for others that never come", group.kernel->name));
     }
@@ -259,6 +289,7 @@ const HostKernel* find_kernel(std::string_view name) {
 void wait_for_group() { wait(Waiting::kForGroup); }
 
 void run_as_warp(void* mine, WarpWork run) {
+  Group& group = *this_group;
   group.current->given = mine;
   group.current->work = run;
   wait(Waiting::kForWarp);
@@ -289,11 +320,12 @@ uint32_t ballot(bool value) {
   return mine;
 }
 
-uint32_t current_lane() { return group.current->thread.lane; }
+uint32_t current_lane() { return this_group->current->thread.lane; }
 
-char* group_memory() { return group.memory.data(); }
+char* group_memory() { return this_group->memory.data(); }
 
 void fail_thread(std::exception_ptr error) {
+  Group& group = *this_group;
   group.error = std::move(error);
   group.current->waiting = Waiting::kDone;
   group.running->context.switch_to(group.scheduler);
@@ -301,6 +333,7 @@ void fail_thread(std::exception_ptr error) {
 }
 
 void start_copy(void* to, const void* from, uint32_t bytes) {
+  Group& group = *this_group;
   if (reinterpret_cast<std::uintptr_t>(to) % bytes != 0 ||
       reinterpret_cast<std::uintptr_t>(from) % bytes != 0) {
     throw std::logic_error(
@@ -309,9 +342,10 @@ void start_copy(void* to, const void* from, uint32_t bytes) {
   group.current->copies.push_back({to, from, bytes, group.current->commits});
 }
 
-void commit_copies() { ++group.current->commits; }
+void commit_copies() { ++this_group->current->commits; }
 
 void wait_for_copies(uint32_t commits_left) {
+  const Group& group = *this_group;
   std::vector<Copy>& copies = group.current->copies;
   const auto done = std::find_if(copies.begin(), copies.end(), [&](const Copy& copy) {
     return copy.commit + commits_left >= group.current->commits;
@@ -343,6 +377,8 @@ void run_grid(const HostKernel& kernel, std::uint32_t grid_x, std::uint32_t grid
     throw std::logic_error(fmt::format("{}: a grid of {}x{}x{} with {} dynamic bytes", kernel.name,
                                        grid_x, grid_y, grid_z, dynamic_group_bytes));
   }
+  static thread_local Group group;
+  this_group = &group;
   group.kernel = &kernel;
   group.arguments = arguments;
   group.count = threads;
