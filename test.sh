@@ -15,8 +15,8 @@ usage: ./test.sh [--sanitize | --asan] [--fast] [--filter REGEX] [--device DEVIC
   --fast          only the bounded selection labelled "fast"
   --filter REGEX  only the ctest entries whose name matches, as in `ctest -R`
   --device DEVICE cuda, cuda:1, metal ...: what a device computes, there; tests of the host itself
-                  are left out. Without a Mac, metal is a Metal in software (tests/metal_sim): an
-                  hour or so on two cores
+                  are left out. Without a Mac, metal is a Metal in software (tests/metal_sim),
+                  which a run without this option tests as well
   --fuzz          build the fuzzers with Clang, and run each for SECONDS (60)
   --help          this text
 

@@ -335,6 +335,7 @@ void CommandQueue::addResidencySet(const ResidencySet* set) {
   check();
   set->check();
   residency.push_back(NS::RetainPtr(const_cast<ResidencySet*>(set)));
+  metal_sim::note_residency_change();
 }
 void CommandQueue::setLabel(const NS::String* label) {
   check();

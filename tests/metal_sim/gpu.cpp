@@ -2,12 +2,15 @@
 //
 // The device at work: one thread runs committed buffers, one tells whoever handles completion.
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
 #include <random>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "tests/metal_sim/internal.h"
 
@@ -17,6 +20,8 @@ namespace {
 double seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
+
+std::atomic<std::uint64_t> residency_changes{1};
 
 class Gpu {
  public:
@@ -155,32 +160,53 @@ class Gpu {
   }
 
   // What is resident for this encoder can be touched, and nothing else.
-  void make_accessible(MTL::CommandBuffer& buffer, MTL::ComputeCommandEncoder& encoder) {
-    std::set<std::shared_ptr<Mapping>> resident = encoder.used;
-    {
-      const std::lock_guard lock(mutex_);
-      for (const auto& set : buffer.queue->residency) {
-        resident.insert(set->committed.buffers.begin(), set->committed.buffers.end());
-        for (const auto& heap : set->committed.heaps) add_buffers(*heap, resident);
-      }
+  void make_accessible(const MTL::CommandBuffer& buffer,
+                       const MTL::ComputeCommandEncoder& encoder) {
+    hide_used();
+    const std::uint64_t change = residency_changes.load();
+    if (change != change_ || buffer.queue.get() != queue_) {
+      change_ = change;
+      queue_ = buffer.queue.get();
+      see_resident(*queue_);
     }
-    for (const auto& mapping : accessible_) {
-      if (resident.count(mapping) == 0) mapping->set_accessible(false);
+    for (const auto& mapping : encoder.used) {
+      if (mapping->seen == number_) continue;
+      mapping->set_accessible(true);
+      used_.push_back(mapping);
     }
-    for (const auto& mapping : resident) mapping->set_accessible(true);
-    accessible_ = std::move(resident);
   }
 
-  static void add_buffers(HeapMemory& heap, std::set<std::shared_ptr<Mapping>>& resident) {
-    const std::lock_guard lock(heap.mutex);
-    for (const auto& [at, piece] : heap.pieces) {
-      if (auto mapping = piece.mapping.lock()) resident.insert(std::move(mapping));
+  void hide_used() {
+    for (const auto& mapping : used_) mapping->set_accessible(false);
+    used_.clear();
+  }
+
+  void see_resident(const MTL::CommandQueue& queue) {
+    ++number_;
+    const auto before = std::exchange(resident_, {});
+    const auto add = [&](std::shared_ptr<Mapping> mapping) {
+      if (!mapping || std::exchange(mapping->seen, number_) == number_) return;
+      mapping->set_accessible(true);
+      resident_.push_back(std::move(mapping));
+    };
+    {
+      const std::lock_guard lock(mutex_);
+      for (const auto& set : queue.residency) {
+        for (const auto& mapping : set->committed.buffers) add(mapping);
+        for (const auto& heap : set->committed.heaps) {
+          const std::lock_guard heap_lock(heap->mutex);
+          for (const auto& [at, piece] : heap->pieces) add(piece.mapping.lock());
+        }
+      }
+    }
+    for (const auto& mapping : before) {
+      if (mapping->seen != number_) mapping->set_accessible(false);
     }
   }
 
   void complete(const Committed& buffer) {
     const bool failed = buffer->error_code != 0;
-    accessible_erase_released();
+    let_go_of_released();
     if (!failed) {
       for (const auto& [event, value] : buffer->signals) {
         if (event->value.load() < value) event->value = value;
@@ -196,10 +222,11 @@ class Gpu {
   }
 
   // Released buffers are not to be kept here.
-  void accessible_erase_released() {
-    for (auto it = accessible_.begin(); it != accessible_.end();) {
-      it = it->use_count() == 1 ? accessible_.erase(it) : std::next(it);
-    }
+  void let_go_of_released() {
+    hide_used();
+    const std::uint64_t change = residency_changes.load();
+    if (std::exchange(change_at_release_, change) == change) return;
+    std::erase_if(resident_, [](const auto& mapping) { return mapping.use_count() == 1; });
   }
 
   void handle() {
@@ -222,7 +249,11 @@ class Gpu {
   std::condition_variable changed_, completed_;
   std::map<const MTL::CommandQueue*, std::deque<Committed>> queues_;
   std::deque<Committed> handled_;
-  std::set<std::shared_ptr<Mapping>> accessible_;  // Of the worker.
+  // Of the worker: what can be touched because it is resident, as of a change and for a queue, and
+  // because an encoder said that it uses it.
+  std::vector<std::shared_ptr<Mapping>> resident_, used_;
+  std::uint64_t change_ = 0, change_at_release_ = 0, number_ = 0;
+  const MTL::CommandQueue* queue_ = nullptr;
   std::mt19937 random_{1};
   bool paused_ = false;
   struct Failure {
@@ -239,6 +270,7 @@ Gpu& gpu() {
 
 }  // namespace
 
+void note_residency_change() { ++residency_changes; }
 void submit(MTL::CommandBuffer* buffer) { gpu().submit(buffer); }
 void wait_until_completed(const MTL::CommandBuffer* buffer) { gpu().wait_until_completed(buffer); }
 void notify_event() { gpu().notify(); }
@@ -279,6 +311,7 @@ void ResidencySet::removeAllocation(const Allocation* allocation) {
 void ResidencySet::commit() {
   check();
   metal_sim::gpu().change_residency([&] { committed = wanted; });
+  metal_sim::note_residency_change();
 }
 
 }  // namespace MTL

@@ -52,6 +52,7 @@ struct Mapping {
   char* device = nullptr;
   std::size_t length = 0;
   bool no_copy = false;
+  std::uint64_t seen = 0;  // By the device's thread, when it last saw what is resident.
 
  private:
   char* host_pages_ = nullptr;
@@ -70,6 +71,9 @@ struct HeapMemory {
   std::map<std::size_t, Piece> pieces;  // By where they begin.
   std::mutex mutex;
 };
+/// To be called when what is resident may have changed, after that: another buffer in a heap, one
+/// that is released, a change of a residency set.
+void note_residency_change();
 /// What lies at an address of the device: "12 bytes behind a buffer of 256 bytes".
 [[nodiscard]] std::string describe_address(std::uint64_t address);
 /// Makes faults of kernels errors of their dispatches.

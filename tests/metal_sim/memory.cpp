@@ -241,6 +241,7 @@ Buffer* Heap::newBuffer(NS::UInteger length, ResourceOptions asked) {
   buffer->mapping = std::make_shared<metal_sim::Mapping>(length);
   buffer->heap = heap;
   heap->pieces[begin] = {bytes, buffer->mapping};
+  metal_sim::note_residency_change();
   return buffer;
 }
 NS::UInteger Heap::size() const {
@@ -265,6 +266,7 @@ void Buffer::dispose() {
                   [&](const auto& piece) { return piece.second.mapping.lock() == mapping; });
   }
   Resource::dispose();
+  metal_sim::note_residency_change();
 }
 
 }  // namespace MTL

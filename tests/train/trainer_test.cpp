@@ -265,9 +265,11 @@ TEST(TrainerTest, UpdatesInPlaceWithOnePlanInThePredictedMemory) {
       clear_memory_cache();
       Gauge gauge;
       trainer.run(gauge);
-      // Blocks of memory are up to an eighth larger than what is asked for.
+      // Blocks of memory are up to an eighth larger than what is asked for, and a GPU's small ones
+      // come in heaps.
       const auto peak = static_cast<double>(memory_use().peak);
-      EXPECT_LE(peak, 1.125 * static_cast<double>(gauge.predicted));
+      const double heaps = default_device().type == DeviceType::kCpu ? 0 : 64 << 10;
+      EXPECT_LE(peak, 1.125 * static_cast<double>(gauge.predicted) + heaps);
       EXPECT_GE(peak, 0.95 * static_cast<double>(gauge.predicted));
       EXPECT_EQ(counters().plans_made, 0u);  // After the second iteration.
       // Parameters or their masters, and first moments. (Second moments take over gradients.) Where
