@@ -324,7 +324,8 @@ void TileProgram::join_steps() {
         if (steps_[end++].is_narrowing()) break;
       }
     }
-    if (end - s < 2) {
+    // One step by itself is a chain if it gives the result, which a chain can stream.
+    if (end - s < 2 && (steps_.size() > 1 || chain.links.empty())) {
       joined.push_back(first);
       s = s + 1;
       continue;

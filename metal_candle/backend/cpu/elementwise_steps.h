@@ -48,6 +48,8 @@ enum class Link : std::uint8_t {
   kTanh,
   kSigmoid,
   kSilu,
+  kGelu,
+  kGeluTanh,
   kRoundF16,  // To the nearest f32 that half precision has.
   kRoundBF16,
 };
@@ -62,7 +64,7 @@ struct LinkCall {
   const void* operand = nullptr;  // y, if the link has one.
 };
 
-/// Several steps at once, each of which works on the result of the one before it: a few vectors of
+/// A step, or several at once, each of which works on the result of the one before it: a few vectors of
 /// it stay in registers from the first to the last. Gives the steps' results, to the bit, but for
 /// which NaN a sum or product of two is.
 struct ChainArguments {
