@@ -26,6 +26,7 @@ constexpr std::int64_t kNew = 32;
 // A GPU reads a long prompt as quickly as a short one.
 std::int64_t prompt_length() { return default_device() == Device::cpu() ? 32 : 128; }
 constexpr int kRounds = 7;
+constexpr double kMaxSeconds = 40;  // The rate of memory changes in between.
 
 constexpr const char *kTokens = "tokens", *kBandwidth = "weights read",
                      *kSampled = "tokens, sampled with top-p and min-p",
@@ -84,7 +85,7 @@ void step_rows(Table& table, const ModelCase& c, const Decoder& model) {
     for (Contestant& peer : c.contestants("step " + sizes)) contestants.push_back(std::move(peer));
     if (compiled) contestants.push_back(c.torch()->contestant("stepcompiled " + sizes));
   }
-  const std::vector<double> seconds = compete(contestants, kRounds);
+  const std::vector<double> seconds = compete(contestants, kRounds, kMaxSeconds);
   if (table.wants(speed)) {
     PeerValues rates;
     for (std::size_t i = first_peer; i < seconds.size(); ++i) rates.push_back(1 / seconds[i]);

@@ -78,13 +78,13 @@ Contestant timed(std::function<void()> fn, double batch_seconds) {
   };
 }
 
-std::vector<double> compete(const std::vector<Contestant>& contestants, int rounds) {
-  constexpr double kMaxSeconds = 10;
+std::vector<double> compete(const std::vector<Contestant>& contestants, int rounds,
+                            double max_seconds) {
   constexpr int kMinRounds = 3;
   std::vector<std::vector<double>> samples(contestants.size());
   const double start = wall_seconds();
   for (int round = -1; round < rounds; ++round) {
-    if (round >= kMinRounds && wall_seconds() - start > kMaxSeconds) break;
+    if (round >= kMinRounds && wall_seconds() - start > max_seconds) break;
     for (std::size_t i = 0; i < contestants.size(); ++i) {
       // OpenMP's threads wait actively for a while after a call; they must not do so on the next
       // one's cores.

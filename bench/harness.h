@@ -50,10 +50,10 @@ using Contestant = std::function<double()>;
 [[nodiscard]] Contestant timed(std::function<void()> fn, double batch_seconds = 2e-3);
 
 /// Median seconds of a call of each contestant, over `rounds` rounds in which they take turns. One
-/// round before that is thrown away. Slow contests stop after ten seconds, but not before three
+/// round before that is thrown away. Slow contests stop after `max_seconds`, but not before three
 /// rounds.
 [[nodiscard]] std::vector<double> compete(const std::vector<Contestant>& contestants,
-                                          int rounds = 15);
+                                          int rounds = 15, double max_seconds = 10);
 
 /// Bounds that a row can be held to.
 enum class Bound { kAtMost, kAtLeast };

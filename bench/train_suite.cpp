@@ -20,6 +20,7 @@ namespace metal_candle::bench {
 namespace {
 
 constexpr int kRounds = 7;
+constexpr double kMaxSeconds = 40;  // The rate of memory changes in between.
 constexpr double kTurnSeconds = 0.3;
 
 constexpr const char *kTokens = "tokens trained", *kLoss = "loss of the first step",
@@ -152,7 +153,7 @@ void speed_row(Table& table, const ModelCase& c, const Decoder& model, const Siz
   contestants.emplace_back([&] { return training.seconds_a_step(1, kTurnSeconds); });
   const bool compiled = !on_cpu && c.torch() != nullptr;
   if (compiled) contestants.push_back(c.torch()->contestant("traincompiled " + turn));
-  PeerValues rates = compete(contestants, kRounds);
+  PeerValues rates = compete(contestants, kRounds, kMaxSeconds);
   for (double& rate : rates) rate = size.tokens() / rate;
   const std::size_t ours = c.peers.size();
   Row row = c.compare({.name = name, .value = rates[ours], .unit = "token/s"}, rates);
