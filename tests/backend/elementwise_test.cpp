@@ -273,7 +273,8 @@ TEST(ElementwiseProgramTest, Chains) {
   constexpr UnaryKind kUnary[] = {UnaryKind::kAbs,  UnaryKind::kNegative, UnaryKind::kSquare,
                                   UnaryKind::kSqrt, UnaryKind::kRsqrt,    UnaryKind::kRelu,
                                   UnaryKind::kExp,  UnaryKind::kLog,      UnaryKind::kReciprocal,
-                                  UnaryKind::kTanh, UnaryKind::kSilu,     UnaryKind::kSigmoid};
+                                  UnaryKind::kTanh, UnaryKind::kSilu,     UnaryKind::kSigmoid,
+                                  UnaryKind::kGelu, UnaryKind::kGeluTanh};
   constexpr BinaryKind kBinary[] = {BinaryKind::kAdd,      BinaryKind::kSubtract,
                                     BinaryKind::kMultiply, BinaryKind::kDivide,
                                     BinaryKind::kMaximum,  BinaryKind::kMinimum};
@@ -292,7 +293,7 @@ TEST(ElementwiseProgramTest, Chains) {
     program->inputs = {dtype, dtype, dtype};
     program->instructions.push_back({op::Full{Scalar::from_real(0.25)}, dtype, {}});
     std::int32_t value = below(2);
-    const int length = 2 + below(45);  // Some are longer than a chain can be.
+    const int length = 1 + below(46);  // Some are longer than a chain can be.
     for (int i = 0; i < length; ++i) {
       const auto next = static_cast<std::int32_t>(3 + program->instructions.size());
       if (random() % 3 == 0) {

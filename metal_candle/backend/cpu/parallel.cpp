@@ -27,6 +27,7 @@
 #include <utility>
 #include <vector>
 
+#include "metal_candle/backend/cpu/cpu_quota.h"
 #include "metal_candle/core/error.h"
 
 namespace metal_candle::backend::cpu {
@@ -250,11 +251,13 @@ int default_num_threads() {
     }
     return count;
   }
+  int count = static_cast<int>(std::thread::hardware_concurrency());
 #if defined(__linux__)
   cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) count = CPU_COUNT(&set);
+  count = std::min(count, cpu_quota().value_or(count));
 #endif
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  return std::max(1, count);
 }
 
 // Never destroyed: kernels may run on other threads while the process exits, and parked workers

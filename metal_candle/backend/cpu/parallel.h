@@ -12,7 +12,7 @@
 namespace metal_candle::backend::cpu {
 
 /// Threads that parallel_for() uses, the caller included. METAL_CANDLE_NUM_THREADS, or else what
-/// the machine and its affinity mask allow.
+/// the machine, its affinity mask and a container's quota allow.
 [[nodiscard]] int num_threads();
 
 /// Sets it; 1 runs everything on the calling thread. Not while kernels run.
