@@ -58,10 +58,12 @@ void read_value(const Json& item, const std::string& path, Tuning& to) {
   to.set(*tunable, shape, value);
 }
 
-bool is_named_by_user() {
+// Empty if the user names none.
+std::string path_of_user() {
   const char* path = std::getenv("METAL_CANDLE_TUNING");
-  return path != nullptr && *path != '\0';
+  return path != nullptr ? path : "";
 }
+bool is_named_by_user() { return !path_of_user().empty(); }
 
 }  // namespace
 
@@ -111,8 +113,7 @@ std::string with_tuning(std::string_view text, const std::string& path, const st
 }
 
 std::string tuning_path() {
-  if (is_named_by_user()) {
-    const std::string path = std::getenv("METAL_CANDLE_TUNING");
+  if (const std::string path = path_of_user(); !path.empty()) {
     return path == "off" ? std::string() : path;
   }
   const std::filesystem::path folder = user_cache_folder();
