@@ -64,9 +64,9 @@ struct LinkCall {
   const void* operand = nullptr;  // y, if the link has one.
 };
 
-/// A step, or several at once, each of which works on the result of the one before it: a few vectors of
-/// it stay in registers from the first to the last. Gives the steps' results, to the bit, but for
-/// which NaN a sum or product of two is.
+/// A step, or several at once, each of which works on the result of the one before it: a few
+/// vectors of it stay in registers from the first to the last. Gives the steps' results, to the
+/// bit, but for which NaN a sum or product of two is.
 struct ChainArguments {
   const void* in;
   DType in_dtype;  // f32, f16 or bf16, as out_dtype.
