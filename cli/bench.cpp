@@ -95,9 +95,8 @@ void add_bench_command(CLI::App& app) {
       "Measures this machine: one row a case, against a reference that takes turns with ours in "
       "the same run.\n"
       "Set METAL_CANDLE_PYTHON to a Python that has the peers (bench/setup_peers.sh makes one): "
-      "PyTorch,\nand transformers for the suites generate and train; MLX and JAX (with "
-      "safetensors) for "
-      "--compare.");
+      "PyTorch,\nand transformers for the suites generate and train; MLX and JAX "
+      "(with safetensors)\nfor --compare.");
   command->add_option("--suite", options->suite, "What to measure")
       ->check(CLI::IsMember({"engine", "ops", "generate", "train"}))
       ->capture_default_str();

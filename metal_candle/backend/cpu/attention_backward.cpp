@@ -170,8 +170,8 @@ void run_backward(const BackwardPlan& plan, const KernelArguments& arguments) {
   const bool needs_dk = arguments.outputs[1], needs_dv = arguments.outputs[2];
   if (arguments.outputs[0] || needs_dk) compute_delta(plan, arguments);
   const std::int64_t groups = a.batch * a.key_heads;
-  // Both gradients are one list of work, so that no thread waits between them; the larger units
-  // come first, lest one of them is what all wait for.
+  // Both gradients are one list of work, so that no thread waits between them: those that begin
+  // with the units of queries, which are smaller, go on with those of keys.
   const std::int64_t query_units = arguments.outputs[0] ? groups * a.row_tiles() : 0;
   const std::int64_t key_units = needs_dk || needs_dv ? groups * plan.key_tiles() : 0;
   parallel_for(query_units + key_units, 1, [&](std::int64_t begin, std::int64_t end) {
