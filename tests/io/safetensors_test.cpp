@@ -81,7 +81,8 @@ TEST(Safetensors, FilesOfThePythonLibraryAreRead) {
 TEST(Safetensors, UnsupportedDtypesHarmOnlyTheirTensor) {
   const TensorFiles file =
       TensorFiles::open(METAL_CANDLE_SOURCE_DIR "/tests/fixtures/from_python.safetensors");
-  const auto says = AllOf(HasSubstr("from_python.safetensors"), HasSubstr("'double'"), HasSubstr("F64"));
+  const auto says =
+      AllOf(HasSubstr("from_python.safetensors"), HasSubstr("'double'"), HasSubstr("F64"));
   EXPECT_THAT(message_of<FormatError>([&] { (void)file.tensor("double"); }), says);
   EXPECT_THAT(message_of<FormatError>([&] { (void)file.spec("double"); }), says);
 }
