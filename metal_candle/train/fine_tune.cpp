@@ -29,7 +29,7 @@ Tensor count_targets(const TokenBatch& batch) {
 LossFunction lora_loss(const Decoder& model, const LoraConfig& config, bool checkpoint) {
   return [=](const Tree& params, const TokenBatch& batch, const Tensor& key) {
     ForwardOptions forward;
-    forward.dropout_key = key;
+    if (config.dropout > 0) forward.dropout_key = key;
     forward.checkpoint_layers = checkpoint;
     const Decoder adapted = with_adapter(model, {config, params});
     return LossAndCount{adapted.summed_loss(batch.tokens, batch.targets, forward),
@@ -38,9 +38,8 @@ LossFunction lora_loss(const Decoder& model, const LoraConfig& config, bool chec
 }
 
 LossFunction full_loss(const Decoder& model, bool checkpoint) {
-  return [=](const Tree& params, const TokenBatch& batch, const Tensor& key) {
+  return [=](const Tree& params, const TokenBatch& batch, const Tensor&) {
     ForwardOptions forward;
-    forward.dropout_key = key;
     forward.checkpoint_layers = checkpoint;
     return LossAndCount{
         model.with_parameters(params).summed_loss(batch.tokens, batch.targets, forward),

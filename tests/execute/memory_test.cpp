@@ -60,6 +60,29 @@ TEST(MemoryLimit, ExceedingItNamesTheStepAndTheBytes) {
   EXPECT_EQ(y.to_vector<float>()[kMany - 1], static_cast<float>(kMany));
 }
 
+TEST(MemoryLimit, WithoutOneTheDeviceRunsOutAndTheProcessGoesOn) {
+  if (default_device().type != DeviceType::kCuda) {
+    GTEST_SKIP() << "host memory that runs out ends processes";
+  }
+  synchronize();
+  const std::size_t saved = memory_use().limit;
+  set_memory_limit(std::size_t{1} << 46);
+  std::vector<Tensor> held;
+  try {
+    for (int i = 0; i < 1000; ++i) held.push_back(full({std::int64_t{1} << 30}, 1.0f).eval());
+    ADD_FAILURE() << "a device of 4,000 GB?";
+  } catch (const OutOfMemoryError& error) {
+    EXPECT_THAT(error.what(), HasSubstr(std::to_string(std::size_t{4} << 30)));
+  }
+  EXPECT_GT(held.size(), 0u);
+  // While nearly all is taken, and after it was given back.
+  EXPECT_EQ((ones({10}) + 1.0).to_vector<float>()[9], 2.0f);
+  held.clear();
+  clear_memory_cache();
+  EXPECT_EQ(sum(full({std::int64_t{1} << 28}, 1.0f)).item<float>(), static_cast<float>(1 << 28));
+  set_memory_limit(saved);
+}
+
 TEST(MemoryLimit, MakingALeafObeysIt) {
   const std::vector<float> data(kMany, 1.0f);
   const ScopedLimit limit(1 << 20);

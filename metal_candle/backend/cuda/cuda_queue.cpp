@@ -125,6 +125,7 @@ void CudaQueue::submit(Work& work) {
     ++statistics_.command_buffers;
     statistics_.kernels += buffer.size();
     if (failure_) std::rethrow_exception(failure_);
+    if (stopping_) throw DeviceError("cuda: work was committed while the process was exiting");
   }
   if (step_observer() != nullptr) {
     launch_observed(work);
@@ -188,35 +189,90 @@ void CudaQueue::commit(std::unique_ptr<CommandBuffer> buffer,
   }
   Work work{std::move(buffer), std::move(on_complete), {}};
   if (!error) {
-    const std::lock_guard stream_lock(stream_mutex_);
+    wait_for_room();
+    bool marked = false;
     {
-      std::unique_lock lock(mutex_);
-      if (pending_.load(std::memory_order_relaxed) >= kMaxPending) {
-        ++statistics_.full_waits;
-        const ScopedPhase waiting(HostPhase::kWait);
-        work_finished_.wait(lock, [&] {
-          return pending_.load(std::memory_order_relaxed) < kMaxPending || stopping_;
-        });
+      const std::lock_guard stream_lock(stream_mutex_);
+      try {
+        submit(work);
+      } catch (...) {
+        error =
+            placed(std::current_exception(), static_cast<const CudaCommandBuffer&>(*work.buffer));
       }
-      if (stopping_) throw DeviceError("cuda: work was committed while the process was exiting");
+      if (!error) marked = add_pending(std::move(work));
     }
-    try {
-      submit(work);
-    } catch (...) {
-      error = placed(std::current_exception(), static_cast<const CudaCommandBuffer&>(*work.buffer));
-    }
-    if (!error) {
-      std::unique_lock lock(mutex_);
-      pending_.fetch_add(1, std::memory_order_release);
-      work_.push_back(std::move(work));
-      if (!watcher_.joinable()) watcher_ = std::thread([this] { watch(); });
-      const bool wake = watcher_sleeps_;
-      lock.unlock();
-      if (wake) work_arrived_.notify_one();
-      return;
-    }
+    if (marked) deliver_marked();
+    if (!error) return;
   }
   work.on_complete(error);
+}
+
+// Holding stream_mutex_, after the work was put on the stream. Whether a mark was put behind it.
+bool CudaQueue::add_pending(Work work) {
+  const bool long_one = work.buffer->size() >= kStepsWorthAMark;
+  std::uint64_t end = 0;
+  bool wake = false;
+  {
+    const std::lock_guard lock(mutex_);
+    work_.push_back(std::move(work));
+    end = first_ + work_.size();
+    pending_.fetch_add(1, std::memory_order_release);
+    if (!watcher_.joinable()) watcher_ = std::thread([this] { watch(); });
+    wake = watcher_sleeps_;
+  }
+  if (wake) work_arrived_.notify_one();
+  if (!long_one && end % kWorksAMark != 0) return false;
+  put_mark(end);
+  return true;
+}
+
+// Holding stream_mutex_, when works before `end` are on the stream.
+void CudaQueue::put_mark(std::uint64_t end) {
+  CUevent event = nullptr;
+  if (spare_marks_.empty()) {
+    event = make_event(CU_EVENT_DISABLE_TIMING);
+  } else {
+    event = spare_marks_.back();
+    spare_marks_.pop_back();
+  }
+  marks_.push_back({event, end});
+  // Where this fails the stream has failed, which whoever looks at the event is told.
+  driver().cuEventRecord(event, stream_);
+}
+
+// What the device has passed a mark behind. Whether there was any.
+bool CudaQueue::deliver_marked() {
+  std::uint64_t end = 0;
+  {
+    const std::lock_guard stream_lock(stream_mutex_);
+    while (!marks_.empty() && driver().cuEventQuery(marks_.front().event) == CUDA_SUCCESS) {
+      end = marks_.front().end;
+      spare_marks_.push_back(marks_.front().event);
+      marks_.pop_front();
+    }
+  }
+  if (end > 0) deliver(end, nullptr);
+  return end > 0;
+}
+
+bool CudaQueue::has_marks() const {
+  const std::lock_guard lock(stream_mutex_);
+  return !marks_.empty();
+}
+
+void CudaQueue::wait_for_room() {
+  const auto full = [&] { return pending_.load(std::memory_order_acquire) >= kMaxPending; };
+  if (!full()) return;
+  {
+    const std::lock_guard lock(mutex_);
+    ++statistics_.full_waits;
+  }
+  const ScopedPhase waiting(HostPhase::kWait);
+  while (full()) {
+    deliver_marked();
+    const std::lock_guard lock(mutex_);
+    if (stopping_ || failure_) return;  // submit() tells.
+  }
 }
 
 bool CudaQueue::run_inline(std::unique_ptr<CommandBuffer>& buffer) {
@@ -266,6 +322,12 @@ bool CudaQueue::finish_some(CUevent event, bool spin) {
       error = std::current_exception();
     }
   }
+  deliver(end, error);
+  return true;
+}
+
+// Tells those who wait for works before `end`. The device is done with them, or has failed.
+void CudaQueue::deliver(std::uint64_t end, const std::exception_ptr& error) {
   std::vector<Work> done;
   {
     const std::lock_guard lock(mutex_);
@@ -276,7 +338,7 @@ bool CudaQueue::finish_some(CUevent event, bool spin) {
       work_.pop_front();
     }
   }
-  if (done.empty()) return true;
+  if (done.empty()) return;
   const std::int64_t now = now_ns();
   CUevent last = nullptr;
   for (const Work& work : done) {
@@ -297,7 +359,6 @@ bool CudaQueue::finish_some(CUevent event, bool spin) {
     pending_.fetch_sub(done.size(), std::memory_order_release);
   }
   work_finished_.notify_all();
-  return true;
 }
 
 namespace {
@@ -315,11 +376,11 @@ void spin_for(std::int64_t nanoseconds, Fn done) {
 
 // Whoever gives the device work should not be held up by this thread: to be woken costs the waker
 // microseconds, so it stays awake between works; and each look at the device gets in the way of
-// launches, so it looks once for many works. Who waits for one of them watches himself.
+// launches, as what it frees gets in the way of allocations. So it leaves works to the thread that
+// commits them for as long as that goes on committing, and to who waits for one of them.
 void CudaQueue::watch() {
   constexpr std::int64_t kAwake = 200'000;
-  constexpr std::int64_t kGather = 20'000;
-  constexpr std::size_t kMany = 32;
+  constexpr std::int64_t kQuiet = 20'000;
   ignore_phases_of_this_thread();
   device_.enter();
   const CUevent event = make_event(CU_EVENT_DISABLE_TIMING | CU_EVENT_BLOCKING_SYNC);
@@ -333,8 +394,11 @@ void CudaQueue::watch() {
       watcher_sleeps_ = false;
       if (work_.empty()) return;
     }
-    spin_for(kGather, [&] { return pending() >= kMany; });
-    finish_some(event, /*spin=*/false);
+    for (std::size_t before = 0; before != pending();) {
+      before = pending();
+      spin_for(kQuiet, [&] { return pending() != before; });
+    }
+    if (pending() > 0) finish_some(event, /*spin=*/false);
   }
 }
 
@@ -343,7 +407,9 @@ void CudaQueue::hasten(const Completion& completion) {
   thread_local std::map<const CudaDevice*, CUevent> events;
   CUevent& event = events[&device_];
   if (event == nullptr) event = make_event(CU_EVENT_DISABLE_TIMING);
-  while (!completion.ready() && finish_some(event, /*spin=*/true)) {
+  while (!completion.ready()) {
+    if (deliver_marked() || has_marks()) continue;
+    if (!finish_some(event, /*spin=*/true)) return;
   }
 }
 

@@ -85,9 +85,15 @@ class CudaQueue final : public CommandQueue {
   void submit(Work& work);
   void launch_observed(Work& work);
   void report(Work& work, CUevent last, std::int64_t last_ns);
+  bool add_pending(Work work);
+  void put_mark(std::uint64_t end);
+  void wait_for_room();
   void give_back(std::vector<std::unique_ptr<CommandBuffer>> buffers);
   void watch();
   bool finish_some(CUevent event, bool spin);
+  bool deliver_marked();
+  [[nodiscard]] bool has_marks() const;
+  void deliver(std::uint64_t end, const std::exception_ptr& error);
 
   const int index_;
   CudaDevice& device_;
@@ -100,6 +106,18 @@ class CudaQueue final : public CommandQueue {
   // Held while something is put on the stream, which takes microseconds: nobody else needs it.
   mutable std::mutex stream_mutex_;
   GraphCache graphs_;
+  // Events on the stream: behind a work of some length, so that who waits for it does not wait for
+  // the next one too; of small ones, behind one in so many. A thread that commits many sees by them
+  // which are done, and tidies up after those itself. Another thread that did it would free what
+  // this one allocates, and look at the device while it launches.
+  static constexpr std::size_t kWorksAMark = 16;
+  static constexpr std::size_t kStepsWorthAMark = 8;
+  struct Mark {
+    CUevent event;
+    std::uint64_t end;  // The number of the work that it stands before.
+  };
+  std::deque<Mark> marks_;
+  std::vector<CUevent> spare_marks_;
 
   mutable std::mutex mutex_;  // Guards what follows; taken after stream_mutex_.
   std::condition_variable work_arrived_;
