@@ -167,6 +167,7 @@ struct BackendDescription {
   std::string instructions;            // The instruction set that kernels use: "AVX3_ZEN4".
   int threads = 1;                     // That one operation may use.
   std::vector<std::string> libraries;  // With versions: "oneDNN 2.6.3".
+  std::string tuned_with = {};         // A library that tuned parameters are only good for.
 };
 
 /// A device that can compute. One instance a device, alive until the process ends. Thread safe.

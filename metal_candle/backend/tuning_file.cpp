@@ -71,6 +71,7 @@ std::string tuning_key(const Backend& backend) {
   const BackendDescription description = backend.describe();
   std::string key = description.device + ", " + description.instructions;
   if (backend.device() == Device::cpu()) key += fmt::format(", {} threads", description.threads);
+  if (!description.tuned_with.empty()) key += ", " + description.tuned_with;
   return key;
 }
 

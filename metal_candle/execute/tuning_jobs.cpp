@@ -135,8 +135,8 @@ std::vector<std::vector<Operand>> parse_shapes(const std::string& text) {
   return sides;
 }
 
-// The job that is like a step; empty if there is none.
-std::string job_of_step(const std::string& name, const std::string& shapes) {
+// The jobs that are like a step. How a weight lies a trace does not say.
+std::vector<std::string> jobs_of_step(const std::string& name, const std::string& shapes) {
   const auto sides = parse_shapes(shapes);
   if (sides.size() != 2 || sides[0].empty() || sides[1].empty()) return {};
   const Operand& x = sides[0][0];
@@ -148,18 +148,20 @@ std::string job_of_step(const std::string& name, const std::string& shapes) {
     for (std::size_t i = 0; i + 1 < sizes.size(); ++i) count *= sizes[i];
     return count;
   };
-  if (name == "matmul" || name == "linear") {
+  if (name == "matmul" || name == "linear" || name == "lora_linear") {
     if (sides[0].size() < 2 || sides[0][1].sizes.size() != 2) return {};
-    return fmt::format("matmul {} {} {} {}", rows(out), out.back(), x.sizes.back(), x.dtype);
+    const std::string rest =
+        fmt::format(" {} {} {} {}", rows(out), out.back(), x.sizes.back(), x.dtype);
+    return {"matmul" + rest, "matmul_t" + rest};
   }
   if (name == "softmax" || name == "rms_norm" || name == "layer_norm" || name == "elementwise") {
-    return fmt::format("{} {} {} {}", name, rows(x.sizes), x.sizes.back(), x.dtype);
+    return {fmt::format("{} {} {} {}", name, rows(x.sizes), x.sizes.back(), x.dtype)};
   }
   if (name == "attention" && x.sizes.size() == 4 && sides[0].size() >= 2) {
     const Sizes& k = sides[0][1].sizes;
     if (k.size() != 4) return {};
-    return fmt::format("attention {} {} {} {} {} {}", x.sizes[0], x.sizes[1], x.sizes[2], k[2],
-                       x.sizes[3], x.dtype);
+    return {fmt::format("attention {} {} {} {} {} {}", x.sizes[0], x.sizes[1], x.sizes[2], k[2],
+                        x.sizes[3], x.dtype)};
   }
   return {};
 }
@@ -243,9 +245,11 @@ std::vector<TuningJob> tuning_jobs_of_trace(std::string_view json, const std::st
     const auto trace = nlohmann::json::parse(json);
     for (const auto& event : trace.at("traceEvents")) {
       if (event.value("cat", "") != "step") continue;
-      const std::string job = job_of_step(event.at("name").get<std::string>(),
-                                          event.at("args").at("shapes").get<std::string>());
-      if (!job.empty()) microseconds[job] += event.at("dur").get<double>();
+      for (const std::string& job :
+           jobs_of_step(event.at("name").get<std::string>(),
+                        event.at("args").at("shapes").get<std::string>())) {
+        microseconds[job] += event.at("dur").get<double>();
+      }
     }
   } catch (const nlohmann::json::exception& error) {
     throw FormatError(fmt::format("{}: no trace: {}", path, error.what()));

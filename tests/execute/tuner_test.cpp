@@ -181,7 +181,8 @@ TEST(TuningJobs, ComeFromATrace) {
   for (const TuningJob& job : tuning_jobs_of_trace(trace, "t.json", Device::cpu())) {
     names.push_back(job.name);
   }
-  EXPECT_THAT(names, ::testing::ElementsAre("matmul 16 256 704 bf16", "matmul 2 64 32 f32",
+  EXPECT_THAT(names, ::testing::ElementsAre("matmul 16 256 704 bf16", "matmul_t 16 256 704 bf16",
+                                            "matmul 2 64 32 f32", "matmul_t 2 64 32 f32",
                                             "attention 1 4 1 256 64 bf16", "softmax 4 8 f32"));
   EXPECT_EQ(tuning_jobs_of_trace(trace, "t.json", Device::cpu(), 2).size(), 2u);
   for (const char* bad : {"", "{", "{}", R"({"traceEvents": []})",

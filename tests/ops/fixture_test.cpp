@@ -48,7 +48,7 @@ std::string check(const FixtureCase& c, const Op& op, const Way& way) {
     if (actual.size() != c.outputs.size()) return "wrong number of outputs";
     for (std::size_t i = 0; i < actual.size(); ++i) {
       const HostTensor& expected = c.outputs[i];
-      const auto result = all_close(actual[i], expected, tolerance_for(op, expected.dtype()));
+      const auto result = all_close(actual[i], expected, tolerance_for(op, c, expected.dtype()));
       if (!result) return result.message();
     }
     return "";

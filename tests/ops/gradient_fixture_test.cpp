@@ -64,8 +64,10 @@ std::string check(const FixtureCase& c, const Op& op) {
     if (actual.values.size() != c.outputs.size()) return "wrong number of outputs";
     if (actual.gradients.size() != c.gradients.size()) return "wrong number of gradients";
     for (std::size_t i = 0; i < c.outputs.size(); ++i) {
-      const auto result =
-          all_close(actual.values[i], c.outputs[i], gradient_tolerance(c.outputs[i]));
+      Tolerance tolerance = gradient_tolerance(c.outputs[i]);
+      tolerance.absolute =
+          std::max(tolerance.absolute, tolerance_for(op, c, c.outputs[i].dtype()).absolute);
+      const auto result = all_close(actual.values[i], c.outputs[i], tolerance);
       if (!result) return result.message();
     }
     for (std::size_t i = 0; i < c.gradients.size(); ++i) {

@@ -38,20 +38,18 @@ std::vector<std::string> ops_in_fixture(const std::string& family) {
   return {names.begin(), names.end()};
 }
 
-Tolerance tolerance_for(const Op& op, DType dtype) {
+Tolerance tolerance_for(const Op& op, const FixtureCase& c, DType dtype) {
   const bool on_gpu = !(default_device() == Device::cpu());
   const double intermediate =
       on_gpu ? std::max(op.intermediate, op.gpu_intermediate) : op.intermediate;
-  switch (dtype) {
-    case DType::kF32:
-      return op.tolerance;
-    case DType::kF16:  // 2^-10, and 2^-24 among the subnormals.
-      return {op.tolerance.relative + 9.8e-4, op.tolerance.absolute + 6e-8 + 9.8e-4 * intermediate};
-    case DType::kBF16:  // 2^-7.
-      return {op.tolerance.relative + 7.9e-3, op.tolerance.absolute + 7.9e-3 * intermediate};
-    default:
-      return {};
-  }
+  const auto unit = [](DType rounded) {
+    return rounded == DType::kF16 ? 9.8e-4 : rounded == DType::kBF16 ? 7.9e-3 : 0.0;  // 2^-10, 2^-7.
+  };
+  if (!is_floating(dtype)) return {};
+  const DType first = c.inputs.empty() ? dtype : c.inputs[0].stored.dtype();
+  const double inside = std::max(unit(first), unit(dtype)) * intermediate;
+  const double subnormal = dtype == DType::kF16 ? 6e-8 : 0.0;  // 2^-24.
+  return {op.tolerance.relative + unit(dtype), op.tolerance.absolute + subnormal + inside};
 }
 
 }  // namespace metal_candle::testing

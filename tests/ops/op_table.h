@@ -43,7 +43,8 @@ using OpTable = std::map<std::string, Op>;
 /// The operations that cases of the family name.
 [[nodiscard]] std::vector<std::string> ops_in_fixture(const std::string& family);
 
-/// What results of this dtype may differ by: the tolerance of f32, and the unit in the last place.
-[[nodiscard]] Tolerance tolerance_for(const Op& op, DType dtype);
+/// What results of this dtype may differ by: the tolerance of f32, the unit in the last place, and
+/// those of intermediate results, which have that dtype or the first input's.
+[[nodiscard]] Tolerance tolerance_for(const Op& op, const FixtureCase& c, DType dtype);
 
 }  // namespace metal_candle::testing

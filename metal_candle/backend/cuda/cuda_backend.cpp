@@ -55,12 +55,15 @@ BackendDescription CudaBackend::describe() const {
   int minor = 0;
   check(nvrtc().nvrtcVersion(&major, &minor), "nvrtcVersion");
   const std::size_t cublas = cublas_lt().cublasLtGetVersion();
+  // Which algorithm is its third suggestion is the library's business.
+  const std::string library =
+      fmt::format("cuBLASLt {}.{}.{}", cublas / 10000, cublas % 10000 / 100, cublas % 100);
   return {gpu_.name(),
           fmt::format("sm_{}", gpu_.limits().architecture),
           static_cast<int>(gpu_.limits().multiprocessors),
-          {fmt::format("CUDA driver {}.{}", version / 1000, version % 1000 / 10),
-           fmt::format("cuBLASLt {}.{}.{}", cublas / 10000, cublas % 10000 / 100, cublas % 100),
-           fmt::format("NVRTC {}.{}", major, minor)}};
+          {fmt::format("CUDA driver {}.{}", version / 1000, version % 1000 / 10), library,
+           fmt::format("NVRTC {}.{}", major, minor)},
+          library};
 }
 
 BufferPtr CudaBackend::borrow(std::span<const std::byte> bytes, std::shared_ptr<const void> owner) {

@@ -2,9 +2,10 @@
 //
 // LinearCrossEntropy and its backward: some rows at a time, all of their logits are made by the
 // library's product, turned into losses and derivatives by one kernel, and multiplied back. So
-// memory is bounded, and the products are large enough to run at the device's rate. Logits are f32;
-// derivatives are rounded to the type of x, in which the library multiplies them, and take the
-// place of the logits, row by row.
+// memory is bounded, and the products are large enough to run at the device's rate. Logits are
+// rounded to the type of x, as they are where a model's output is a tensor, and derivatives, in
+// which the library multiplies them, too; those take the place of the logits. Between the two
+// everything is f32.
 //
 // Inputs: x and targets kContiguous, weight kMatrix, logsumexp and dloss kContiguous.
 #include <fmt/format.h>
@@ -20,27 +21,23 @@ namespace metal_candle::backend::gpu {
 namespace {
 
 constexpr std::uint32_t kThreads = 512;
-// Of logits: 256 rows of 150,000 classes. Twice as many make a training step of 16,384 tokens less
-// than a hundredth faster, and are what it would need most memory with.
+// Of logits: 512 rows of 150,000 classes in 16 bits. With half as many the products are bound by
+// reading the weight; memory for more is what a training step would need most with.
 constexpr std::int64_t kMaxBlockBytes = std::int64_t{160} << 20;
 constexpr std::size_t kScratchAlignment = 256;
 
 // Sizes and where things lie in scratch.
 struct LossPlan {
   std::int64_t rows = 0, width = 0, classes = 0;
-  std::int64_t stride = 0;    // Of a row of logits, in elements.
+  std::int64_t stride = 0;    // Of a row of logits or derivatives, in elements.
   std::int64_t block = 0;     // Rows at a time.
-  DType dtype = DType::kF32;  // Of x and weight.
+  DType dtype = DType::kF32;  // Of x, weight, logits and derivatives.
   std::int64_t weight_row_stride = 0, weight_column_stride = 0;
   std::int64_t ignore_index = 0;
   bool wide_targets = false;
 
   [[nodiscard]] std::size_t logits_bytes() const {
-    return round_up(static_cast<std::size_t>(block * stride) * sizeof(float), kScratchAlignment);
-  }
-  /// Of a row of derivatives, in elements of their type.
-  [[nodiscard]] std::int64_t derivative_stride() const {
-    return stride * static_cast<std::int64_t>(sizeof(float) / size_of(dtype));
+    return round_up(static_cast<std::size_t>(block * stride) * size_of(dtype), kScratchAlignment);
   }
 };
 
@@ -57,7 +54,7 @@ LossPlan make_plan(const KernelRequest& request, std::int64_t ignore_index) {
   plan.weight_column_stride = weight.strides[1];
   plan.ignore_index = ignore_index;
   plan.wide_targets = request.inputs[2].dtype == DType::kI64;
-  const std::int64_t row_bytes = plan.stride * static_cast<std::int64_t>(sizeof(float));
+  const std::int64_t row_bytes = plan.stride * static_cast<std::int64_t>(size_of(plan.dtype));
   const std::int64_t most = std::max<std::int64_t>(128, kMaxBlockBytes / row_bytes / 128 * 128);
   plan.block = std::clamp<std::int64_t>(plan.rows, 1, most);
   return plan;
@@ -65,7 +62,7 @@ LossPlan make_plan(const KernelRequest& request, std::int64_t ignore_index) {
 
 // The products over a block of some rows.
 struct BlockProducts {
-  std::shared_ptr<const Matmul> logits;   // x @ weight, f32
+  std::shared_ptr<const Matmul> logits;   // x @ weight
   std::shared_ptr<const Matmul> dx;       // derivatives @ weight^T
   std::shared_ptr<const Matmul> dweight;  // x^T @ derivatives, added up in f32
 
@@ -89,15 +86,14 @@ BlockProducts make_products(const LossPlan& plan, std::int64_t rows, bool wants_
   d.b = {plan.weight_row_stride, plan.weight_column_stride, 0};
   d.out_row_stride = plan.stride;
   d.operands = plan.dtype;
-  d.out = DType::kF32;
+  d.out = plan.dtype;
   products.logits = require_matmul(device, d, "linear_cross_entropy");
   if (wants_dx) {
     d.n = plan.width;
     d.k = plan.classes;
-    d.a = {plan.derivative_stride(), 1, 0};
+    d.a = {plan.stride, 1, 0};
     d.b = {plan.weight_column_stride, plan.weight_row_stride, 0};
     d.out_row_stride = plan.width;
-    d.out = plan.dtype;
     products.dx = require_matmul(device, d, "linear_cross_entropy");
   }
   if (wants_dweight) {
@@ -105,7 +101,7 @@ BlockProducts make_products(const LossPlan& plan, std::int64_t rows, bool wants_
     d.n = plan.classes;
     d.k = rows;
     d.a = {1, plan.width, 0};
-    d.b = {plan.derivative_stride(), 1, 0};
+    d.b = {plan.stride, 1, 0};
     d.out_row_stride = plan.classes;
     d.out = DType::kF32;
     d.beta = 1;
@@ -171,7 +167,6 @@ LossRowsArguments encode_logits(const LossPlan& plan, const BlockProducts& produ
       offset_data(arguments.inputs[2], row, plan.wide_targets ? DType::kI64 : DType::kI32);
   rows.columns = plan.classes;
   rows.stride = plan.stride;
-  rows.gradient_stride = plan.derivative_stride();
   rows.ignore_index = plan.ignore_index;
   rows.wide_targets = plan.wide_targets ? 1 : 0;
   return rows;

@@ -117,14 +117,13 @@ struct SumPartsArguments {
 
 // ---- linear_cross_entropy.h
 struct LossRowsArguments {
-  const MC_GLOBAL void* logits;   // f32 [rows, columns], rows `stride` apart, a multiple of 8
+  const MC_GLOBAL void* logits;   // [rows, columns], rows `stride` apart, a multiple of 8
   const MC_GLOBAL void* targets;  // [rows], i32 or i64
   MC_GLOBAL void* loss;           // f32 [rows], or null
   MC_GLOBAL void* logsumexp;      // f32 [rows]; an input of the backward kernel
   const MC_GLOBAL void* dloss;    // f32 [rows], of the backward kernel
-  MC_GLOBAL void* gradient;       // [rows, columns], perhaps over the logits, or null
+  MC_GLOBAL void* gradient;       // As logits lie, perhaps over them, or null
   int64_t columns, stride;
-  int64_t gradient_stride;  // A multiple of 8.
   int64_t ignore_index;
   uint32_t wide_targets;  // 1: i64.
 };
