@@ -19,7 +19,11 @@ namespace {
 Clock current_clock = Clock::kWall;
 constexpr double kLeastWarmUpSeconds = 10e-3;
 
+// NaN if any is.
 double median(std::vector<double> values) {
+  for (const double value : values) {
+    if (std::isnan(value)) return value;
+  }
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
   std::nth_element(values.begin(), middle, values.end());
   return *middle;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
@@ -132,19 +133,20 @@ std::vector<Contestant> ModelCase::contestants(const std::string& command) const
 
 PeerValues ModelCase::ask(const std::string& command) const {
   PeerValues values;
-  for (const ModelPeer& each : peers) values.push_back(each.peer->measure(command));
+  for (const ModelPeer& each : peers) values.push_back(each.peer->contestant(command)());
   return values;
 }
 
 Row ModelCase::compare(Row row, const PeerValues& values) const {
   row.reference_name = "PyTorch";
-  if (torch() != nullptr) row.reference = values.at(0);
+  if (torch() != nullptr && !std::isnan(values.at(0))) row.reference = values[0];
   return row;
 }
 
 void ModelCase::add(Table& table, const Row& row, const PeerValues& values) const {
   table.add(row);
   for (std::size_t i = torch() == nullptr ? 0 : 1; i < peers.size(); ++i) {
+    if (std::isnan(values.at(i))) continue;
     Row other{.name = row.name + ", against " + peers[i].title,
               .value = row.value,
               .unit = row.unit,
@@ -156,13 +158,14 @@ void ModelCase::add(Table& table, const Row& row, const PeerValues& values) cons
 }
 
 void for_each_model(Table& table, const std::string& folder, const std::vector<std::string>& peers,
-                    const std::string& note, std::span<const char* const> rows,
+                    const std::string& note, const std::vector<std::string>& rows,
                     const std::function<void(const ModelCase&)>& measure) {
   const std::vector<ModelPeer> started = start_peers(table, peers);
   table.note(note);
   table.header();
   const auto is_wanted = [&](const ModelCase& c) {
-    return std::ranges::any_of(rows, [&](const char* row) { return table.wants(c.row(row)); });
+    return std::ranges::any_of(rows,
+                               [&](const std::string& row) { return table.wants(c.row(row)); });
   };
   const auto run = [&](ModelCase c) {
     c.peers = load(table, c.folder, started);

@@ -32,7 +32,7 @@ struct ModelCase {
       {};  // With the model loaded; PyTorch, if it is there, before others.
 
   /// The name of a row.
-  [[nodiscard]] std::string row(const char* what) const { return name + ", " + what; }
+  [[nodiscard]] std::string row(const std::string& what) const { return name + ", " + what; }
   /// Null without PyTorch.
   [[nodiscard]] Peer* torch() const;
   /// A contestant for each peer, in their order.
@@ -50,7 +50,7 @@ struct ModelCase {
 /// table wants any of these rows of them. `peers`: of torch, mlx and jax; begins with a note of the
 /// version of each, or of why it is missing, and `note`. One that cannot load a model does without.
 void for_each_model(Table& table, const std::string& folder, const std::vector<std::string>& peers,
-                    const std::string& note, std::span<const char* const> rows,
+                    const std::string& note, const std::vector<std::string>& rows,
                     const std::function<void(const ModelCase&)>& measure);
 
 /// Adds rows of the time from the start of a process to the end of the first `what` ("token",

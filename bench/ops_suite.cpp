@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <utility>
 
@@ -89,6 +90,7 @@ Row make_row(const std::string& name, const char* unit, double scale,
   Row row{.name = name, .value = seconds[0] * scale, .unit = unit};
   for (std::size_t i = 0; i < rivals.size(); ++i) {
     const double value = seconds[i + 1] * scale;
+    if (std::isnan(value)) continue;
     row.peers.emplace_back(rivals[i].title, value);
     if (row.reference && value >= *row.reference) continue;
     row.reference = value;
@@ -108,7 +110,7 @@ void measure_first(Table& table, const OpsCase& c, const std::function<Tensor()>
   const std::string name = c.name + ", first call";
   if (!table.wants(name)) return;
   for (const Rival& rival : rivals) {
-    seconds.push_back(rival.peer->measure(fmt::format("first {} {}", rival.mode, c.name)));
+    seconds.push_back(rival.peer->contestant(fmt::format("first {} {}", rival.mode, c.name))());
   }
   table.add(make_row(name, "ms", 1e3, seconds, rivals));
 }

@@ -8,8 +8,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
+#include <limits>
 
 #include "metal_candle/backend/cpu/parallel.h"
 #include "metal_candle/core/error.h"
@@ -92,7 +95,16 @@ double Peer::measure(const std::string& line) {
 }
 
 Contestant Peer::contestant(const std::string& case_name) {
-  return [this, case_name] { return measure(case_name); };
+  return [this, case_name, failed = false]() mutable {
+    if (failed) return std::numeric_limits<double>::quiet_NaN();
+    try {
+      return measure(case_name);
+    } catch (const Error& error) {
+      std::fputs((std::string(error.what()) + "\n").c_str(), stderr);
+      failed = true;
+      return std::numeric_limits<double>::quiet_NaN();
+    }
+  };
 }
 
 }  // namespace metal_candle::bench

@@ -25,7 +25,8 @@ class Peer {
   [[nodiscard]] const std::string& version() const { return version_; }
   /// What the script answers to a line: seconds, mostly. Throws Error if it answers no number.
   double measure(const std::string& line);
-  /// Times a case. Each call is one batch.
+  /// Times a case. Each call is one batch. NaN, with a note on standard error, from where the peer
+  /// cannot do it on: others go on without.
   [[nodiscard]] Contestant contestant(const std::string& case_name);
 
  private:

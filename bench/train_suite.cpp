@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include <atomic>
+#include <cmath>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -25,7 +26,6 @@ constexpr double kTurnSeconds = 0.3;
 
 constexpr const char *kTokens = "tokens trained", *kLoss = "loss of the first step",
                      *kMemory = "peak memory", *kStart = "process start to first step";
-constexpr const char* kRows[] = {kTokens, kLoss, kMemory, kStart};
 
 // Sequences of a step, and what it should reach on an H200.
 struct Size {
@@ -112,9 +112,20 @@ double loss_of_first_step(const Decoder& model, const Size& size) {
 }
 
 // Where there are several sizes, rows say which.
+std::string with_size(const char* what, const Size& size) {
+  if (sizes().size() == 1) return what;
+  return fmt::format("{}, {} x {}", what, size.batch, size.length);
+}
 std::string row_name(const ModelCase& c, const char* what, const Size& size) {
-  if (sizes().size() == 1) return c.row(what);
-  return fmt::format("{}, {} x {}", c.row(what), size.batch, size.length);
+  return c.row(with_size(what, size));
+}
+
+std::vector<std::string> all_rows() {
+  std::vector<std::string> rows{kStart};
+  for (const Size& size : sizes()) {
+    for (const char* what : {kTokens, kLoss, kMemory}) rows.push_back(with_size(what, size));
+  }
+  return rows;
 }
 
 void memory_row(Table& table, const ModelCase& c, const Decoder& model, const Size& size) {
@@ -158,7 +169,7 @@ void speed_row(Table& table, const ModelCase& c, const Decoder& model, const Siz
   const std::size_t ours = c.peers.size();
   Row row = c.compare({.name = name, .value = rates[ours], .unit = "token/s"}, rates);
   if (!on_cpu) row.reference_name = "torch.compile";
-  if (compiled) {
+  if (compiled && !std::isnan(rates.back())) {
     row.reference = rates.back();
     row.note = fmt::format("PyTorch eager {:.0f}", rates[0]);
   }
@@ -174,7 +185,7 @@ void run_train_suite(Table& table, const std::string& folder,
   constexpr const char* note =
       "LoRA of rank 8 on q_proj and v_proj, AdamW; one sequence of 128 tokens, "
       "or as many of as many tokens as a row says.";
-  for_each_model(table, folder, peers, note, kRows, [&](const ModelCase& c) {
+  for_each_model(table, folder, peers, note, all_rows(), [&](const ModelCase& c) {
     const Decoder model = Decoder::load(c.folder);
     for (const Size& size : sizes()) {
       loss_row(table, c, model, size);

@@ -5,6 +5,7 @@
 try:
     if device == "cpu":
         os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # Others need the device's memory, too.
     import jax
     import jax.numpy as jnp
 except Exception as error:

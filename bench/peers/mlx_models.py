@@ -105,4 +105,4 @@ def device_peak(fn):
     return mx.get_peak_memory()
 
 
-serve_models(Model, device_peak, patience=20 if device == "cpu" else math.inf)
+serve_models(Model, device_peak, patience=20 if device == "cpu" else math.inf, free=mx.clear_cache)

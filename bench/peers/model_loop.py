@@ -47,10 +47,11 @@ def peak_bytes(fn, device_peak):
         return next(int(line.split()[1]) for line in file if line.startswith("VmHWM:")) * 1024
 
 
-def serve_models(load, device_peak, commands={}, patience=math.inf):
+def serve_models(load, device_peak, commands={}, patience=math.inf, free=lambda: None):
     """load(folder): a model with vocab_size; generate(tokens, count, compiled), which gets ready and returns an iterator
     over tokens; and tuner(), whose step(tokens, batch, compiled) returns the loss.
     device_peak(fn): what a GPU's memory was at its peak. commands: further ones, with what answers them.
+    free(): gives a GPU's memory that is not in use to others, who take turns.
     patience: a peer that took longer than so many seconds is not asked again."""
     global model
     tuner, remembered = None, {}
@@ -108,6 +109,7 @@ def serve_models(load, device_peak, commands={}, patience=math.inf):
         result = answer(line)
         if time.perf_counter() - start > patience:
             remembered[line] = result
+        free()
         return result
 
     release_cores()

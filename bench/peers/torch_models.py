@@ -118,4 +118,4 @@ def encode(files):
     return seconds_of(lambda: tokenizer.encode(text))
 
 
-serve_models(Model, device_peak, {"encode": encode})
+serve_models(Model, device_peak, {"encode": encode}, free=torch.cuda.empty_cache)

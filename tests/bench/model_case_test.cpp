@@ -23,8 +23,7 @@ const std::vector<std::string> kPeers = {"torch", "mlx", "jax"};
 
 TEST(PeerModels, GenerateTheSameTokens) {
   Table table("definitions-5m", /*quiet=*/true);
-  const char* const rows[] = {"tokens"};
-  for_each_model(table, kModel, kPeers, "", rows, [](const ModelCase& c) {
+  for_each_model(table, kModel, kPeers, "", {"tokens"}, [](const ModelCase& c) {
     if (c.peers.empty()) GTEST_SKIP() << "no peer is installed";
     const Decoder model = Decoder::load(c.folder);
     std::vector<std::int32_t> prompt;

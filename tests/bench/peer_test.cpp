@@ -6,8 +6,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
+#include <vector>
 
 #include "metal_candle/core/error.h"
 #include "tests/support/message_of.h"
@@ -44,7 +46,13 @@ TEST_F(PeerTest, AnswersLines) {
   EXPECT_EQ(peer->contestant("softmax 1 2")(), 0.25);
   EXPECT_THAT(message_of<Error>([&] { peer->measure("bad case"); }),
               HasSubstr("fake failed on 'bad case': error: no such case"));
-  EXPECT_EQ(peer->measure("good again"), 0.25);
+  // A contestant that cannot do its case lets others go on.
+  const Contestant failing = peer->contestant("bad case");
+  EXPECT_TRUE(std::isnan(failing()));
+  const std::vector<double> seconds =
+      compete({failing, peer->contestant("good again")}, /*rounds=*/3);
+  EXPECT_TRUE(std::isnan(seconds[0]));
+  EXPECT_EQ(seconds[1], 0.25);
   EXPECT_THAT(message_of<Error>([&] { peer->measure("end"); }), HasSubstr("it ended"));
 }
 

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <utility>
 
+#include "metal_candle/core/error.h"
+
 namespace metal_candle::backend::cuda {
 namespace {
 
@@ -87,7 +89,11 @@ CommandGraph::CommandGraph(const CommandList& list, CUstream stream) : list_(lis
     group.push_back(add_node(command, before, stream));
     nodes_.push_back(group.back());
   }
-  check(driver().cuGraphInstantiate(&executable_, graph_, 0), "cuGraphInstantiate");
+  if (const CUresult result = driver().cuGraphInstantiate(&executable_, graph_, 0);
+      result != CUDA_SUCCESS) {
+    driver().cuGraphDestroy(graph_);
+    check(result, "cuGraphInstantiate");
+  }
 }
 
 // One node in the place of many, if the next group has many too.
@@ -205,12 +211,17 @@ void GraphCache::run(const CommandList& list, CUstream stream, CUstream capture_
     return;
   }
   if (seen_.size() > kMaxSeen) seen_.clear();
-  if (seen_[structure]++ == 0) {
+  const auto launch_directly = [&] {
     for (const Command& command : list.commands()) list.launch(command, stream);
     ++statistics_.direct;
-    return;
+  };
+  if (seen_[structure]++ == 0) return launch_directly();
+  try {
+    graphs_.push_front(std::make_unique<CommandGraph>(list, capture_stream));
+  } catch (const OutOfMemoryError&) {
+    // The driver has no memory for another graph: others may have taken the device's.
+    return launch_directly();
   }
-  graphs_.push_front(std::make_unique<CommandGraph>(list, capture_stream));
   by_structure_.emplace(structure, graphs_.begin());
   ++statistics_.made;
   graphs_.front()->launch(stream);

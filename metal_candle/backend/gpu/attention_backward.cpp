@@ -31,7 +31,7 @@ constexpr RowKernel kRowKernels[] = {{64, 4}, {128, 4}, {256, 4}, {512, 2}};
 // load, in how many buffers.
 struct TileKernel {
   std::int64_t width, rows, stream, stages;
-  enum class Kind : std::uint8_t {
+  enum class Kind : std::uint32_t {
     kGeneral,
     kSmall,  // Only there for devices with kLeastGroupBytes.
     kWide,   // Only there for devices with wide products; takes no mask.

@@ -93,7 +93,8 @@ bool computes(const Operation& operation) {
 }  // namespace
 
 std::unique_ptr<Kernel> make_elementwise(const KernelRequest& request, GpuDevice& device) {
-  return computes(request.operation) ? make_generated(request, device) : make_copy(request, device);
+  if (computes(request.operation)) return make_generated(request, device);
+  return make_copy(request, device);
 }
 
 }  // namespace metal_candle::backend::gpu

@@ -20,7 +20,7 @@ namespace {
 
 constexpr std::uint32_t kThreads = 256;
 // As kernels/lora.h has it.
-constexpr std::int64_t kMaxRank = 64;
+constexpr std::int64_t kMaxRank = 16;
 // Beyond this many rows the library's products are quicker than making x @ a in every group.
 constexpr std::int64_t kFewRows = 8;
 constexpr std::size_t kScratchAlignment = 256;

@@ -220,8 +220,8 @@ void PartialReduction::encode(Encoder& encoder, const void* partials, void* out)
 
 std::unique_ptr<Kernel> make_reduce(const KernelRequest& request, GpuDevice& device) {
   const ReducePlan plan = make_plan(request.inputs[0], std::get<op::Reduce>(request.operation));
-  return plan.by_columns() ? make_kernel(plan, columns_form, device)
-                           : make_kernel(plan, rows_form, device);
+  if (plan.by_columns()) return make_kernel(plan, columns_form, device);
+  return make_kernel(plan, rows_form, device);
 }
 
 }  // namespace metal_candle::backend::gpu

@@ -81,7 +81,8 @@ std::unique_ptr<Kernel> make_forward(const KernelRequest& request, SoftmaxMode m
   // Log-sum-exp writes one element for a row or column, in their order.
   const bool only_sum = mode == SoftmaxMode::kLogSumExp;
   const AxisPlan plan = plan_axis(std::span(operands).first(only_sum ? 1 : 2), axis);
-  return plan.rows ? make_rows(plan, mode, device) : make_columns(plan, mode, device);
+  if (plan.rows) return make_rows(plan, mode, device);
+  return make_columns(plan, mode, device);
 }
 
 std::unique_ptr<Kernel> make_backward_columns(const AxisPlan& axis, GpuDevice& device) {

@@ -148,7 +148,7 @@ struct LoraRowsArguments {
   int64_t depth, columns;
   int64_t a_row_stride, a_column_stride, b_row_stride, b_column_stride;
   float scale;
-  uint32_t rank;  // At most 64.
+  uint32_t rank;  // At most 16.
 };
 
 // ---- copy.h

@@ -1,7 +1,7 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// out = base + scale * (x @ a) @ b for a few rows, in one launch: every group makes x @ a again,
-// which is little, and some columns of the result. In the dialect of dialect.h.
+// out = base + scale * (x @ a) @ b for a few rows and a small rank, in one launch: every group makes
+// x @ a again, which is little, and some columns of the result. In the dialect of dialect.h.
 #pragma once
 
 #include "metal_candle/backend/gpu/kernels/arguments.h"
@@ -9,7 +9,7 @@
 
 // Of the low-rank product; as many sums as a thread keeps at once.
 constexpr MC_CONSTANT uint32_t kLoraTile = 8;
-constexpr MC_CONSTANT uint32_t kLoraMaxRank = 64;
+constexpr MC_CONSTANT uint32_t kLoraMaxRank = 16;
 constexpr MC_CONSTANT uint32_t kLoraWarps = 8;
 
 // One row of x a group in y, kLoraWarps * 32 columns a group in x. memory: kLoraMaxRank floats,
@@ -62,6 +62,6 @@ MC_FUNCTION void lora_rows(MC_CONSTANT LoraRowsArguments& arguments, MC_GROUP ch
   if (arguments.base != nullptr) y += float(static_cast<const MC_GLOBAL T*>(arguments.base)[place]);
   static_cast<MC_GLOBAL T*>(arguments.out)[place] = T(y);
 }
-MC_KERNEL(lora_rows_f32, LoraRowsArguments, 256, 512, lora_rows<float>);
-MC_KERNEL(lora_rows_f16, LoraRowsArguments, 256, 512, lora_rows<half>);
-MC_KERNEL(lora_rows_bf16, LoraRowsArguments, 256, 512, lora_rows<bfloat>);
+MC_KERNEL(lora_rows_f32, LoraRowsArguments, 256, 320, lora_rows<float>);
+MC_KERNEL(lora_rows_f16, LoraRowsArguments, 256, 320, lora_rows<half>);
+MC_KERNEL(lora_rows_bf16, LoraRowsArguments, 256, 320, lora_rows<bfloat>);
