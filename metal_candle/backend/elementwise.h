@@ -28,28 +28,10 @@ inline void store_scalar(const Scalar& value, DType dtype, void* out) {
   });
 }
 
-/// Whether operands that half precision holds give a result that it holds.
-inline bool is_exact(const Operation& operation) {
-  if (const auto* unary = std::get_if<op::Unary>(&operation)) {
-    switch (unary->kind) {
-      case UnaryKind::kAbs:
-      case UnaryKind::kNegative:
-      case UnaryKind::kSign:
-      case UnaryKind::kFloor:
-      case UnaryKind::kCeil:
-      case UnaryKind::kRound:
-      case UnaryKind::kTrunc:
-      case UnaryKind::kRelu:
-        return true;
-      default:
-        return is_predicate(unary->kind);
-    }
-  }
-  if (const auto* binary = std::get_if<op::Binary>(&operation)) {
-    return binary->kind == BinaryKind::kMaximum || binary->kind == BinaryKind::kMinimum ||
-           binary->kind == BinaryKind::kCopysign || is_predicate(binary->kind);
-  }
-  return std::holds_alternative<op::Select>(operation);
+/// Of f16 and bf16, values in the middle of a program are f32, and are rounded where they are
+/// stored; but constants, and conversions that the program has, are what they say they are.
+inline bool rounds_inside(const Operation& operation) {
+  return std::holds_alternative<op::Cast>(operation) || std::holds_alternative<op::Full>(operation);
 }
 
 }  // namespace metal_candle::backend

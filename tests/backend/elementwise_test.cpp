@@ -8,6 +8,7 @@
 #include <cmath>
 #include <limits>
 
+#include "metal_candle/backend/elementwise.h"
 #include "metal_candle/core/error.h"
 #include "tests/backend/elementwise_cases.h"
 #include "tests/backend/kernel_runner.h"
@@ -230,18 +231,46 @@ TEST(ElementwiseTest, FullAndArange) {
 
 // ---- Programs -----------------------------------------------------------------------------------
 
-// Runs each instruction by a kernel of its own, each result in the full shape.
+bool is_half(DType dtype) { return dtype == DType::kF16 || dtype == DType::kBF16; }
+
+HostTensor converted(const HostTensor& x, DType dtype) {
+  if (x.dtype() == dtype) return x;
+  const HostTensor* const inputs[] = {&x};
+  return run_kernel(make_elementwise, op::Cast{}, inputs, {x.shape(), dtype});
+}
+
+// Runs each instruction by a kernel of its own, each result in the full shape. What is f16 or bf16
+// in the middle is f32, except for constants and conversions.
 HostTensor run_one_by_one(const ElementwiseProgram& program, std::vector<HostTensor> registers,
                           const Shape& shape) {
+  std::vector<DType> dtypes;  // As the program has them.
+  for (HostTensor& input : registers) {
+    dtypes.push_back(input.dtype());
+    if (is_half(input.dtype())) input = converted(input, DType::kF32);
+  }
   for (const ElementwiseInstruction& instruction : program.instructions) {
+    const Operation& operation = instruction.operation;
+    const DType dtype = instruction.dtype;
     std::vector<const HostTensor*> arguments;
     for (const std::int32_t a : instruction.arguments) {
       arguments.push_back(&registers[static_cast<std::size_t>(a)]);
     }
-    registers.push_back(
-        run_kernel(make_elementwise, instruction.operation, arguments, {shape, instruction.dtype}));
+    const bool same = std::holds_alternative<op::Cast>(operation) &&
+                      dtypes[static_cast<std::size_t>(instruction.arguments[0])] == dtype;
+    if (same) {
+      const DType held = arguments[0]->dtype();
+      registers.push_back(run_kernel(make_elementwise, operation, arguments, {shape, held}));
+    } else if (!is_half(dtype)) {
+      registers.push_back(run_kernel(make_elementwise, operation, arguments, {shape, dtype}));
+    } else if (backend::rounds_inside(operation)) {
+      registers.push_back(converted(
+          run_kernel(make_elementwise, operation, arguments, {shape, dtype}), DType::kF32));
+    } else {
+      registers.push_back(run_kernel(make_elementwise, operation, arguments, {shape, DType::kF32}));
+    }
+    dtypes.push_back(dtype);
   }
-  return registers.back();
+  return converted(registers.back(), dtypes.back());
 }
 
 TEST(ElementwiseProgramTest, GivesWhatItsOperationsGiveOneByOne) {

@@ -101,12 +101,13 @@ class TileProgram::Builder {
     }
   }
 
-  /// `rounded`: f16 and bf16 results have to be representable; the store does that for the last.
+  /// Of f16 and bf16, conversions that the program has are rounded; other values stay f32 until
+  /// they are stored. `last`: the store comes next, and rounds.
   void add(const Operation& operation, std::span<const std::int32_t> arguments, DType dtype,
-           bool rounded) {
+           bool last) {
     std::int32_t value = emit_operation(operation, arguments, dtype);
     program_.cost_ += cost_of(operation);
-    if (rounded && is_half(dtype) && !is_exact(operation) && value != arguments_register_) {
+    if (!last && is_half(dtype) && rounds_inside(operation) && value != arguments_register_) {
       value = round(value, dtype);
     }
     values_.push_back({value, dtype});
@@ -237,11 +238,11 @@ TileProgram::TileProgram(const Operation& operation, std::span<const DType> inpu
     const auto& instructions = fused->program->instructions;
     for (std::size_t i = 0; i < instructions.size(); ++i) {
       builder.add(instructions[i].operation, instructions[i].arguments, instructions[i].dtype,
-                  i + 1 < instructions.size());
+                  i + 1 == instructions.size());
     }
   } else {
     constexpr std::array<std::int32_t, 3> kArguments = {0, 1, 2};
-    builder.add(operation, kArguments, output, false);
+    builder.add(operation, kArguments, output, true);
   }
   builder.finish(output);
   join_steps();

@@ -418,11 +418,11 @@ ElementText::ElementText(const Operation& operation, std::span<const DType> inpu
     const auto& instructions = fused->program->instructions;
     for (std::size_t i = 0; i < instructions.size(); ++i) {
       add(instructions[i].operation, instructions[i].arguments, instructions[i].dtype,
-          i + 1 < instructions.size());
+          i + 1 == instructions.size());
     }
   } else {
     std::array<std::int32_t, 3> all = {0, 1, 2};
-    add(operation, std::span(all).first(inputs.size()), output, false);
+    add(operation, std::span(all).first(inputs.size()), output, true);
   }
 }
 
@@ -441,13 +441,13 @@ std::string ElementText::function(std::string_view index) const {
 
 // The store rounds the last value.
 void ElementText::add(const Operation& operation, std::span<const std::int32_t> arguments,
-                      DType dtype, bool rounded) {
+                      DType dtype, bool last) {
   ++instructions_;
   std::vector<Value> in;
   for (const std::int32_t r : arguments) in.push_back(values_[static_cast<std::size_t>(r)]);
   std::string text = expression(operation, in, dtype);
   const bool same = std::holds_alternative<op::Cast>(operation) && in[0].dtype == dtype;
-  if (rounded && is_half(dtype) && !is_exact(operation) && !same) {
+  if (!last && is_half(dtype) && rounds_inside(operation) && !same) {
     text = fmt::format("float({}({}))", stored_type(dtype), text);
   }
   const std::string name = fmt::format("v{}", values_.size());

@@ -51,7 +51,7 @@ class ArgumentStruct {
 /// Writes the function
 ///   MC_FUNCTION VALUE element(MC_CONSTANT Arguments& a, INDEX i, VALUE v0, VALUE v1, ...)
 /// which gives the element of an operation at row-major position i from those of its inputs. Values
-/// of f16 and bf16 are rounded after each instruction, as if it had been an operation by itself.
+/// of f16 and bf16 are rounded where the program converts to them, and where they are stored.
 /// Scalar attributes become arguments, so that programs that differ in them share a kernel.
 class ElementText {
  public:
@@ -69,7 +69,7 @@ class ElementText {
   };
 
   void add(const Operation& operation, std::span<const std::int32_t> arguments, DType dtype,
-           bool rounded);
+           bool last);
   std::string expression(const Operation& operation, std::span<const Value> in, DType dtype);
   std::string unary(UnaryKind kind, const Value& x);
   std::string binary(BinaryKind kind, const Value& x, const Value& y);

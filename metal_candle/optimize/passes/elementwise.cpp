@@ -16,7 +16,7 @@ namespace metal_candle::passes {
 namespace {
 
 // A program's registers and operand pointers should stay in registers and in the first-level cache.
-constexpr std::size_t kMaxInstructions = 24;
+constexpr std::size_t kMaxInstructions = 64;
 constexpr std::size_t kMaxOperands = 12;
 
 /// How many instructions an operation is worth.
