@@ -6,6 +6,8 @@
 #include <fmt/format.h>
 #include <omp.h>
 
+#include <atomic>
+#include <cstdint>
 #include <dnnl.hpp>
 #include <unordered_map>
 
@@ -114,6 +116,65 @@ void matmul_case(Table& table, Peer* torch, DType dtype, std::int64_t m, const s
   table.add(judge_ratio(row, Bound::kAtLeast, 0.95));
 }
 
+// What bounds a product of one row: its loads alone. Rows of the weight are read eight side by
+// side, a strip of columns a thread, as our kernels for few rows read them; and from one end to the
+// other, as a library may that has packed the weight beforehand.
+#if defined(__x86_64__) && defined(__GNUC__)
+#define METAL_CANDLE_WIDEST __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define METAL_CANDLE_WIDEST
+#endif
+using Line = std::uint64_t __attribute__((vector_size(64), aligned(8)));
+
+METAL_CANDLE_WIDEST std::uint64_t read_lines(const std::byte* begin, std::size_t bytes,
+                                             std::size_t apart, std::size_t rows) {
+  Line sum{};
+  for (std::size_t i = 0; i + sizeof(Line) <= bytes; i += sizeof(Line)) {
+    for (std::size_t r = 0; r < rows; ++r) {
+      sum ^= *reinterpret_cast<const Line*>(begin + r * apart + i);
+    }
+  }
+  return sum[0] ^ sum[3] ^ sum[7];
+}
+
+void reading_case(Table& table, DType dtype, const std::string& name) {
+  const Tensor w = random::normal({kInner, kColumns}, random::key(2), dtype).eval();
+  const auto* const from = static_cast<const std::byte*>(address_of(w));
+  const std::size_t row = kColumns * size_of(dtype), all = kInner * row;
+  const int threads = backend::cpu::num_threads();
+  std::atomic<std::uint64_t> sink{0};
+  const auto each_thread = [threads](const auto& fn) {
+    return [threads, fn] {
+      backend::cpu::parallel_for(threads, 1, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t t = begin; t < end; ++t) fn(static_cast<std::size_t>(t));
+      });
+    };
+  };
+  const auto parts = static_cast<std::size_t>(threads);
+  const auto by_rows = each_thread([&, from, row, parts](std::size_t t) {
+    constexpr std::size_t kRows = 8;
+    const std::size_t strip = row / parts / sizeof(Line) * sizeof(Line);
+    for (std::size_t r = 0; r < kInner; r += kRows) {
+      sink += read_lines(from + r * row + t * strip, strip, row, kRows);
+    }
+  });
+  const auto in_order = each_thread([&, from, all, parts](std::size_t t) {
+    constexpr std::size_t kPiece = 4096;
+    const std::size_t share = all / parts / kPiece * kPiece;
+    for (std::size_t i = 0; i < share; i += kPiece) {
+      sink += read_lines(from + t * share + i, kPiece, 0, 1);
+    }
+  });
+  const auto seconds = compete({timed(by_rows), timed(in_order)}, 15);
+  Row read{.name = name,
+           .value = 1e-9 * static_cast<double>(all) / seconds[0],
+           .unit = "GB/s",
+           .reference = 1e-9 * static_cast<double>(all) / seconds[1]};
+  read.reference_name = "from end to end";
+  read.ratio = *read.value / *read.reference;
+  table.add(read);
+}
+
 }  // namespace
 
 void run_matmul_cases(Table& table, Peer* torch) {
@@ -123,6 +184,8 @@ void run_matmul_cases(Table& table, Peer* torch) {
       const std::string case_name =
           fmt::format("matmul {} m={} n={} k={}", metal_candle::name(dtype), m, kColumns, kInner);
       if (table.wants(case_name)) matmul_case(table, torch, dtype, m, case_name);
+      const std::string reads = case_name + ", its loads alone";
+      if (m == 1 && table.wants(reads)) reading_case(table, dtype, reads);
     }
   }
 }

@@ -133,11 +133,11 @@ INSTANTIATE_TEST_SUITE_P(Targets, GemmTest, testing::ValuesIn([] {
 
 TEST(Bf16SmallGemm, AllShapes) {
   for (std::int64_t m = 1; m <= kSmallGemmRows; ++m) {
-    for (const std::int64_t n : {65, 77, 150, 700}) {
+    for (const std::int64_t n : {32, 33, 64, 65, 77, 150, 700}) {
       for (const std::int64_t k : {1, 2, 9, 64, 65, 71, 128, 301}) {
         for (const bool tb : {false, true}) {
           const Matrix b{nullptr, DType::kBF16, tb ? 1 : n, tb ? k : 1};
-          if (!takes_bf16_small_gemm(b, n)) GTEST_SKIP() << "no such instruction here";
+          if (!takes_bf16_small_gemm(b, m, 65)) GTEST_SKIP() << "no such instruction here";
           check(bf16_small_gemm, DType::kBF16, DType::kBF16, false, tb, m, n, k);
           check(bf16_small_gemm, DType::kBF16, DType::kBF16, true, tb, m, n, k);
         }

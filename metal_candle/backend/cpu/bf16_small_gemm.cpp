@@ -207,13 +207,17 @@ HWY_INLINE void add_rows(const std::uint32_t (&x)[R][Pairs], const BFloat16* b, 
     const __m512i odd = has_odd ? part.load(b + (2 * u + 1) * stride) : _mm512_setzero_si512();
     w[u] = interleave(part.load(b + 2 * u * stride), odd);
   }
+  // Where the pairs do not leave enough registers, an address that the compiler knows nothing of:
+  // it would keep them there from one call to the next, and the columns on the stack.
+  const std::uint32_t* pairs = &x[0][0];
+  if constexpr (R * Pairs > 20) asm volatile("" : "+r"(pairs));
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
     float* const y = c + r * ldc;
     __m512 left = part.load_low(y), right = part.load_high(y + kLanes);
 #pragma GCC unroll 4
     for (int u = 0; u < Pairs; ++u) {
-      const __m512i pair = load_pair(&x[r][u]);
+      const __m512i pair = load_pair(pairs + r * Pairs + u);
       left = dot(left, pair, w[u].low);
       right = dot(right, pair, w[u].high);
     }
@@ -331,8 +335,8 @@ HWY_DIAGNOSTICS(pop)
 
 namespace metal_candle::backend::cpu {
 
-bool takes_bf16_small_gemm(const Matrix& b, std::int64_t n) {
-  return bf16_pairs::are_supported() && (b.column_stride != 1 || n > 64);
+bool takes_bf16_small_gemm(const Matrix& b, std::int64_t m, std::int64_t n) {
+  return bf16_pairs::are_supported() && (b.column_stride != 1 || n >= (m == 1 ? 65 : 32));
 }
 
 }  // namespace metal_candle::backend::cpu
@@ -343,7 +347,7 @@ bool takes_bf16_small_gemm(const Matrix& b, std::int64_t n) {
 
 namespace metal_candle::backend::cpu {
 
-bool takes_bf16_small_gemm(const Matrix&, std::int64_t) { return false; }
+bool takes_bf16_small_gemm(const Matrix&, std::int64_t, std::int64_t) { return false; }
 
 void bf16_small_gemm(const Matrix&, const Matrix&, std::int64_t, std::int64_t, std::int64_t, float*,
                      std::int64_t, bool) {

@@ -10,9 +10,9 @@
 
 namespace metal_candle::backend::cpu {
 
-/// Whether bf16_small_gemm() is for such a product: on a processor with that instruction, unless b
-/// is so narrow that small_gemm() keeps its sums in registers.
-[[nodiscard]] bool takes_bf16_small_gemm(const Matrix& b, std::int64_t n);
+/// Whether bf16_small_gemm() is for such a product of m rows: on a processor with that instruction,
+/// unless b is so narrow that small_gemm(), which keeps the sums of a row in registers, is quicker.
+[[nodiscard]] bool takes_bf16_small_gemm(const Matrix& b, std::int64_t m, std::int64_t n);
 
 /// small_gemm() for two matrices of bf16, where takes_bf16_small_gemm().
 void bf16_small_gemm(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n,

@@ -350,7 +350,7 @@ void gemm_block(const Matrix& a, const Matrix& b, std::int64_t m, std::int64_t n
   }
   if (is_small_gemm(b, m, k)) {
     const bool are_bf16 = a.dtype == DType::kBF16 && b.dtype == DType::kBF16;
-    return are_bf16 && takes_bf16_small_gemm(b, n)
+    return are_bf16 && takes_bf16_small_gemm(b, m, n)
                ? bf16_small_gemm(a, b, m, n, k, c, ldc, accumulate)
                : small_gemm(a, b, m, n, k, c, ldc, accumulate);
   }

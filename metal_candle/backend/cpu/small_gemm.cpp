@@ -312,7 +312,9 @@ template <typename T>
 HWY_ATTR void Multiply(const float* a, std::int64_t lda, const Matrix& b, std::int64_t m,
                        std::int64_t n, std::int64_t k, float* c, std::int64_t ldc) {
   const T* const data = static_cast<const T*>(b.data);
-  if (b.column_stride == 1 && n <= 4 * kLanes) {
+  // The sums of a row stay in registers, but each row reads b again.
+  const bool narrow = m == 1 ? n <= 4 * kLanes : n < 2 * kLanes;
+  if (b.column_stride == 1 && narrow) {
     NarrowRows(a, lda, data, b.row_stride, m, n, k, c, ldc);
   } else if (b.column_stride == 1) {
     ByRows(a, lda, data, b.row_stride, m, n, k, c, ldc);
