@@ -124,7 +124,7 @@ void matmul_case(Table& table, Peer* torch, DType dtype, std::int64_t m, const s
 #else
 #define METAL_CANDLE_WIDEST
 #endif
-using Line = std::uint64_t __attribute__((vector_size(64), aligned(8)));
+using Line = std::uint64_t __attribute__((vector_size(64), aligned(8), may_alias));
 
 METAL_CANDLE_WIDEST std::uint64_t read_lines(const std::byte* begin, std::size_t bytes,
                                              std::size_t apart, std::size_t rows) {

@@ -43,7 +43,9 @@ Tolerance tolerance_for(const Op& op, const FixtureCase& c, DType dtype) {
   const double intermediate =
       on_gpu ? std::max(op.intermediate, op.gpu_intermediate) : op.intermediate;
   const auto unit = [](DType rounded) {
-    return rounded == DType::kF16 ? 9.8e-4 : rounded == DType::kBF16 ? 7.9e-3 : 0.0;  // 2^-10, 2^-7.
+    return rounded == DType::kF16    ? 9.8e-4
+           : rounded == DType::kBF16 ? 7.9e-3
+                                     : 0.0;  // 2^-10, 2^-7.
   };
   if (!is_floating(dtype)) return {};
   const DType first = c.inputs.empty() ? dtype : c.inputs[0].stored.dtype();

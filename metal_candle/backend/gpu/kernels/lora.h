@@ -1,7 +1,7 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// out = base + scale * (x @ a) @ b for a few rows and a small rank, in one launch: every group makes
-// x @ a again, which is little, and some columns of the result. In the dialect of dialect.h.
+// out = base + scale * (x @ a) @ b for a few rows and a small rank, in one launch: every group
+// makes x @ a again, which is little, and some columns of the result. In the dialect of dialect.h.
 #pragma once
 
 #include "metal_candle/backend/gpu/kernels/arguments.h"
