@@ -221,23 +221,23 @@ bool CudaQueue::add_pending(Work work) {
     wake = watcher_sleeps_;
   }
   if (wake) work_arrived_.notify_one();
-  if (!long_one && end % kWorksAMark != 0) return false;
-  put_mark(end);
-  return true;
+  return (long_one || end % kWorksAMark == 0) && put_mark(end);
 }
 
-// Holding stream_mutex_, when works before `end` are on the stream.
-void CudaQueue::put_mark(std::uint64_t end) {
+// Holding stream_mutex_, when works before `end` are on the stream. They are delivered without a
+// mark, too, so that nothing is said where none can be made.
+bool CudaQueue::put_mark(std::uint64_t end) {
   CUevent event = nullptr;
-  if (spare_marks_.empty()) {
-    event = make_event(CU_EVENT_DISABLE_TIMING);
-  } else {
+  if (!spare_marks_.empty()) {
     event = spare_marks_.back();
     spare_marks_.pop_back();
+  } else if (driver().cuEventCreate(&event, CU_EVENT_DISABLE_TIMING) != CUDA_SUCCESS) {
+    return false;
   }
   marks_.push_back({event, end});
   // Where this fails the stream has failed, which whoever looks at the event is told.
   driver().cuEventRecord(event, stream_);
+  return true;
 }
 
 // What the device has passed a mark behind. Whether there was any.

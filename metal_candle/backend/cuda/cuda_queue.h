@@ -86,7 +86,7 @@ class CudaQueue final : public CommandQueue {
   void launch_observed(Work& work);
   void report(Work& work, CUevent last, std::int64_t last_ns);
   bool add_pending(Work work);
-  void put_mark(std::uint64_t end);
+  bool put_mark(std::uint64_t end);
   void wait_for_room();
   void give_back(std::vector<std::unique_ptr<CommandBuffer>> buffers);
   void watch();
