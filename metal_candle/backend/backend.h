@@ -215,6 +215,9 @@ class Backend {
   [[nodiscard]] virtual bool wants_waves() const { return false; }
   /// Steps that are worth committing together.
   [[nodiscard]] virtual std::size_t steps_per_command_buffer() const = 0;
+  /// Work that moves no more bytes than this is done sooner by the thread that asks for it than
+  /// handed to an idle queue.
+  [[nodiscard]] virtual std::size_t bytes_worth_a_queue() const { return 0; }
   [[nodiscard]] virtual QueueStatistics queue_statistics() const = 0;
 };
 

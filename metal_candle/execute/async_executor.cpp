@@ -92,8 +92,9 @@ std::vector<Value> AsyncExecutor::execute(ExecutionRequest request) {
       dependencies.push_back(completion);
     }
   }
-  const bool wants_queue =
-      r.mode == ExecutionMode::kAsync && (!r.blocking || !queue.idle() || !dependencies.empty());
+  const bool at_once = dependencies.empty() && queue.idle() &&
+                       (r.blocking || r.plan->moves_at_most(backend_.bytes_worth_a_queue()));
+  const bool wants_queue = r.mode == ExecutionMode::kAsync && !at_once;
   allocate(*run, wants_queue ? &queue : nullptr);
   if (HostObserver* observer = host_observer()) {
     observer->on_memory(backend_.device(), backend_.memory().in_use);

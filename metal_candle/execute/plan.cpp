@@ -606,6 +606,19 @@ std::size_t Plan::output_bytes() const {
   return total;
 }
 
+bool Plan::moves_at_most(std::size_t bytes) const {
+  constexpr std::size_t kFewSteps = 4;
+  constexpr double kFlopsOfByte = 4;
+  if (steps.size() > kFewSteps) return false;
+  double moved = 0, computed = 0;
+  for (const PlanStep& step : steps) {
+    moved += step.label.bytes;
+    computed += step.label.flops;
+  }
+  const auto most = static_cast<double>(bytes);
+  return moved <= most && computed <= kFlopsOfByte * most;
+}
+
 Plan make_plan(const ComputationGraph& graph, const backend::Backend& backend) {
   return Planner(graph, backend).run();
 }

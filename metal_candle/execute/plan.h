@@ -59,6 +59,9 @@ struct Plan {
   std::int32_t peak_step = -1;  // The step at which the arena is fullest; -1 if there is no arena.
 
   [[nodiscard]] std::size_t output_bytes() const;
+  /// Whether its steps are few, move no more bytes than that, and compute no more than goes with
+  /// it.
+  [[nodiscard]] bool moves_at_most(std::size_t bytes) const;
   /// Memory that a run takes beyond its leaves, if nothing is donated.
   [[nodiscard]] std::size_t peak_bytes() const { return arena_bytes + output_bytes(); }
 };

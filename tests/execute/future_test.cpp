@@ -10,7 +10,9 @@
 #include <future>
 
 #include "metal_candle/core/error.h"
+#include "metal_candle/execute/counters.h"
 #include "metal_candle/execute/evaluate.h"
+#include "metal_candle/execute/mode.h"
 #include "metal_candle/graph/ops.h"
 #include "tests/support/host_only.h"
 
@@ -72,6 +74,28 @@ TEST(Future, OutputsAreUsableBeforeTheyAreComputed) {
   EXPECT_TRUE(x.is_evaluated());
   const Tensor y = x - x + 3.0;
   EXPECT_EQ(y.to_vector<float>()[7], 3.0f);
+}
+
+TEST(Future, SmallWorkOfAnIdleQueueIsDoneWhereItIsAskedFor) {
+  METAL_CANDLE_HOST_ONLY("a GPU does nothing on the thread that asks");
+  const ScopedExecutionMode mode(ExecutionMode::kAsync);
+  const Tensor small = ones({64}).eval(), large = ones({1 << 20}).eval();
+  synchronize();
+  const Counters before = counters();
+  const Tensor y = small + 1.0;
+  EXPECT_TRUE(y.eval_async().ready());
+  EXPECT_EQ(counters().inline_buffers - before.inline_buffers, 1u);
+  EXPECT_EQ(y.to_vector<float>()[63], 2.0f);
+  // What is large is handed over, and what depends on it comes after it.
+  const Tensor total = cumsum(large + 1.0, 0);
+  const Future first = total.eval_async();
+  const Tensor last = total.slice({{(1 << 20) - 1, 1 << 20}}) + 1.0;
+  const Future second = last.eval_async();
+  first.wait();
+  second.wait();
+  EXPECT_EQ(last.item<float>(), static_cast<float>((2 << 20) + 1));
+  EXPECT_GE(counters().command_buffers - counters().inline_buffers,
+            before.command_buffers - before.inline_buffers + 1);
 }
 
 TEST(Future, AnotherQueueIsRefusedByNumber) {

@@ -42,6 +42,7 @@ class CpuBackend final : public Backend {
 
   CommandQueue& queue(int index) override;
   [[nodiscard]] std::size_t steps_per_command_buffer() const override;
+  [[nodiscard]] std::size_t bytes_worth_a_queue() const override { return 64 << 10; }
   [[nodiscard]] int num_queues() const override { return kNumQueues; }
   [[nodiscard]] QueueStatistics queue_statistics() const override { return pool_.statistics(); }
 
