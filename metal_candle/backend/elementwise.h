@@ -28,8 +28,8 @@ inline void store_scalar(const Scalar& value, DType dtype, void* out) {
   });
 }
 
-/// Of f16 and bf16, values in the middle of a program are f32, and are rounded where they are
-/// stored; but constants, and conversions that the program has, are what they say they are.
+/// Whether a result of f16 or bf16 is rounded in the middle of a program: constants are what they
+/// say, and so are conversions that the program has. Others are f32 until they are stored.
 inline bool rounds_inside(const Operation& operation) {
   return std::holds_alternative<op::Cast>(operation) || std::holds_alternative<op::Full>(operation);
 }

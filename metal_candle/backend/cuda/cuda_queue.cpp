@@ -269,7 +269,7 @@ void CudaQueue::wait_for_room() {
   }
   const ScopedPhase waiting(HostPhase::kWait);
   while (full()) {
-    deliver_marked();
+    if (!deliver_marked()) std::this_thread::yield();
     const std::lock_guard lock(mutex_);
     if (stopping_ || failure_) return;  // submit() tells.
   }

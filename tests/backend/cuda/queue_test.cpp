@@ -17,6 +17,7 @@
 #include "metal_candle/graph/ops.h"
 #include "tests/cuda_sim/control.h"
 #include "tests/support/message_of.h"
+#include "tests/support/temporary_folder.h"
 
 namespace metal_candle {
 namespace {
@@ -28,7 +29,8 @@ using testing::message_of;
 class CudaQueueTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    setenv("METAL_CANDLE_CACHE", ::testing::TempDir().c_str(), 1);
+    // What this compiler gives must not stay for another one.
+    setenv("METAL_CANDLE_CACHE", cache_.path().c_str(), 1);
     void* driver = dlopen("libcuda.so.1", RTLD_NOW);
     ASSERT_NE(driver, nullptr) << dlerror();
     control_ = reinterpret_cast<decltype(control_)>(dlsym(driver, "metal_candle_cuda_sim"));
@@ -48,6 +50,7 @@ class CudaQueueTest : public ::testing::Test {
     return y;
   }
 
+  const testing::TemporaryFolder cache_;
   const Device device_ = parse_device("cuda");
   decltype(&metal_candle_cuda_sim) control_ = nullptr;
   Tensor x_;
