@@ -28,7 +28,7 @@ struct Counters {
   std::uint64_t graph_launches = 0;    // Replayed, as they were or re-pointed.
   std::uint64_t graphs_repointed = 0;  // Replayed after some addresses were changed...
   std::uint64_t nodes_repointed = 0;   // ...in so many kernels.
-  std::uint64_t direct_launches = 0;   // Command buffers launched step by step, being new.
+  std::uint64_t direct_launches = 0;   // Command buffers launched step by step.
   std::uint64_t allocations = 0;
   std::uint64_t pool_hits = 0;  // Of those, served from freed memory.
   std::uint64_t bytes_in_use = 0;

@@ -71,7 +71,8 @@ CUcontext current_context() {
 
 }  // namespace
 
-CommandGraph::CommandGraph(const CommandList& list, CUstream stream) : list_(list) {
+// Delegating, so that what was made is destroyed if the rest cannot be.
+CommandGraph::CommandGraph(const CommandList& list, CUstream stream) : CommandGraph(list) {
   check(driver().cuGraphCreate(&graph_, 0), "cuGraphCreate");
   std::vector<CUgraphNode> before;  // What the group at hand waits for.
   std::vector<CUgraphNode> group;
@@ -89,11 +90,7 @@ CommandGraph::CommandGraph(const CommandList& list, CUstream stream) : list_(lis
     group.push_back(add_node(command, before, stream));
     nodes_.push_back(group.back());
   }
-  if (const CUresult result = driver().cuGraphInstantiate(&executable_, graph_, 0);
-      result != CUDA_SUCCESS) {
-    driver().cuGraphDestroy(graph_);
-    check(result, "cuGraphInstantiate");
-  }
+  check(driver().cuGraphInstantiate(&executable_, graph_, 0), "cuGraphInstantiate");
 }
 
 // One node in the place of many, if the next group has many too.

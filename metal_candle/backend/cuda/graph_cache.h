@@ -31,6 +31,7 @@ class CommandGraph {
   void launch(CUstream stream) const;
 
  private:
+  explicit CommandGraph(const CommandList& list) : list_(list) {}
   void join(std::vector<CUgraphNode>& nodes, std::size_t next) const;
   CUgraphNode add_node(const Command& command, std::span<const CUgraphNode> before,
                        CUstream stream) const;
@@ -46,14 +47,16 @@ struct GraphStatistics {
   std::uint64_t launched = 0;  // As they were, or re-pointed.
   std::uint64_t repointed = 0;
   std::uint64_t nodes_repointed = 0;
-  std::uint64_t direct = 0;  // Lists launched command by command, being new.
+  // Lists launched command by command: new ones, and those for whose graph there was no memory.
+  std::uint64_t direct = 0;
 };
 
 /// Of one queue. Not thread safe. Bounded, the least recently used graph out first.
 class GraphCache {
  public:
-  /// Puts the commands on the stream: one by one the first time, as a graph from then on. Buffers
-  /// alternate between a few places in a loop, so that a few graphs of a structure are kept.
+  /// Puts the commands on the stream: one by one the first time, or while the driver has no memory
+  /// for a graph; else as a graph. Buffers alternate between a few places in a loop, so that a few
+  /// graphs of a structure are kept.
   void run(const CommandList& list, CUstream stream, CUstream capture_stream);
   [[nodiscard]] const GraphStatistics& statistics() const { return statistics_; }
 
