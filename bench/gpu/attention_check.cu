@@ -124,7 +124,7 @@ struct Problem {
   void* scratch = nullptr;
   AttentionProblem p{};
   int multiprocessors = 0;
-  bool wide = true;  // By wide products where they can be.
+  bool wide = false;  // By wide products.
 
   Problem(const Case& c_, Type type_)
       : c(c_),
@@ -139,6 +139,8 @@ struct Problem {
         dv(type, v.values.size()),
         logsumexp(kF32, size_t(c.batch) * c.heads * c.queries),
         length(kF32, 1) {
+    wide = type != kF32 && std::max(c.width, c.value_width) <= 128 && !c.mask && c.width % 8 == 0 &&
+           c.value_width % 8 == 0;
     cudaDeviceProp properties;
     check(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
     multiprocessors = properties.multiProcessorCount;
@@ -230,10 +232,10 @@ void forward(const Problem& x) {
   const auto blocks = [&](int rows) {
     return int64_t{x.shares()} * ((x.share_rows() + rows - 1) / rows);
   };
-  if (x.type != kF32 && x.c.queries >= 16 && width <= 128 && !x.c.mask && x.wide) {
+  if (x.c.queries >= 16 && x.wide) {
     launch(width <= 64 ? BY_16_BIT_TYPE(attention_wide_64, x.type)
                        : BY_16_BIT_TYPE(attention_wide_128, x.type),
-           blocks(64), 128, a, 1024 + 3 * 8192 * (width <= 64 ? 1 : 2));
+           blocks(64), 128, a, 1024 + 5 * 8192 * (width <= 64 ? 1 : 2));
     return;
   }
   if (x.type != kF32 && x.c.queries >= 16 && width <= 256) {
@@ -314,7 +316,7 @@ void backward(const Problem& x, int which = 3) {
     if (which & 2) launch(dkv, key_blocks, 128, a);
     return;
   }
-  if (width <= 128 && !x.c.mask && x.wide) {
+  if (x.wide) {
     const int blocks = width <= 64 ? 1 : 2;
     const int bytes = 1024 + blocks * 6 * 8192 + 2 * 512;
     const int64_t key_blocks = int64_t{x.shares()} * ((x.c.keys + 63) / 64);

@@ -35,9 +35,10 @@ struct TileKernel {
 constexpr TileKernel kTileKernels[] = {{64, 2, 64},  {64, 1, 64},  {64, 1, 32, true},
                                        {128, 2, 32}, {128, 1, 64}, {128, 1, 16, true},
                                        {256, 1, 32}};
-// attention_wide.h: widths, of rows a group.
+// attention_wide.h: its widths, the rows of a group, and how many blocks of so many it holds.
 constexpr std::int64_t kWideWidths[] = {64, 128};
 constexpr std::int64_t kWideRows = 64;
+constexpr std::int64_t kWideBlocks = 5;
 // With fewer queries most of a tile would be empty, and splitting the keys matters more.
 constexpr std::int64_t kLeastTileQueries = 16;
 constexpr std::uint32_t kTileThreads = 128;
@@ -104,38 +105,35 @@ std::unique_ptr<Kernel> make_row_attention(const AttentionPlan& plan, GpuDevice&
 // One query a head and not many keys, in rows of packets but for where they begin.
 bool suits_one(const AttentionPlan& plan, const DeviceLimits& limits) {
   const AttentionProblem& p = plan.problem;
-  const auto packet = static_cast<std::int64_t>(16 / size_of(plan.dtype));
-  const auto in_packets = [&](const HeadStrides& strides) {
-    return strides.batch % packet == 0 && strides.head % packet == 0 && strides.row % packet == 0;
-  };
   return p.queries == 1 && plan.mask_input < 0 && p.keys <= kOneKeys &&
-         (p.width == 64 || p.width == 128) && p.value_width == p.width && in_packets(p.q_strides) &&
-         in_packets(p.k_strides) && in_packets(p.v_strides) &&
+         (p.width == 64 || p.width == 128) && p.value_width == p.width && plan.in_packets() &&
          plan.rows() <= 4 * std::int64_t{limits.multiprocessors};
 }
 
-// Falls to the kernel for any rows where an operand begins in the middle of a packet.
+// `preferred` but where an operand begins in the middle of a packet.
+std::unique_ptr<Kernel> make_packet_kernel(std::unique_ptr<Kernel> preferred,
+                                           std::unique_ptr<Kernel> other) {
+  const std::size_t scratch = std::max(preferred->scratch_bytes(), other->scratch_bytes());
+  return make_gpu_kernel(
+      [preferred = std::shared_ptr<const Kernel>(std::move(preferred)),
+       other = std::shared_ptr<const Kernel>(std::move(other))](const KernelArguments& run,
+                                                                Encoder& encoder) {
+        const bool aligned = std::all_of(run.inputs.begin(), run.inputs.begin() + 3, starts_packet);
+        static_cast<const GpuKernel&>(aligned ? *preferred : *other).encode(run, encoder);
+      },
+      scratch);
+}
+
 std::unique_ptr<Kernel> make_one_attention(const AttentionPlan& plan, GpuDevice& device) {
   const Function& function =
       device.function(fmt::format("attention_one_{}_{}", plan.problem.width, name(plan.dtype)));
-  const std::shared_ptr<const Kernel> other = make_row_attention(plan, device);
-  const auto starts_packet = [](const void* address) {
-    return reinterpret_cast<std::uintptr_t>(address) % 16 == 0;
-  };
-  return make_gpu_kernel(
-      [=, &function](const KernelArguments& run, Encoder& encoder) {
-        if (!std::all_of(run.inputs.begin(), run.inputs.begin() + 3, starts_packet)) {
-          static_cast<const GpuKernel&>(*other).encode(run, encoder);
-          return;
-        }
-        AttentionArguments arguments{};
-        arguments.problem = plan.with(run.inputs);
-        arguments.out = run.outputs[0];
-        arguments.logsumexp = run.outputs[1];
-        encoder.dispatch(function, {static_cast<std::uint32_t>(plan.rows())}, kOneThreads,
-                         arguments);
-      },
-      other->scratch_bytes());
+  return make_gpu_kernel([=, &function](const KernelArguments& run, Encoder& encoder) {
+    AttentionArguments arguments{};
+    arguments.problem = plan.with(run.inputs);
+    arguments.out = run.outputs[0];
+    arguments.logsumexp = run.outputs[1];
+    encoder.dispatch(function, {static_cast<std::uint32_t>(plan.rows())}, kOneThreads, arguments);
+  });
 }
 
 // The kernel of attention_tiles.h for this; null if there is none.
@@ -159,7 +157,7 @@ const TileKernel* find_tile_kernel(const AttentionPlan& plan, const DeviceLimits
 std::int64_t find_wide_width(const AttentionPlan& plan, const DeviceLimits& limits) {
   const AttentionProblem& p = plan.problem;
   if (!limits.wide_products || size_of(plan.dtype) != 2 || p.queries < kLeastTileQueries ||
-      plan.mask_input >= 0) {
+      plan.mask_input >= 0 || !plan.in_packets()) {
     return 0;
   }
   for (const std::int64_t width : kWideWidths) {
@@ -187,7 +185,9 @@ std::unique_ptr<Kernel> make_wide_attention(const AttentionPlan& plan, std::int6
                                             GpuDevice& device) {
   const Function& function =
       device.function(fmt::format("attention_wide_{}_{}", width, name(plan.dtype)));
-  return make_block_attention(plan, function, kWideRows, 1024 + 3 * 2 * width * kWideRows);
+  constexpr std::int64_t kAlignment = 1024;
+  return make_block_attention(plan, function, kWideRows,
+                              kAlignment + kWideBlocks * 2 * width * kWideRows);
 }
 
 std::unique_ptr<Kernel> make_tile_attention(const AttentionPlan& plan, const TileKernel& kernel,
@@ -202,6 +202,11 @@ std::unique_ptr<Kernel> make_tile_attention(const AttentionPlan& plan, const Til
 }  // namespace
 
 HeadStrides head_strides(const Strides& strides) { return {strides[0], strides[1], strides[2]}; }
+
+bool in_packets(const HeadStrides& strides, DType dtype) {
+  const auto packet = static_cast<std::int64_t>(16 / size_of(dtype));
+  return strides.batch % packet == 0 && strides.head % packet == 0 && strides.row % packet == 0;
+}
 
 AttentionPlan::AttentionPlan(const op::Attention& attention, std::span<const TensorLayout> inputs,
                              int optional)
@@ -247,6 +252,13 @@ AttentionProblem AttentionPlan::with(std::span<void* const> inputs) const {
   return p;
 }
 
+bool AttentionPlan::in_packets() const {
+  const auto packet = static_cast<std::int64_t>(16 / size_of(dtype));
+  return problem.width % packet == 0 && problem.value_width % packet == 0 &&
+         gpu::in_packets(problem.q_strides, dtype) && gpu::in_packets(problem.k_strides, dtype) &&
+         gpu::in_packets(problem.v_strides, dtype);
+}
+
 bool AttentionPlan::empty() const {
   return problem.batch == 0 || problem.heads == 0 || problem.queries == 0;
 }
@@ -257,14 +269,16 @@ std::unique_ptr<Kernel> make_attention(const KernelRequest& request, GpuDevice& 
   }
   const AttentionPlan plan(std::get<op::Attention>(request.operation), request.inputs, 3);
   if (plan.empty()) return make_gpu_kernel([](const KernelArguments&, Encoder&) {});
+  if (suits_one(plan, device.limits())) {
+    return make_packet_kernel(make_one_attention(plan, device), make_row_attention(plan, device));
+  }
+  const TileKernel* tiles = find_tile_kernel(plan, device.limits());
+  std::unique_ptr<Kernel> any = tiles != nullptr ? make_tile_attention(plan, *tiles, device)
+                                                 : make_row_attention(plan, device);
   if (const std::int64_t width = find_wide_width(plan, device.limits()); width > 0) {
-    return make_wide_attention(plan, width, device);
+    return make_packet_kernel(make_wide_attention(plan, width, device), std::move(any));
   }
-  if (const TileKernel* kernel = find_tile_kernel(plan, device.limits())) {
-    return make_tile_attention(plan, *kernel, device);
-  }
-  if (suits_one(plan, device.limits())) return make_one_attention(plan, device);
-  return make_row_attention(plan, device);
+  return any;
 }
 
 }  // namespace metal_candle::backend::gpu

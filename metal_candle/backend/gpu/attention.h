@@ -38,12 +38,20 @@ struct AttentionPlan {
   [[nodiscard]] std::int64_t row_groups(std::int64_t group_rows) const {
     return shares() * ((share_rows() + group_rows - 1) / group_rows);
   }
+  /// Rows of q, k and v are of whole packets, of 16 bytes, one after another.
+  [[nodiscard]] bool in_packets() const;
   /// Nothing to compute: no rows.
   [[nodiscard]] bool empty() const;
 };
 
 /// [batch, heads, rows, width] as kernels see it.
 [[nodiscard]] HeadStrides head_strides(const Strides& strides);
+/// Elements of a packet divide what lies between rows.
+[[nodiscard]] bool in_packets(const HeadStrides& strides, DType dtype);
+/// Whether a packet may begin there.
+[[nodiscard]] inline bool starts_packet(const void* address) {
+  return reinterpret_cast<std::uintptr_t>(address) % 16 == 0;
+}
 
 std::unique_ptr<Kernel> make_attention_backward(const KernelRequest& request, GpuDevice& device);
 

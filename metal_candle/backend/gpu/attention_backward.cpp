@@ -34,7 +34,7 @@ struct TileKernel {
   enum class Kind : std::uint32_t {
     kGeneral,
     kSmall,  // Only there for devices with kLeastGroupBytes.
-    kWide,   // Only there for devices with wide products; takes no mask.
+    kWide,   // Only there for devices with wide products; takes no mask, and rows of packets.
   } kind = Kind::kGeneral;
   std::uint32_t threads = kThreads;
   bool apart = false;  // dk and dv are kernels of their own.
@@ -63,7 +63,8 @@ struct BackwardPlan {
   AttentionPlan attention;
   HeadStrides out_strides{}, dout_strides{};
   bool needed[3] = {};
-  std::int64_t rows = 0;  // Of a group.
+  bool in_packets = false;  // Kernels are for rows of packets.
+  std::int64_t rows = 0;    // Of a group.
   std::uint32_t threads = kThreads;
   std::uint32_t group_bytes = 0;
   std::int64_t splits = 1;
@@ -95,12 +96,14 @@ struct BackwardPlan {
   }
 };
 
-const TileKernel* find_tile_kernel(const AttentionPlan& plan, const DeviceLimits& limits) {
+const TileKernel* find_tile_kernel(const AttentionPlan& plan, const DeviceLimits& limits,
+                                   bool in_packets) {
   if (size_of(plan.dtype) != 2) return nullptr;
   for (const TileKernel& kernel : kTileKernels) {
     if (std::max(plan.problem.width, plan.problem.value_width) > kernel.width) continue;
     if (kernel.is(TileKernel::Kind::kSmall) && limits.max_group_bytes > kLeastGroupBytes) continue;
-    if (kernel.is(TileKernel::Kind::kWide) && (!limits.wide_products || plan.mask_input >= 0)) {
+    if (kernel.is(TileKernel::Kind::kWide) &&
+        (!limits.wide_products || plan.mask_input >= 0 || !in_packets)) {
       continue;
     }
     if (kernel.group_bytes(plan.mask_input >= 0) <= limits.max_group_bytes) return &kernel;
@@ -120,14 +123,14 @@ const RowKernel& find_row_kernel(const AttentionPlan& plan, const DeviceLimits& 
   });
 }
 
-void choose_kernels(BackwardPlan& plan, GpuDevice& device) {
+void choose_kernels(BackwardPlan& plan, GpuDevice& device, bool in_packets) {
   const std::string_view type = name(plan.attention.dtype);
   const auto function = [&](std::string_view what, std::string_view kind, std::int64_t width) {
     return &device.function(fmt::format("attention_{}_{}_{}_{}", what, kind, width, type));
   };
   plan.statistics = &device.function(fmt::format("attention_statistics_{}", type));
   const bool keys_needed = plan.needed[1] || plan.needed[2];
-  const TileKernel* tiles = find_tile_kernel(plan.attention, device.limits());
+  const TileKernel* tiles = find_tile_kernel(plan.attention, device.limits(), in_packets);
   if (tiles == nullptr) {
     const RowKernel& kernel = find_row_kernel(plan.attention, device.limits());
     plan.rows = kernel.rows;
@@ -141,6 +144,7 @@ void choose_kernels(BackwardPlan& plan, GpuDevice& device) {
   const bool small = tiles->is(TileKernel::Kind::kSmall);
   const bool wide = tiles->is(TileKernel::Kind::kWide);
   const std::string_view kind = wide ? "wide" : "tiles";
+  plan.in_packets = wide;
   if (plan.needed[0]) plan.dq = function(small ? "small_dq" : "dq", kind, tiles->width);
   if (!keys_needed) return;
   if (!tiles->apart) {
@@ -219,10 +223,19 @@ std::unique_ptr<Kernel> make_attention_backward(const KernelRequest& request, Gp
           }
         });
   }
-  choose_kernels(plan, device);
-  const std::size_t scratch = plan.scratch_bytes();
+  BackwardPlan any = plan;
+  choose_kernels(any, device, false);
+  choose_kernels(
+      plan, device,
+      plan.attention.in_packets() && in_packets(plan.dout_strides, plan.attention.dtype));
+  const std::size_t scratch = std::max(plan.scratch_bytes(), any.scratch_bytes());
   return make_gpu_kernel(
-      [plan](const KernelArguments& run, Encoder& encoder) { encode_backward(plan, run, encoder); },
+      [plan, any](const KernelArguments& run, Encoder& encoder) {
+        const bool aligned =
+            std::all_of(run.inputs.begin(), run.inputs.begin() + 3, starts_packet) &&
+            starts_packet(run.inputs[5]);
+        encode_backward(plan.in_packets && !aligned ? any : plan, run, encoder);
+      },
       scratch);
 }
 

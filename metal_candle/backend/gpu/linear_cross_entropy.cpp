@@ -20,7 +20,7 @@
 namespace metal_candle::backend::gpu {
 namespace {
 
-constexpr std::uint32_t kThreads = 512;
+constexpr std::uint32_t kThreads = 1024;  // kLossThreads of kernels/linear_cross_entropy.h.
 // Of logits: 512 rows of 150,000 classes in 16 bits. With half as many the products are bound by
 // reading the weight; memory for more is what a training step would need most with.
 constexpr std::int64_t kMaxBlockBytes = std::int64_t{160} << 20;

@@ -271,6 +271,16 @@ struct WideOperations;
           : "l"(a), "l"(b), "r"(add)                                                             \
           : "memory");                                                                           \
     }                                                                                            \
+    static MC_FUNCTION void held_rows(TileSums (&s)[8], const Tiles4& a, uint64_t b,             \
+                                      int32_t add) {                                             \
+      asm volatile(                                                                              \
+          "{ .reg .pred add; setp.ne.b32 add, %37, 0; "                                          \
+          "wgmma.mma_async.sync.aligned.m64n64k16.f32." name "." name " " MC_LIST_OF_32          \
+          ", {%32, %33, %34, %35}, %36, add, 1, 1, 0; }"                                         \
+          : MC_SUMS_OF_32(s)                                                                     \
+          : "r"(a.at[0]), "r"(a.at[1]), "r"(a.at[2]), "r"(a.at[3]), "l"(b), "r"(add)             \
+          : "memory");                                                                           \
+    }                                                                                            \
     static MC_FUNCTION void columns(TileSums (&s)[8], const Tiles4& a, uint64_t b) {             \
       asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32." name "." name " " MC_LIST_OF_32 \
                    ", {%32, %33, %34, %35}, %36, 1, 1, 1, 1;"                                    \
@@ -292,6 +302,15 @@ MC_FUNCTION void multiply_wide_rows(TileSums (&sums)[8], const T* a, const T* b,
   MC_UNROLL
   for (int step = 0; step < 4; ++step) {  // 16 columns are 32 bytes.
     WideOperations<T>::rows(sums, left + 2 * step, right + 2 * step, add || step > 0);
+  }
+}
+template <typename T>
+MC_FUNCTION void multiply_held_rows(TileSums (&sums)[8], const Tiles4 (&a)[4], const T* b, bool add,
+                                    Thread) {
+  const uint64_t right = wide_descriptor(b);
+  MC_UNROLL
+  for (int step = 0; step < 4; ++step) {
+    WideOperations<T>::held_rows(sums, a[step], right + 2 * step, add || step > 0);
   }
 }
 template <typename T>

@@ -276,36 +276,48 @@ MC_FUNCTION void multiply_wide_rows(TileSums (&sums)[8], const T* a, const T* b,
   }
 }
 
-template <typename T>
-struct WideProduct {
+// A product whose left operand is in registers; kRows: of rows of b, transposed.
+template <typename T, bool kRows>
+struct HeldProduct {
   TileSums (*sums)[8];
   const Tiles4 (*a)[4];
   const T* b;
+  bool add;
+
+  static void run(void* const* given) {
+    float a[16][64];
+    for (uint32_t lane = 0; lane < 32; ++lane) {
+      const auto& mine = *static_cast<const HeldProduct*>(given[lane]);
+      for (uint32_t i = 0; i < 32; ++i) {
+        const uint32_t row = i / 2 % 2 * 8 + tile_row(lane);
+        const uint32_t column = i / 8 * 16 + i / 4 % 2 * 8 + tile_column(lane) + i % 2;
+        a[row][column] = tile_element<T>((*mine.a)[i / 8].at[i / 2 % 4], i % 2);
+      }
+    }
+    for (uint32_t lane = 0; lane < 32; ++lane) {
+      const auto& mine = *static_cast<const HeldProduct*>(given[lane]);
+      for (uint32_t i = 0; i < 32; ++i) {
+        const float* row = a[i / 2 % 2 * 8 + tile_row(lane)];
+        const uint32_t column = i / 4 * 8 + tile_column(lane) + i % 2;
+        float sum = mine.add ? (*mine.sums)[i / 4].at[i % 4] : 0.0f;
+        for (uint32_t k = 0; k < 64; ++k) {
+          sum +=
+              row[k] * (kRows ? wide_element(mine.b, column, k) : wide_element(mine.b, k, column));
+        }
+        (*mine.sums)[i / 4].at[i % 4] = sum;
+      }
+    }
+  }
 };
 template <typename T>
-void run_wide_product(void* const* given) {
-  float a[16][64];
-  for (uint32_t lane = 0; lane < 32; ++lane) {
-    const auto& mine = *static_cast<const WideProduct<T>*>(given[lane]);
-    for (uint32_t i = 0; i < 32; ++i) {
-      const uint32_t row = i / 2 % 2 * 8 + tile_row(lane);
-      const uint32_t column = i / 8 * 16 + i / 4 % 2 * 8 + tile_column(lane) + i % 2;
-      a[row][column] = tile_element<T>((*mine.a)[i / 8].at[i / 2 % 4], i % 2);
-    }
-  }
-  for (uint32_t lane = 0; lane < 32; ++lane) {
-    const auto& mine = *static_cast<const WideProduct<T>*>(given[lane]);
-    for (uint32_t i = 0; i < 32; ++i) {
-      const float* row = a[i / 2 % 2 * 8 + tile_row(lane)];
-      const uint32_t column = i / 4 * 8 + tile_column(lane) + i % 2;
-      float& sum = (*mine.sums)[i / 4].at[i % 4];
-      for (uint32_t k = 0; k < 64; ++k) sum += row[k] * wide_element(mine.b, k, column);
-    }
-  }
+MC_FUNCTION void multiply_held_rows(TileSums (&sums)[8], const Tiles4 (&a)[4], const T* b, bool add,
+                                    const Thread&) {
+  HeldProduct<T, true> product{&sums, &a, b, add};
+  metal_candle::gpu_sim::run_as_warp(&product, product.run);
 }
 template <typename T>
 MC_FUNCTION void multiply_wide_columns(TileSums (&sums)[8], const Tiles4 (&a)[4], const T* b,
                                        const Thread&) {
-  WideProduct<T> product{&sums, &a, b};
-  metal_candle::gpu_sim::run_as_warp(&product, run_wide_product<T>);
+  HeldProduct<T, false> product{&sums, &a, b, true};
+  metal_candle::gpu_sim::run_as_warp(&product, product.run);
 }

@@ -75,37 +75,60 @@ MC_FUNCTION void hide_scores(MC_THREAD TileSums (&scores)[kTiles][kKeys / 8],
   }
 }
 
-// Makes scores, which times `scale` are powers of 2, probabilities but for the sum; `correction` is
-// what all that was added up before is to be multiplied by.
+// Makes scores, which times `scale` are powers of 2, probabilities but for a factor of their row;
+// `correction` is what all that was added up before is to be multiplied by. The factor changes only
+// if probabilities would become larger than 2^kSlack, so that there is seldom anything to correct.
 template <int kTiles, int kKeys>
 MC_FUNCTION void scores_to_probabilities(MC_THREAD TileSums (&scores)[kTiles][kKeys / 8],
                                          MC_THREAD RunningRows<kTiles>& rows, float scale,
                                          MC_THREAD float (&correction)[kTiles][2]) {
+  constexpr float kSlack = 8.0f;
   MC_UNROLL
   for (int t = 0; t < kTiles; ++t) {
+    float largest[2][2];  // Of even and odd columns, so that neither waits for the other.
+    MC_UNROLL
+    for (int i = 0; i < 4; ++i) largest[i / 2][i % 2] = scores[t][0].at[i];
+    MC_UNROLL
+    for (int n = 1; n < kKeys / 8; ++n) {
+      MC_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        largest[i / 2][i % 2] = fmaxf(largest[i / 2][i % 2], scores[t][n].at[i]);
+      }
+    }
+    float base[2];
     MC_UNROLL
     for (int h = 0; h < 2; ++h) {
-      float largest = -INFINITY;
+      const float top = rows.top[t][h];
+      const float found = tile_row_max(fmaxf(largest[h][0], largest[h][1])) * scale;
+      const bool grows = found > top + kSlack;
+      rows.top[t][h] = grows ? found : top;
+      base[h] = rows.top[t][h] == -INFINITY ? 0.0f : rows.top[t][h];
+      correction[t][h] = grows ? fast_exp2(top - base[h]) : 1.0f;
+    }
+    float added[2][2] = {{0.0f, 0.0f}, {0.0f, 0.0f}};
+    MC_UNROLL
+    for (int n = 0; n < kKeys / 8; ++n) {
       MC_UNROLL
-      for (int n = 0; n < kKeys / 8; ++n) {
-        largest = fmaxf(largest, fmaxf(scores[t][n].at[2 * h], scores[t][n].at[2 * h + 1]));
+      for (int i = 0; i < 4; ++i) {
+        scores[t][n].at[i] = fast_exp2(fmaf(scores[t][n].at[i], scale, -base[i / 2]));
+        added[i / 2][i % 2] += scores[t][n].at[i];
       }
-      const float new_top = fmaxf(rows.top[t][h], tile_row_max(largest) * scale);
-      const float base = new_top == -INFINITY ? 0.0f : new_top;
-      correction[t][h] = fast_exp2(rows.top[t][h] - base);
-      rows.top[t][h] = new_top;
-      float added = 0.0f;
-      MC_UNROLL
-      for (int n = 0; n < kKeys / 8; ++n) {
-        MC_UNROLL
-        for (int i = 2 * h; i < 2 * h + 2; ++i) {
-          scores[t][n].at[i] = fast_exp2(fmaf(scores[t][n].at[i], scale, -base));
-          added += scores[t][n].at[i];
-        }
-      }
-      rows.sum[t][h] = fmaf(rows.sum[t][h], correction[t][h], added);
+    }
+    MC_UNROLL
+    for (int h = 0; h < 2; ++h) {
+      rows.sum[t][h] = fmaf(rows.sum[t][h], correction[t][h], added[h][0] + added[h][1]);
     }
   }
+}
+
+// Whether the warp has anything to correct.
+template <int kTiles>
+MC_FUNCTION bool any_correction(MC_THREAD const float (&correction)[kTiles][2]) {
+  bool any = false;
+  MC_UNROLL
+  for (int t = 0; t < kTiles; ++t)
+    any = any || correction[t][0] != 1.0f || correction[t][1] != 1.0f;
+  return lane_ballot(any) != 0;
 }
 
 template <int kTiles, int kBlocks>
