@@ -123,6 +123,7 @@ struct Problem {
   void* mask = nullptr;
   void* scratch = nullptr;
   AttentionProblem p{};
+  HeadStrides out_strides{};
   int multiprocessors = 0;
   bool wide = false;  // By wide products.
 
@@ -153,6 +154,7 @@ struct Problem {
     p.q_strides = strides(c.heads, c.queries, c.width);
     p.k_strides = strides(c.key_heads, c.keys, c.width);
     p.v_strides = strides(c.key_heads, c.keys, c.value_width);
+    out_strides = strides(c.heads, c.queries, c.value_width);
     p.batch = c.batch;
     p.heads = c.heads;
     p.key_heads = c.key_heads;
@@ -226,6 +228,7 @@ void forward(const Problem& x) {
   AttentionArguments a{};
   a.problem = x.p;
   a.out = x.out.device;
+  a.out_strides = x.out_strides;
   a.logsumexp = x.logsumexp.device;
   a.parts = x.scratch;
   const int width = std::max(x.c.width, x.c.value_width);
@@ -272,13 +275,14 @@ void forward(const Problem& x) {
 
 void sum_key_parts(const Problem& x, const AttentionGradientArguments& a) {
   const auto sum = BY_16_BIT_TYPE(attention_sum_parts, x.type);
-  const auto sum_of = [&](void* from, const Buffer& to) {
+  const auto sum_of = [&](void* from, const Buffer& to, HeadStrides strides, int width) {
     const int64_t elements = int64_t(to.values.size());
     launch(sum, (elements + 255) / 256, 256,
-           SumPartsArguments{from, to.device, elements, a.splits});
+           SumPartsArguments{from, to.device, strides, elements, a.splits, x.c.key_heads, x.c.keys,
+                             width});
   };
-  sum_of(a.dk_parts, x.dk);
-  sum_of(a.dv_parts, x.dv);
+  sum_of(a.dk_parts, x.dk, x.p.k_strides, x.c.width);
+  sum_of(a.dv_parts, x.dv, x.p.v_strides, x.c.value_width);
 }
 
 // which: 1 dq, 2 dk and dv, 3 all.
@@ -294,6 +298,7 @@ void backward(const Problem& x, int which = 3) {
   a.dq = x.dq.device;
   a.dk = x.dk.device;
   a.dv = x.dv.device;
+  a.dv_strides = x.p.v_strides;
   char* parts =
       static_cast<char*>(x.scratch) + round_up_to(int(x.logsumexp.values.size()) * 8, 256);
   const int64_t rows = int64_t{x.shares()} * x.share_rows();

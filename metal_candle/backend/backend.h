@@ -70,7 +70,7 @@ class Kernel {
 struct KernelRequest {
   const Operation& operation;
   std::span<const TensorLayout> inputs;
-  std::span<const TensorLayout> outputs;  // Always contiguous.
+  std::span<const TensorLayout> outputs;  // Contiguous but for Backend::writes_rows_anywhere().
   std::span<const bool> needed;
 };
 
@@ -201,6 +201,12 @@ class Backend {
   /// bytes and layout.
   [[nodiscard]] virtual bool can_run_in_place(const Operation& operation, int input,
                                               int output) const = 0;
+  /// Whether rows of output `output` may be in any order: strides of all axes but the last, which
+  /// is dense, are multiples of its length.
+  [[nodiscard]] virtual bool writes_rows_anywhere(const Operation& /*operation*/,
+                                                  int /*output*/) const {
+    return false;
+  }
   /// The operation is one that supports() took, and inputs lie as input_layout() asks.
   [[nodiscard]] virtual std::unique_ptr<Kernel> make_kernel(const KernelRequest& request) const = 0;
 

@@ -13,39 +13,13 @@
 
 #include "metal_candle/core/error.h"
 #include "metal_candle/execute/cost.h"
+#include "metal_candle/execute/layouts.h"
 #include "metal_candle/execute/views.h"
 #include "metal_candle/execute/waves.h"
 #include "metal_candle/graph/shape_rules.h"
 
 namespace metal_candle {
 namespace {
-
-using backend::InputLayout;
-
-bool satisfies(const TensorLayout& layout, InputLayout required) {
-  const int rank = layout.shape.rank();
-  switch (required) {
-    case InputLayout::kAny:
-      return true;
-    case InputLayout::kContiguous:
-      return layout.is_contiguous();
-    case InputLayout::kDenseRows:
-      return rank == 0 || layout.shape.back() <= 1 || layout.strides.back() == 1;
-    case InputLayout::kMatrix: {
-      if (rank < 2 || num_elements(layout.shape) == 0) return layout.is_contiguous();
-      const std::int64_t rows = layout.shape[rank - 2];
-      const std::int64_t columns = layout.shape[rank - 1];
-      const std::int64_t row_stride = layout.strides[rank - 2];
-      const std::int64_t column_stride = layout.strides[rank - 1];
-      const bool row_major =
-          (column_stride == 1 || columns == 1) && (row_stride >= columns || rows == 1);
-      const bool column_major =
-          (row_stride == 1 || rows == 1) && (column_stride >= rows || columns == 1);
-      return row_major || column_major;
-    }
-  }
-  return false;
-}
 
 // A block of memory that the plan decides about: an intermediate, a graph output, or scratch.
 struct Block {
@@ -223,7 +197,6 @@ class Planner {
   }
 
   void emit(NodeId id, const Operation& operation, const std::vector<NodeId>& edges) {
-    const GraphNode& node = graph_.node(id);
     std::vector<Location> inputs;
     inputs.reserve(edges.size());
     for (std::size_t i = 0; i < edges.size(); ++i) {
@@ -233,7 +206,8 @@ class Planner {
     std::vector<Location> outputs;
     std::vector<char> needed;
     if (num_outputs(operation) == 1) {
-      outputs.push_back(output_location(operation, node.spec, inputs, outputs));
+      outputs.push_back(
+          output_location(operation, output_layout(id, operation, 0), inputs, outputs));
       needed.push_back(1);
     } else {
       place_several(id, edges, inputs, outputs, needed);
@@ -250,26 +224,45 @@ class Planner {
     for (const NodeId edge : edges) specs.push_back(&graph_.node(edge).spec);
     const OutputSpecs all = infer_outputs(node.operation, specs, node.spec);
     needed.assign(static_cast<std::size_t>(all.count), 0);
-    for (const NodeId user : node.users) {
-      needed[static_cast<std::size_t>(std::get<op::Pick>(graph_.node(user).operation).index)] = 1;
-    }
+    std::vector<TensorLayout> layouts;
     for (int i = 0; i < all.count; ++i) {
-      const TensorSpec& spec = all.specs[static_cast<std::size_t>(i)];
-      Location nowhere;
-      nowhere.layout = TensorLayout::contiguous(spec);
-      outputs.push_back(needed[static_cast<std::size_t>(i)] == 0
-                            ? nowhere
-                            : output_location(node.operation, spec, inputs, outputs));
+      layouts.push_back(TensorLayout::contiguous(all.specs[static_cast<std::size_t>(i)]));
     }
+    for (const NodeId user : node.users) {
+      const int i = std::get<op::Pick>(graph_.node(user).operation).index;
+      const auto index = static_cast<std::size_t>(i);
+      // Of two picks of one output neither knows the readers of the other.
+      layouts[index] = needed[index] == 0 ? output_layout(user, node.operation, i)
+                                          : TensorLayout::contiguous(all.specs[index]);
+      needed[index] = 1;
+    }
+    for (std::size_t i = 0; i < layouts.size(); ++i) {
+      Location nowhere;
+      nowhere.layout = layouts[i];
+      outputs.push_back(
+          needed[i] == 0 ? nowhere : output_location(node.operation, layouts[i], inputs, outputs));
+    }
+  }
+
+  // Of `value`, output number `output` of the operation: as its readers would have it, if the
+  // kernel can write that.
+  [[nodiscard]] TensorLayout output_layout(NodeId value, const Operation& operation,
+                                           int output) const {
+    if (backend_.writes_rows_anywhere(operation, output)) {
+      const auto wanted = layout_for_readers(graph_, value, backend_);
+      if (wanted && satisfies(*wanted, backend::InputLayout::kDenseRows)) return *wanted;
+    }
+    return TensorLayout::contiguous(graph_.node(value).spec);
   }
 
   // Of the next output after `outputs`: a new block, or that of an input which nobody reads after
   // this step, which no other output has taken, and which the kernel can overwrite.
-  Location output_location(const Operation& operation, const TensorSpec& spec,
+  Location output_location(const Operation& operation, const TensorLayout& layout,
                            const std::vector<Location>& inputs,
                            const std::vector<Location>& outputs) {
+    const TensorSpec spec{layout.shape, layout.dtype};
     Location where;
-    where.layout = TensorLayout::contiguous(spec);
+    where.layout = layout;
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       if (inputs[i].block < 0 || block_uses(inputs[i].block) != 0) continue;
       if (!can_overwrite(operation, where.layout, outputs.size(), inputs, i)) continue;
@@ -291,6 +284,7 @@ class Planner {
                                    std::size_t i) const {
     const Location& target = inputs[i];
     if (target.offset != 0 || !target.layout.is_contiguous()) return false;
+    if (!output.is_contiguous()) return false;
     if (target.layout.shape != output.shape) return false;
     if (size_of(target.layout.dtype) != size_of(output.dtype)) return false;
     if (!backend_.can_run_in_place(operation, static_cast<int>(i), static_cast<int>(output_index)))

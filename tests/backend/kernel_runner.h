@@ -83,6 +83,24 @@ inline PlacedTensor place(const HostTensor& host, Placement placement, std::mt19
   return placed;
 }
 
+inline HostTensor read_contiguous(const void* memory, const TensorSpec& spec);
+
+/// What lies so from `memory` on.
+inline HostTensor read_laid_out(const void* memory, const TensorLayout& layout) {
+  const TensorSpec spec{layout.shape, layout.dtype};
+  const std::size_t width = size_of(layout.dtype);
+  std::vector<std::byte> dense(spec.bytes());
+  for (std::size_t i = 0; i < dense.size() / width; ++i) {
+    const Dims index = unravel(static_cast<std::int64_t>(i), layout.shape);
+    std::int64_t at = 0;
+    for (int axis = 0; axis < layout.shape.rank(); ++axis) at += index[axis] * layout.strides[axis];
+    std::memcpy(dense.data() + i * width,
+                static_cast<const std::byte*>(memory) + at * static_cast<std::int64_t>(width),
+                width);
+  }
+  return read_contiguous(dense.data(), spec);
+}
+
 inline HostTensor read_contiguous(const void* memory, const TensorSpec& spec) {
   HostTensor host(spec);
   dispatch_dtype(spec.dtype, [&](auto zero) {

@@ -4,7 +4,8 @@
 // 2022), so that no matrix of all scores exists. Few rows, as in decoding, are split over the keys
 // as well, by the length that the device knows, and the parts joined by a second kernel.
 //
-// Inputs: q, k and v kDenseRows, mask and key_length kAny. Nothing may be overwritten.
+// Inputs: q, k and v kDenseRows, mask and key_length kAny. Nothing may be overwritten. Rows of the
+// output may lie anywhere.
 #include "metal_candle/backend/gpu/attention.h"
 
 #include <fmt/format.h>
@@ -92,6 +93,7 @@ std::unique_ptr<Kernel> make_row_attention(const AttentionPlan& plan, GpuDevice&
         AttentionArguments arguments = base;
         arguments.problem = plan.with(run.inputs);
         arguments.out = run.outputs[0];
+        arguments.out_strides = plan.out_strides;
         arguments.logsumexp = run.outputs[1];
         arguments.parts = run.scratch;
         encoder.dispatch(rows, {static_cast<std::uint32_t>(groups * base.splits)}, kRowThreads,
@@ -131,6 +133,7 @@ std::unique_ptr<Kernel> make_one_attention(const AttentionPlan& plan, GpuDevice&
     AttentionArguments arguments{};
     arguments.problem = plan.with(run.inputs);
     arguments.out = run.outputs[0];
+    arguments.out_strides = plan.out_strides;
     arguments.logsumexp = run.outputs[1];
     encoder.dispatch(function, {static_cast<std::uint32_t>(plan.rows())}, kOneThreads, arguments);
   });
@@ -176,6 +179,7 @@ std::unique_ptr<Kernel> make_block_attention(const AttentionPlan& plan, const Fu
         AttentionArguments arguments{};
         arguments.problem = plan.with(run.inputs);
         arguments.out = run.outputs[0];
+        arguments.out_strides = plan.out_strides;
         arguments.logsumexp = run.outputs[1];
         encoder.dispatch(function, {groups}, kTileThreads, arguments, bytes);
       });
@@ -267,7 +271,8 @@ std::unique_ptr<Kernel> make_attention(const KernelRequest& request, GpuDevice& 
   if (std::holds_alternative<op::AttentionBackward>(request.operation)) {
     return make_attention_backward(request, device);
   }
-  const AttentionPlan plan(std::get<op::Attention>(request.operation), request.inputs, 3);
+  AttentionPlan plan(std::get<op::Attention>(request.operation), request.inputs, 3);
+  plan.out_strides = head_strides(request.outputs[0].strides);
   if (plan.empty()) return make_gpu_kernel([](const KernelArguments&, Encoder&) {});
   if (suits_one(plan, device.limits())) {
     return make_packet_kernel(make_one_attention(plan, device), make_row_attention(plan, device));

@@ -18,6 +18,7 @@ inline constexpr std::int64_t kMaxAttentionWidth = 512;
 /// Shapes and strides; made once.
 struct AttentionPlan {
   AttentionProblem problem{};  // But for addresses.
+  HeadStrides out_strides{};   // Of the output of the forward pass.
   int mask_input = -1, length_input = -1;
   DType dtype = DType::kF32;
 

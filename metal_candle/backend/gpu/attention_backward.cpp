@@ -6,7 +6,7 @@
 // query heads of a key head are divided, and their parts summed in order.
 //
 // Inputs: q, k, v, output and doutput kDenseRows, logsumexp kContiguous, mask and key_length kAny.
-// Nothing may be overwritten.
+// Nothing may be overwritten. Rows of dv may lie anywhere.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -61,7 +61,7 @@ constexpr std::int64_t kWideGroups = 6;
 
 struct BackwardPlan {
   AttentionPlan attention;
-  HeadStrides out_strides{}, dout_strides{};
+  HeadStrides dout_strides{}, dk_strides{}, dv_strides{};
   bool needed[3] = {};
   bool in_packets = false;  // Kernels are for rows of packets.
   std::int64_t rows = 0;    // Of a group.
@@ -167,7 +167,7 @@ void encode_backward(const BackwardPlan& plan, const KernelArguments& run, Encod
   arguments.out = run.inputs[3];
   arguments.logsumexp = run.inputs[4];
   arguments.dout = run.inputs[5];
-  arguments.out_strides = plan.out_strides;
+  arguments.out_strides = attention.out_strides;
   arguments.dout_strides = plan.dout_strides;
   auto* scratch = static_cast<std::byte*>(run.scratch);
   arguments.statistics = scratch;
@@ -176,6 +176,7 @@ void encode_backward(const BackwardPlan& plan, const KernelArguments& run, Encod
   arguments.dq = run.outputs[0];
   arguments.dk = run.outputs[1];
   arguments.dv = run.outputs[2];
+  arguments.dv_strides = plan.dv_strides;
   arguments.splits = static_cast<std::int32_t>(plan.splits);
   encoder.dispatch(*plan.statistics, {groups_for(attention.rows(), kStatisticsRows)}, 2 * kThreads,
                    arguments);
@@ -195,9 +196,15 @@ void encode_backward(const BackwardPlan& plan, const KernelArguments& run, Encod
   for (int which = 0; which < 2; ++which) {
     if (!plan.needed[1 + which]) continue;
     const std::int64_t elements = plan.elements(which);
+    const AttentionProblem& p = attention.problem;
     const SumPartsArguments sum{which == 0 ? arguments.dk_parts : arguments.dv_parts,
-                                run.outputs[static_cast<std::size_t>(1 + which)], elements,
-                                arguments.splits};
+                                run.outputs[static_cast<std::size_t>(1 + which)],
+                                which == 0 ? plan.dk_strides : plan.dv_strides,
+                                elements,
+                                arguments.splits,
+                                p.key_heads,
+                                p.keys,
+                                which == 0 ? p.width : p.value_width};
     encoder.dispatch(*plan.sum, {groups_for(elements, kSumThreads)}, kSumThreads, sum);
   }
   encoder.concurrently(false);
@@ -208,7 +215,9 @@ void encode_backward(const BackwardPlan& plan, const KernelArguments& run, Encod
 std::unique_ptr<Kernel> make_attention_backward(const KernelRequest& request, GpuDevice& device) {
   const auto& operation = std::get<op::AttentionBackward>(request.operation);
   BackwardPlan plan{AttentionPlan(operation.forward, request.inputs, 6)};
-  plan.out_strides = head_strides(request.inputs[3].strides);
+  plan.attention.out_strides = head_strides(request.inputs[3].strides);
+  plan.dk_strides = head_strides(request.outputs[1].strides);
+  plan.dv_strides = head_strides(request.outputs[2].strides);
   plan.dout_strides = head_strides(request.inputs[5].strides);
   std::copy_n(request.needed.begin(), 3, plan.needed);
   if (plan.attention.empty()) {

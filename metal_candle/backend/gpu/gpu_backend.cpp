@@ -170,6 +170,12 @@ bool GpuBackend::can_run_in_place(const Operation& operation, int input, int out
                     operation);
 }
 
+bool GpuBackend::writes_rows_anywhere(const Operation& operation, int output) const {
+  if (std::holds_alternative<op::AttentionBackward>(operation)) return output == 2;
+  return output == 0 && (std::holds_alternative<op::Attention>(operation) ||
+                         std::holds_alternative<op::Rope>(operation));
+}
+
 std::unique_ptr<Kernel> GpuBackend::make_kernel(const KernelRequest& request) const {
   const Maker maker = family(request.operation);
   if (maker == nullptr) {

@@ -16,6 +16,7 @@ class GpuBackend : public Backend {
   [[nodiscard]] bool supports(const Operation& operation,
                               std::span<const TensorSpec> inputs) const override;
   [[nodiscard]] InputLayout input_layout(const Operation& operation, int input) const override;
+  [[nodiscard]] bool writes_rows_anywhere(const Operation& operation, int output) const override;
   [[nodiscard]] bool can_run_in_place(const Operation& operation, int input,
                                       int output) const override;
   [[nodiscard]] std::unique_ptr<Kernel> make_kernel(const KernelRequest& request) const override;

@@ -2,7 +2,8 @@
 //
 // Rotary position embedding.
 //
-// Inputs: x kDenseRows, offset and frequencies kContiguous. The output may overwrite x (input 0).
+// Inputs: x kDenseRows, offset and frequencies kContiguous. The output may overwrite x (input 0),
+// or have its rows anywhere.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -54,6 +55,7 @@ bool has_packets(const TensorLayout& x, std::int64_t dims) {
 std::unique_ptr<Kernel> make_rope(const KernelRequest& request, GpuDevice& device) {
   const auto& o = std::get<op::Rope>(request.operation);
   const TensorLayout& x = request.inputs[0];
+  const TensorLayout& out = request.outputs[0];
   const int rank = x.shape.rank();
   const Shape matrices = leading(x.shape, 2);
   const std::int64_t count = num_elements(matrices);
@@ -62,6 +64,8 @@ std::unique_ptr<Kernel> make_rope(const KernelRequest& request, GpuDevice& devic
   RopeArguments common{};
   common.map = row_map(matrices, leading(x.strides, 2));
   common.position_stride = x.strides[rank - 2];
+  common.out_map = row_map(matrices, leading(out.strides, 2));
+  common.out_position_stride = out.strides[rank - 2];
   common.groups = checked_count(groups);
   common.heads = checked_count(groups > 0 ? count / groups : 0);
   common.length = checked_count(x.shape[rank - 2]);
@@ -72,8 +76,9 @@ std::unique_ptr<Kernel> make_rope(const KernelRequest& request, GpuDevice& devic
   common.inverse = o.inverse ? 1 : 0;
   common.scale = o.scale;
   const RopeForm unaligned = plan_form(common, 1, x.dtype, device);
-  const RopeForm aligned =
-      has_packets(x, o.dims) ? plan_form(common, kWidth, x.dtype, device) : unaligned;
+  const RopeForm aligned = has_packets(x, o.dims) && has_packets(out, o.dims)
+                               ? plan_form(common, kWidth, x.dtype, device)
+                               : unaligned;
   return make_gpu_kernel([=](const KernelArguments& run, Encoder& encoder) {
     const bool packets = is_aligned(run.inputs[0]) && is_aligned(run.outputs[0]);
     const RopeForm& form = packets ? aligned : unaligned;

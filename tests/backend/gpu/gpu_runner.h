@@ -50,7 +50,18 @@ inline std::vector<HostTensor> run_gpu_kernel(const Operation& operation,
   }
   if (needed.empty()) needed.assign(specs.size(), 1);
   std::vector<TensorLayout> outputs;
-  for (const TensorSpec& spec : specs) outputs.push_back(TensorLayout::contiguous(spec));
+  for (std::size_t i = 0; i < specs.size(); ++i) {
+    outputs.push_back(TensorLayout::contiguous(specs[i]));
+    const int rank = specs[i].shape.rank();
+    if (placement == Placement::kContiguous || rank < 3 ||
+        !backend.writes_rows_anywhere(operation, static_cast<int>(i))) {
+      continue;
+    }
+    // The axis before the rows and theirs in the other order, as heads lie that are to be joined.
+    Strides& strides = outputs.back().strides;
+    strides[rank - 3] = specs[i].shape[rank - 1];
+    strides[rank - 2] = specs[i].shape[rank - 3] * specs[i].shape[rank - 1];
+  }
   const std::span<const bool> flags(reinterpret_cast<const bool*>(needed.data()), needed.size());
   const auto kernel = backend.make_kernel({operation, layouts, outputs, flags});
 
@@ -72,7 +83,7 @@ inline std::vector<HostTensor> run_gpu_kernel(const Operation& operation,
       EXPECT_EQ(memories[i][j], std::byte{0xa5}) << "before output " << i;
       EXPECT_EQ(memories[i][memories[i].size() - 1 - j], std::byte{0xa5}) << "after output " << i;
     }
-    values.push_back(needed[i] != 0 ? read_contiguous(memories[i].data() + kGuard, specs[i])
+    values.push_back(needed[i] != 0 ? read_laid_out(memories[i].data() + kGuard, outputs[i])
                                     : HostTensor{});
   }
   return values;

@@ -69,10 +69,11 @@ struct AttentionArguments {
   AttentionProblem problem;
   MC_GLOBAL void* out;        // [batch, heads, queries, value_width], or null
   MC_GLOBAL void* logsumexp;  // f32 [batch, heads, queries], or null
-  MC_GLOBAL void* parts;      // f32 [batch, heads, queries, splits, value_width + 2]
-  int32_t splits;             // Parts into which the keys that a group sees are divided.
-  int32_t split_unit;         // Whose lengths are multiples of this.
-  int32_t tile_rows;          // Rows of a group.
+  HeadStrides out_strides;
+  MC_GLOBAL void* parts;  // f32 [batch, heads, queries, splits, value_width + 2]
+  int32_t splits;         // Parts into which the keys that a group sees are divided.
+  int32_t split_unit;     // Whose lengths are multiples of this.
+  int32_t tile_rows;      // Rows of a group.
 };
 
 // ---- cached_attention.h
@@ -103,16 +104,18 @@ struct AttentionGradientArguments {
   MC_GLOBAL void* dq;          // [batch, heads, queries, width], or null
   MC_GLOBAL void* dk;          // [batch, key_heads, keys, width], or null
   MC_GLOBAL void* dv;          // [batch, key_heads, keys, value_width], or null
-  MC_GLOBAL void* dk_parts;    // f32 [splits, batch, key_heads, keys, width]
-  MC_GLOBAL void* dv_parts;    // f32 [splits, batch, key_heads, keys, value_width]
+  HeadStrides dv_strides;
+  MC_GLOBAL void* dk_parts;  // f32 [splits, batch, key_heads, keys, width]
+  MC_GLOBAL void* dv_parts;  // f32 [splits, batch, key_heads, keys, value_width]
   int32_t splits;  // Parts into which the query heads of a key head are divided for dk and dv.
 };
 
 struct SumPartsArguments {
   const MC_GLOBAL void* parts;  // f32 [count, elements]
-  MC_GLOBAL void* out;          // [elements]
+  MC_GLOBAL void* out;          // [batch, key_heads, keys, width]
+  HeadStrides out_strides;
   int64_t elements;
-  int32_t count;
+  int32_t count, key_heads, keys, width;
 };
 
 // ---- linear_cross_entropy.h
@@ -326,14 +329,14 @@ struct CrossEntropyArguments {
 };
 
 // ---- rope.h
-// x [groups, heads, length, n], of which `map` numbers [groups, heads].
+// x and out [groups, heads, length, n], of which the maps number [groups, heads].
 struct RopeArguments {
   const MC_GLOBAL void* x;
   const MC_GLOBAL int32_t* offsets;    // Of a group each, or one.
   const MC_GLOBAL float* frequencies;  // [dims / 2]
   MC_GLOBAL void* out;
-  RowMap map;
-  int64_t position_stride;
+  RowMap map, out_map;
+  int64_t position_stride, out_position_stride;
   uint32_t groups, heads, length, n, dims;
   uint32_t heads_at_once;  // That a thread turns by one angle.
   uint32_t offset_per_group, interleaved, inverse;

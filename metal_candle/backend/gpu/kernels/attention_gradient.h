@@ -62,7 +62,12 @@ MC_FUNCTION void sum_parts(MC_CONSTANT SumPartsArguments& arguments, MC_GROUP ch
   const MC_GLOBAL float* const parts = static_cast<const MC_GLOBAL float*>(arguments.parts);
   float sum = 0.0f;
   for (int32_t j = 0; j < arguments.count; ++j) sum += parts[j * arguments.elements + i];
-  static_cast<MC_GLOBAL T*>(arguments.out)[i] = T(sum);
+  const int64_t row = i / arguments.width;
+  const int64_t matrix = row / arguments.keys;
+  const int64_t at = matrix / arguments.key_heads * arguments.out_strides.batch +
+                     matrix % arguments.key_heads * arguments.out_strides.head +
+                     row % arguments.keys * arguments.out_strides.row + i % arguments.width;
+  static_cast<MC_GLOBAL T*>(arguments.out)[at] = T(sum);
 }
 
 // The queries of a head that see some of the keys [begin, end).
@@ -84,8 +89,8 @@ constexpr MC_CONSTANT int kGradientRowThreads = 128;
 // Adds up what teams and warps have of the held rows' sums and writes them.
 template <typename T, int kLanes, int kChunks, int kRows>
 MC_FUNCTION void write_gradient_rows(MC_THREAD Chunk (&sums)[kRows][kChunks], float factor,
-                                     MC_GROUP float* joined, MC_GLOBAL T* to, int32_t rows,
-                                     int32_t width, Thread self) {
+                                     MC_GROUP float* joined, MC_GLOBAL T* to, int64_t stride,
+                                     int32_t rows, int32_t width, Thread self) {
   constexpr int kWidth = kLanes * kChunks * 8;
   constexpr int kWarps = kGradientRowThreads / 32;
   group_barrier();
@@ -108,10 +113,11 @@ MC_FUNCTION void write_gradient_rows(MC_THREAD Chunk (&sums)[kRows][kChunks], fl
   }
   group_barrier();
   for (int32_t i = int32_t(self.index); i < rows * width; i += kGradientRowThreads) {
-    const int32_t at = i / width * kWidth + i % width;
+    const int32_t row = i / width;
+    const int32_t column = i % width;
     float sum = 0.0f;
-    for (int w = 0; w < kWarps; ++w) sum += joined[w * kRows * kWidth + at];
-    to[i] = T(sum * factor);
+    for (int w = 0; w < kWarps; ++w) sum += joined[(w * kRows + row) * kWidth + column];
+    to[row * stride + column] = T(sum * factor);
   }
 }
 
@@ -268,20 +274,22 @@ MC_FUNCTION void attention_gradient_rows(MC_CONSTANT AttentionGradientArguments&
   if (kHoldsQueries) {
     write_gradient_rows<T, kLanes, kChunks, kRows>(
         sums_1, p.scale, added,
-        static_cast<MC_GLOBAL T*>(arguments.dq) + (share.first_row + first) * p.width, rows,
-        p.width, self);
+        static_cast<MC_GLOBAL T*>(arguments.dq) + (share.first_row + first) * p.width, p.width,
+        rows, p.width, self);
     return;
   }
   const int64_t row = int64_t{number} * p.keys + first;
   if (arguments.dk != nullptr) {
     write_gradient_rows<T, kLanes, kChunks, kRows>(
-        sums_1, p.scale, added, static_cast<MC_GLOBAL T*>(arguments.dk) + row * p.width, rows,
-        p.width, self);
+        sums_1, p.scale, added, static_cast<MC_GLOBAL T*>(arguments.dk) + row * p.width, p.width,
+        rows, p.width, self);
   }
   if (arguments.dv != nullptr) {
     write_gradient_rows<T, kLanes, kChunks, kRows>(
-        sums_2, 1.0f, added, static_cast<MC_GLOBAL T*>(arguments.dv) + row * p.value_width, rows,
-        p.value_width, self);
+        sums_2, 1.0f, added,
+        static_cast<MC_GLOBAL T*>(arguments.dv) + keys_place(share, arguments.dv_strides) +
+            first * arguments.dv_strides.row,
+        arguments.dv_strides.row, rows, p.value_width, self);
   }
 }
 

@@ -15,8 +15,8 @@
 // `parts` in f32 if that is not null.
 template <typename T, int kColumns, int kTiles>
 MC_FUNCTION void write_gradient_block(MC_THREAD const TileSums (&sums)[kTiles][kColumns / 8],
-                                      int32_t first_column, float factor, MC_GLOBAL void* to,
-                                      MC_GLOBAL void* parts, int64_t first_row, int32_t rows,
+                                      int32_t first_column, float factor, MC_GLOBAL T* to,
+                                      int64_t stride, MC_GLOBAL float* parts, int32_t rows,
                                       int32_t width, Thread self) {
   MC_UNROLL
   for (int t = 0; t < kTiles; ++t) {
@@ -24,17 +24,16 @@ MC_FUNCTION void write_gradient_block(MC_THREAD const TileSums (&sums)[kTiles][k
     for (int h = 0; h < 2; ++h) {
       const int32_t row = block_row<kTiles>(self, t) + 8 * h;
       if (row >= rows) continue;
-      const int64_t at = (first_row + row) * width;
       MC_UNROLL
       for (int n = 0; n < kColumns / 8; ++n) {
         const int32_t column = first_column + n * 8 + int32_t(tile_column(self.lane));
         const float left = sums[t][n].at[2 * h] * factor;
         const float right = sums[t][n].at[2 * h + 1] * factor;
         if (parts == nullptr) {
-          store_pair(static_cast<MC_GLOBAL T*>(to) + at, column, width, left, right);
+          store_pair(to + row * stride, column, width, left, right);
           continue;
         }
-        MC_GLOBAL float* const part = static_cast<MC_GLOBAL float*>(parts) + at;
+        MC_GLOBAL float* const part = parts + int64_t{row} * width;
         if (column < width) part[column] = left;
         if (column + 1 < width) part[column + 1] = right;
       }
@@ -340,20 +339,28 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
   const bool in_parts = !kHoldsQueries && arguments.splits > 1;
   if constexpr (kFirst) {
     if (first_needed) {
-      write_gradient_block<T, kWidth, kTiles>(sums_1, 0, p.scale,
-                                              kHoldsQueries ? arguments.dq : arguments.dk,
-                                              in_parts ? arguments.dk_parts : nullptr,
-                                              kHoldsQueries ? share.first_row + first
-                                              : in_parts    ? part + key
-                                                            : key,
-                                              rows, p.width, self);
+      write_gradient_block<T, kWidth, kTiles>(
+          sums_1, 0, p.scale,
+          kHoldsQueries
+              ? static_cast<MC_GLOBAL T*>(arguments.dq) + (share.first_row + first) * p.width
+              : static_cast<MC_GLOBAL T*>(arguments.dk) + key * p.width,
+          p.width,
+          in_parts ? static_cast<MC_GLOBAL float*>(arguments.dk_parts) + (part + key) * p.width
+                   : nullptr,
+          rows, p.width, self);
     }
   }
   if constexpr (kSecond) {
     if (second_needed) {
       write_gradient_block<T, kWidth, kTiles>(
-          sums_2, 0, 1.0f, arguments.dv, in_parts ? arguments.dv_parts : nullptr,
-          in_parts ? part + key : key, rows, p.value_width, self);
+          sums_2, 0, 1.0f,
+          static_cast<MC_GLOBAL T*>(arguments.dv) + keys_place(share, arguments.dv_strides) +
+              first * arguments.dv_strides.row,
+          arguments.dv_strides.row,
+          in_parts
+              ? static_cast<MC_GLOBAL float*>(arguments.dv_parts) + (part + key) * p.value_width
+              : nullptr,
+          rows, p.value_width, self);
     }
   }
 }

@@ -123,12 +123,14 @@ MC_FUNCTION void attention_one(MC_CONSTANT AttentionArguments& arguments, MC_GRO
   const int64_t row = share.first_row + head;
   if (self.index == 0) write_logsumexp(arguments.logsumexp, row, top, sum);
   if (arguments.out == nullptr) return;
+  MC_GLOBAL T* const out =
+      static_cast<MC_GLOBAL T*>(arguments.out) + row_place(p, share, arguments.out_strides, head);
   const float scale = sum == 0.0f ? 0.0f : 1.0f / sum;
   for (int32_t i = int32_t(self.index); i < kWidth; i += kAttentionOneThreads) {
     float y = 0.0f;
     MC_UNROLL
     for (int32_t w = 0; w < kWarps; ++w) y += joined[w * kWidth + i];
-    static_cast<MC_GLOBAL T*>(arguments.out)[row * kWidth + i] = T(y * scale);
+    out[i] = T(y * scale);
   }
 }
 

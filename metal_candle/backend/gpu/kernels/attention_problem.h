@@ -144,6 +144,17 @@ MC_FUNCTION HeadRows<T> value_rows(MC_CONSTANT AttentionProblem& p, AttentionSha
   return head_rows<T>(p.v, p.v_strides, share.batch, share.key_head, p.keys, p.value_width);
 }
 
+// Where a row of a share begins in a tensor of the shape of q but for the width.
+MC_FUNCTION int64_t row_place(MC_CONSTANT AttentionProblem& p, AttentionShare share,
+                              HeadStrides strides, int32_t row) {
+  return share.batch * strides.batch + (share.first_head + row / p.queries) * strides.head +
+         row % p.queries * strides.row;
+}
+// Where a share's keys begin in a tensor of the shape of k but for the width.
+MC_FUNCTION int64_t keys_place(AttentionShare share, HeadStrides strides) {
+  return share.batch * strides.batch + share.key_head * strides.head;
+}
+
 // Eight elements of a row.
 struct Chunk {
   float at[8];

@@ -235,6 +235,7 @@ MC_FUNCTION void attention_rows(MC_CONSTANT AttentionArguments& arguments, MC_GR
     const int64_t row = share.first_row + first + r;
     MC_GLOBAL float* const to = static_cast<MC_GLOBAL float*>(arguments.parts) +
                                 (row * arguments.splits + part) * (p.value_width + 2);
+    const int64_t place = row_place(p, share, arguments.out_strides, first + r);
     const float scale = row_sum == 0.0f ? 0.0f : 1.0f / row_sum;
     for (int32_t i = int32_t(self.lane); i < p.value_width; i += 32) {
       float value = 0.0f;
@@ -243,7 +244,7 @@ MC_FUNCTION void attention_rows(MC_CONSTANT AttentionArguments& arguments, MC_GR
       if (arguments.splits > 1) {
         to[i] = value;
       } else if (arguments.out != nullptr) {
-        static_cast<MC_GLOBAL T*>(arguments.out)[row * p.value_width + i] = T(value * scale);
+        static_cast<MC_GLOBAL T*>(arguments.out)[place + i] = T(value * scale);
       }
     }
     if (self.lane != 0) continue;
@@ -294,8 +295,8 @@ MC_FUNCTION void attention_join(MC_CONSTANT AttentionArguments& arguments, MC_GR
     sums[int32_t(self.warp) * p.value_width + i] = value;
   }
   group_barrier();
-  MC_GLOBAL T* const out =
-      static_cast<MC_GLOBAL T*>(arguments.out) + int64_t{self.group} * p.value_width;
+  MC_GLOBAL T* const out = static_cast<MC_GLOBAL T*>(arguments.out) +
+                           row_place(p, share, arguments.out_strides, int32_t(self.group) % rows);
   const float scale = sum == 0.0f ? 0.0f : 1.0f / sum;
   for (int32_t i = int32_t(self.index); i < p.value_width; i += kAttentionJoinThreads) {
     float value = 0.0f;

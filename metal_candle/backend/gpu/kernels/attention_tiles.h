@@ -164,7 +164,8 @@ MC_FUNCTION void write_attention(MC_CONSTANT AttentionArguments& arguments, Atte
       if (column == 0) write_logsumexp(arguments.logsumexp, number, rows.top[t][h], total);
       if (arguments.out == nullptr) continue;
       const float factor = total == 0.0f ? 0.0f : 1.0f / total;
-      MC_GLOBAL T* const to = static_cast<MC_GLOBAL T*>(arguments.out) + number * width;
+      MC_GLOBAL T* const to = static_cast<MC_GLOBAL T*>(arguments.out) +
+                              row_place(arguments.problem, share, arguments.out_strides, row);
       MC_UNROLL
       for (int n = 0; n < kBlocks; ++n) {
         store_pair(to, n * 8 + column, width, out[t][n].at[2 * h] * factor,

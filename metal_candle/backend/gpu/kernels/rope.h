@@ -73,7 +73,8 @@ MC_FUNCTION void rope(MC_CONSTANT RopeArguments& arguments, MC_GROUP char*, Thre
                                  row_offset(arguments.map, matrix) +
                                  position * arguments.position_stride;
     MC_GLOBAL T* const out = static_cast<MC_GLOBAL T*>(arguments.out) +
-                             (int64_t(matrix) * arguments.length + position) * arguments.n;
+                             row_offset(arguments.out_map, matrix) +
+                             position * arguments.out_position_stride;
     Packet<T, width> a = load_packet<T, width>(x + first);
     if (!turns) {
       store_packet(out + first, a);
