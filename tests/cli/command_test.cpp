@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
@@ -53,9 +54,6 @@ TEST_F(Command, FailuresExitWithOneAndSayWhat) {
   EXPECT_THAT(run("generate --prompt x --device cuda --model " + kModel).err, HasSubstr("cuda"));
   EXPECT_THAT(run("generate --prompt x --adapter-path /nonexistent --model " + kModel).err,
               HasSubstr("/nonexistent"));
-  const Outcome no_case = run("bench --suite ops --compare none --filter 64x1024");
-  EXPECT_EQ(no_case.exit_code, 1);
-  EXPECT_THAT(no_case.err, HasSubstr("no case of the suite ops has \"64x1024\" in its name"));
   // The last of an option given twice wins.
   EXPECT_THAT(run(train_arguments("a") + "--adapter-path /proc/none/adapter").err,
               HasSubstr("/proc/none/adapter"));
@@ -115,6 +113,34 @@ TEST_F(Command, ProfilesAndTracesAnySubcommand) {
   const Outcome unwritten = run("info --trace /nonexistent/trace.json");
   EXPECT_EQ(unwritten.exit_code, 1);
   EXPECT_THAT(unwritten.err, HasSubstr("/nonexistent/trace.json"));
+}
+
+TEST_F(Command, BenchNamesItsCasesAndMeasuresNothingWhereNoneMatches) {
+  // A peer that is started would say so.
+  folder_.write("python", "#!/bin/sh\ntouch " + (folder_ / "started") + "\n");
+  std::filesystem::permissions(folder_ / "python", std::filesystem::perms::owner_all);
+  setenv("METAL_CANDLE_PYTHON", (folder_ / "python").c_str(), 1);
+  const std::string trace = folder_ / "trace";
+  for (const std::string suite : {"engine", "ops", "generate", "train"}) {
+    const std::string bench = "bench --compare torch,mlx,jax --suite " + suite;
+    for (const std::string& profiling : {std::string(), " --profile --trace " + trace}) {
+      const Outcome outcome = run(bench + " --filter 9x9" + profiling);
+      EXPECT_EQ(outcome.exit_code, 1);
+      EXPECT_EQ(outcome.out, "");
+      EXPECT_EQ(outcome.err, "metal-candle: bench: no case of the suite " + suite +
+                                 " has \"9x9\" in its name; \"metal-candle bench --suite " + suite +
+                                 " --list\" prints the names\n");
+    }
+    const Outcome all = run(bench + " --list");
+    EXPECT_EQ(all.exit_code, 0) << all.err;
+    EXPECT_GE(std::ranges::count(all.out, '\n'), 4) << all.out;
+    const std::string first = all.out.substr(0, all.out.find('\n'));
+    EXPECT_THAT(run(bench + " --list --filter '" + first + "'").out, StartsWith(first + "\n"));
+  }
+  unsetenv("METAL_CANDLE_PYTHON");
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "started"));
+  EXPECT_THAT(run("bench --suite train --list --filter 5m --model " + kModel).out,
+              StartsWith("definitions-5m, "));
 }
 
 TEST_F(Command, BenchDoesWithoutPeersAndFindsRegressions) {
