@@ -59,7 +59,8 @@ class Rivals {
       if (std::ranges::find(names, framework.name) == names.end()) continue;
       std::string why;
       std::unique_ptr<Peer> peer =
-          Peer::start(std::string(kPeerLoopScript) + *framework.script, framework.name, why, where);
+          Peer::start(std::string(kPeerLoopScript) + kOpsLoopScript + *framework.script,
+                      framework.name, why, where);
       table.note(peer ? fmt::format("peer: {} {}", framework.title, peer->version())
                       : fmt::format("without {}: {}", framework.title, why));
       if (!peer) continue;
