@@ -14,6 +14,7 @@
 
 #include "bench/memory.h"
 #include "bench/model_case.h"
+#include "bench/start.h"
 #include "metal_candle/execute/evaluate.h"
 #include "metal_candle/train/fine_tune.h"
 
@@ -25,7 +26,7 @@ constexpr double kMaxSeconds = 40;  // The rate of memory changes in between.
 constexpr double kTurnSeconds = 0.3;
 
 constexpr const char *kTokens = "tokens trained", *kLoss = "loss of the first step",
-                     *kMemory = "peak memory", *kStart = "process start to first step";
+                     *kMemory = "peak memory";
 
 // Sequences of a step, and what it should reach on an H200.
 struct Size {
@@ -121,7 +122,7 @@ std::string row_name(const ModelCase& c, const char* what, const Size& size) {
 }
 
 std::vector<std::string> all_rows() {
-  std::vector<std::string> rows{kStart};
+  std::vector<std::string> rows = start_row_names("step");
   for (const Size& size : sizes()) {
     for (const char* what : {kTokens, kLoss, kMemory}) rows.push_back(with_size(what, size));
   }
@@ -192,12 +193,13 @@ void run_train_suite(Table& table, const std::string& folder,
       memory_row(table, c, model, size);
       speed_row(table, c, model, size);
     }
-    start_row(table, c, kStart, "step", tune_command(sizes()[0]));
+    add_start_rows(table, c, "step", tune_command(sizes()[0]));
   });
 }
 
 void train_first_step(const std::string& folder) {
-  static_cast<void>(loss_of_first_step(Decoder::load(folder), sizes()[0]));
+  const Decoder model = Decoder::load(folder);
+  answer_start([&] { return loss_of_first_step(model, sizes()[0]); });
 }
 
 }  // namespace metal_candle::bench

@@ -81,10 +81,11 @@ std::vector<std::string> names_of_cases(const BenchOptions& options) {
 }
 
 void run(const BenchOptions& options) {
-  if (options.first == "token") return bench::generate_first_token(options.model);
-  if (options.first == "step") return bench::train_first_step(options.model);
   set_default_device(parse_device(options.device));
   static_cast<void>(device_info(default_device()));  // Throws if there is no such device.
+  if (options.first == "token") return bench::generate_first_token(options.model);
+  if (options.first == "step") return bench::train_first_step(options.model);
+  if (options.first == "call") return bench::first_call(default_device());
   if (options.clock == "process") {
     if (options.suite != "ops") throw CLI::ValidationError("--clock", "process is for --suite ops");
     bench::set_clock(bench::Clock::kProcess);
@@ -127,11 +128,10 @@ void add_bench_command(CLI::App& app) {
   command
       ->add_option("--device", options->device, "Where to compute: cpu, metal, cuda or cuda:1 ...")
       ->capture_default_str();
-  CLI::Option* model =
-      command
-          ->add_option("--model", options->model,
-                       "A model folder for the suites generate and train to measure, too")
-          ->type_name("FOLDER");
+  command
+      ->add_option("--model", options->model,
+                   "A model folder for the suites generate and train to measure, too")
+      ->type_name("FOLDER");
   command
       ->add_option(
           "--compare", options->compare,
@@ -161,10 +161,11 @@ void add_bench_command(CLI::App& app) {
       ->type_name("FILE");
   // What the suites start as processes of their own.
   command
-      ->add_option("--first", options->first,
-                   "Only load --model and compute the first token or training step")
-      ->check(CLI::IsMember({"token", "step"}))
-      ->needs(model)
+      ->add_option(
+          "--first", options->first,
+          "Say when the library, or --model, is loaded; then compute an operation, a token or a "
+          "training step for each line of the standard input")
+      ->check(CLI::IsMember({"call", "token", "step"}))
       ->group("");
   command->callback([options] { run(*options); });
 }

@@ -77,4 +77,4 @@ def run(fn, depth):
     jax.block_until_ready([fn() for _ in range(depth)])
 
 
-serve(("jit",), TYPES, randn, CASES, prepare, run)
+serve(TYPES, randn, CASES, prepare, run)

@@ -9,7 +9,6 @@ require_gpu("MLX", lambda: mx.is_available(mx.gpu))
 mx.set_default_device(mx.gpu if device == "cuda" else mx.cpu)
 print("mlx", mx.__version__, "on", mx.default_device())
 
-MODES = ("eager", "compile")
 TYPES = {"f32": mx.float32, "bf16": mx.bfloat16, "f16": mx.float16}
 
 
@@ -79,4 +78,4 @@ def run(fn, depth):
     mx.eval(results)
 
 
-serve(MODES, TYPES, randn, CASES, prepare, run)
+serve(TYPES, randn, CASES, prepare, run)

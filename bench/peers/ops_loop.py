@@ -28,23 +28,24 @@ def operands(words, types, randn):
 LEAST_WARM_UP_SECONDS = 10e-3
 
 
-def serve(modes, types, randn, cases, prepare, run):
-    """modes, types: by their names in commands. randn(*shape, dtype, scale=1.0): an array in memory. cases: an
+def serve(types, randn, cases, prepare, run):
+    """types: by their names in commands. randn(*shape, dtype, scale=1.0): an array in memory. cases: an
     operation's name to what makes it of its operands. prepare(mode, made): a function without arguments, compiled or
     not. run(fn, depth): calls it so often, and waits for all results."""
-    functions, batches = {}, {}
+    functions, batches, prepared = {}, {}, None
 
     def make(words):
         return cases[words[0]](*operands(words, types, randn))
 
     def function(mode, words):
-        key = (mode, *words)
-        if key not in functions:
+        nonlocal prepared
+        if words != prepared:
             functions.clear()
             batches.clear()
-            for each in modes:
-                functions[(each, *words)] = prepare(each, make(words))
-        return functions[key]
+            prepared = words
+        if mode not in functions:
+            functions[mode] = prepare(mode, make(words))
+        return functions[mode]
 
     def answer(line):
         command, argument, *words = line.split()

@@ -63,7 +63,7 @@ def run(fn, depth):
         fn()
 
 CASES = {"attention": attention, "lora": show, "mlp": show, "softmax": show}
-serve(("plain",), {"f32": "float"}, randn, CASES, lambda mode, made: made, run)
+serve({"f32": "float"}, randn, CASES, lambda mode, made: made, run)
 )",
                           why);
   ASSERT_NE(peer, nullptr) << why;
