@@ -84,7 +84,8 @@ class Tuner:
 
     def step(self, tokens, batch, compiled):
         if compiled and self.compiled is None:
-            self.compiled = torch.compile(self.network)
+            # For each size by itself, as if it were the only one. Otherwise the second makes sizes dynamic.
+            self.compiled = torch.compile(self.network, dynamic=False)
         forward = self.compiled if compiled else self.network
         tokens = torch.tensor([tokens] * batch, device=device)
         logits = forward(input_ids=tokens[:, :-1], use_cache=False).logits
