@@ -89,7 +89,10 @@ void step_rows(Table& table, const ModelCase& c, const Decoder& model) {
   if (table.wants(speed)) {
     const std::string sizes = fmt::format("{} {}", prompt_length(), kNew);
     for (Contestant& peer : c.contestants("step " + sizes)) contestants.push_back(std::move(peer));
-    if (compiled) contestants.push_back(c.torch()->contestant("stepcompiled " + sizes));
+    if (compiled) {
+      add_compiling_row(table, c, speed, "stepcompiled " + sizes);
+      contestants.push_back(c.torch()->contestant("stepcompiled " + sizes));
+    }
   }
   const std::vector<double> seconds = compete(contestants, kRounds, kMaxSeconds);
   if (table.wants(speed)) {

@@ -168,6 +168,15 @@ void for_each_model(Table& table, const std::string& folder, const std::vector<s
   run(random);
 }
 
+void add_compiling_row(Table& table, const ModelCase& c, const std::string& row,
+                       const std::string& command) {
+  const double start = wall_seconds();
+  if (std::isnan(c.torch()->contestant(command)())) return;
+  Row compiling{.name = row + ", first call", .unit = "s", .reference = wall_seconds() - start};
+  compiling.reference_name = "torch.compile";
+  table.add(std::move(compiling));
+}
+
 std::vector<std::string> start_row_names(const std::string& what) {
   std::vector<std::string> names;
   for (const StartRow& row : rows_of_start(what)) names.push_back(row.name);

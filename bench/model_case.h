@@ -53,6 +53,10 @@ void for_each_model(Table& table, const std::string& folder, const std::vector<s
                     const std::string& note, const std::vector<std::string>& rows,
                     const std::function<void(const ModelCase&)>& measure);
 
+/// Adds a row of the seconds in which torch.compile answers the first `command` for `row`.
+void add_compiling_row(Table& table, const ModelCase& c, const std::string& row,
+                       const std::string& command);
+
 /// The names of what add_start_rows adds.
 [[nodiscard]] std::vector<std::string> start_row_names(const std::string& what);
 

@@ -164,7 +164,10 @@ void speed_row(Table& table, const ModelCase& c, const Decoder& model, const Siz
   std::vector<Contestant> contestants = c.contestants("train " + turn);
   contestants.emplace_back([&] { return training.seconds_a_step(1, kTurnSeconds); });
   const bool compiled = !on_cpu && c.torch() != nullptr;
-  if (compiled) contestants.push_back(c.torch()->contestant("traincompiled " + turn));
+  if (compiled) {
+    add_compiling_row(table, c, name, "tunecompiled " + size.text());
+    contestants.push_back(c.torch()->contestant("traincompiled " + turn));
+  }
   PeerValues rates = compete(contestants, kRounds, kMaxSeconds);
   for (double& rate : rates) rate = size.tokens() / rate;
   const std::size_t ours = c.peers.size();
