@@ -9,7 +9,9 @@ namespace metal_candle::bench {
 
 void run_engine_suite(Table& table) {
   std::string why;
-  const std::unique_ptr<Peer> torch = Peer::start(kTorchEngineScript, "torch", why);
+  const std::unique_ptr<Peer> torch =
+      table.lists() ? nullptr
+                    : Peer::start(std::string(kPeerLoopScript) + kTorchEngineScript, "torch", why);
   table.note(torch ? "PyTorch " + torch->version()
                    : "PyTorch rows are without a reference: " + why);
   table.header();

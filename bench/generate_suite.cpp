@@ -14,6 +14,7 @@
 
 #include "bench/memory.h"
 #include "bench/model_case.h"
+#include "bench/start.h"
 #include "bench/temporary_folder.h"
 #include "metal_candle/core/atomic_file.h"
 #include "metal_candle/execute/evaluate.h"
@@ -32,10 +33,10 @@ constexpr double kMaxSeconds = 40;  // The rate of memory changes in between.
 constexpr const char *kTokens = "tokens", *kBandwidth = "weights read",
                      *kSampled = "tokens, sampled with top-p and min-p",
                      *kFirst = "prompt to first token", *kMemory = "peak resident memory",
-                     *kStart = "process start to first token", *kEncode = "text encoded";
-const std::vector<std::string>& all_rows() {
-  static const std::vector<std::string> rows{kTokens, kBandwidth, kSampled, kFirst,
-                                             kMemory, kStart,     kEncode};
+                     *kEncode = "text encoded";
+std::vector<std::string> all_rows() {
+  std::vector<std::string> rows = start_row_names("token");
+  rows.insert(rows.end(), {kTokens, kBandwidth, kSampled, kFirst, kMemory, kEncode});
   return rows;
 }
 
@@ -88,7 +89,10 @@ void step_rows(Table& table, const ModelCase& c, const Decoder& model) {
   if (table.wants(speed)) {
     const std::string sizes = fmt::format("{} {}", prompt_length(), kNew);
     for (Contestant& peer : c.contestants("step " + sizes)) contestants.push_back(std::move(peer));
-    if (compiled) contestants.push_back(c.torch()->contestant("stepcompiled " + sizes));
+    if (compiled) {
+      add_compiling_row(table, c, speed, "stepcompiled " + sizes);
+      contestants.push_back(c.torch()->contestant("stepcompiled " + sizes));
+    }
   }
   const std::vector<double> seconds = compete(contestants, kRounds, kMaxSeconds);
   if (table.wants(speed)) {
@@ -199,13 +203,14 @@ void run_generate_suite(Table& table, const std::string& folder,
     memory_row(table, c, model);  // Before there is a block of memory to read.
     step_rows(table, c, model);
     first_token_row(table, c, model);
-    start_row(table, c, kStart, "token", first_command());
+    add_start_rows(table, c, "token", first_command());
     encode_row(table, c);
   });
 }
 
 void generate_first_token(const std::string& folder) {
-  static_cast<void>(generate(Decoder::load(folder), 1));
+  const Decoder model = Decoder::load(folder);
+  answer_start([&] { return generate(model, 1).seconds_to_first_token; });
 }
 
 }  // namespace metal_candle::bench

@@ -16,7 +16,7 @@ namespace metal_candle::bench {
 void run_generate_suite(Table& table, const std::string& folder,
                         const std::vector<std::string>& peers);
 
-/// Loads a model and generates one token.
+/// Loads a model, and generates one token when it is told to (answer_start).
 void generate_first_token(const std::string& folder);
 
 }  // namespace metal_candle::bench

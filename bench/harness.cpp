@@ -117,7 +117,17 @@ Row& judge_value(Row& row, Bound bound, double limit) {
   return row;
 }
 
-bool Table::wants(const std::string& name) const { return name.find(filter_) != std::string::npos; }
+Table Table::listing(std::string filter) {
+  Table table(std::move(filter), /*quiet=*/true);
+  table.lists_ = true;
+  return table;
+}
+
+bool Table::wants(const std::string& name) {
+  const bool matches = name.find(filter_) != std::string::npos;
+  if (matches && lists_) names_.push_back(name);
+  return matches && !lists_;
+}
 
 void Table::note(const std::string& text) const {
   if (!quiet_) std::fputs((text + "\n").c_str(), stdout);

@@ -66,8 +66,14 @@ Row& judge_value(Row& row, Bound bound, double limit);
 class Table {
  public:
   explicit Table(std::string filter, bool quiet) : filter_(std::move(filter)), quiet_(quiet) {}
+  /// One that wants no case, so that a suite measures nothing, and collects the names of those with
+  /// the filter in them.
+  [[nodiscard]] static Table listing(std::string filter);
   /// Whether a case with this name is asked for.
-  [[nodiscard]] bool wants(const std::string& name) const;
+  [[nodiscard]] bool wants(const std::string& name);
+  /// Whether it only collects names: a suite then starts no peer.
+  [[nodiscard]] bool lists() const { return lists_; }
+  [[nodiscard]] const std::vector<std::string>& names() const { return names_; }
   /// A line above the table.
   void note(const std::string& text) const;
   void header() const;
@@ -80,6 +86,8 @@ class Table {
  private:
   std::string filter_;
   bool quiet_;
+  bool lists_ = false;
+  std::vector<std::string> names_;
   std::vector<Row> rows_;
 };
 

@@ -4,10 +4,6 @@
 #include "bench/model_case.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -17,6 +13,7 @@
 #include <vector>
 
 #include "bench/peer_scripts.h"
+#include "bench/start.h"
 #include "bench/temporary_folder.h"
 #include "metal_candle/core/atomic_file.h"
 #include "metal_candle/core/error.h"
@@ -28,8 +25,6 @@ namespace metal_candle::bench {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr int kStarts = 5;  // Of processes, a contestant.
 
 constexpr const char* kQwenConfig = R"({
   "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "torch_dtype": "bfloat16",
@@ -48,21 +43,6 @@ void write_random_model(const TemporaryFolder& folder) {
     for (const auto& [name, tensor] : weights.dict()) tensors[name] = tensor.tensor();
   }
   save_safetensors(folder / "model.safetensors", tensors);
-}
-
-// Seconds that this program takes with these arguments.
-double seconds_of_process(std::vector<std::string> arguments) {
-  static constexpr const char* kProgram = "/proc/self/exe";
-  arguments.insert(arguments.begin(), kProgram);
-  std::vector<char*> pointers;
-  for (std::string& argument : arguments) pointers.push_back(argument.data());
-  pointers.push_back(nullptr);
-  const double start = wall_seconds();
-  pid_t pid = 0;
-  int status = ::posix_spawn(&pid, kProgram, nullptr, nullptr, pointers.data(), environ);
-  if (status == 0 && ::waitpid(pid, &status, 0) == pid && status == 0)
-    return wall_seconds() - start;
-  throw Error(fmt::format("bench: {} failed", fmt::join(arguments, " ")));
 }
 
 struct Framework {
@@ -109,14 +89,21 @@ std::vector<ModelPeer> load(const Table& table, const std::string& folder,
   return loaded;
 }
 
-double seconds_of_start(const ModelCase& c, const ModelPeer& peer, const std::string& command) {
-  const double start = wall_seconds();
-  std::string why;
-  const std::unique_ptr<Peer> started = start_peer(peer.framework, why);
-  if (!started) throw Error("bench: " + why);
-  started->measure("load " + c.folder);
-  started->measure(command);
-  return wall_seconds() - start;
+Starter starter_of(const ModelCase& c, const ModelPeer& peer, const std::string& command) {
+  return {[framework = peer.framework, folder = c.folder] {
+            std::string why;
+            std::unique_ptr<Peer> started = start_peer(framework, why);
+            if (!started) throw Error("bench: " + why);
+            started->measure("load " + folder);
+            return started;
+          },
+          asking(command)};
+}
+
+std::vector<StartRow> rows_of_start(const std::string& what) {
+  return {{"process start to ready", &StartTimes::ready},
+          {"ready to first " + what, &StartTimes::first},
+          {"process start to first " + what, &StartTimes::total}};
 }
 
 }  // namespace
@@ -181,23 +168,37 @@ void for_each_model(Table& table, const std::string& folder, const std::vector<s
   run(random);
 }
 
-void start_row(Table& table, const ModelCase& c, const char* row_name, const std::string& what,
-               const std::string& command) {
-  const std::string name = c.row(row_name);
-  if (!table.wants(name)) return;
-  std::vector<Contestant> contestants{[&] {
-    return seconds_of_process(
-        {"bench", "--first", what, "--model", c.folder, "--device", to_string(default_device())});
-  }};
-  if (c.torch() != nullptr) {
-    contestants.emplace_back([&] { return seconds_of_start(c, c.peers[0], command); });
+void add_compiling_row(Table& table, const ModelCase& c, const std::string& row,
+                       const std::string& command) {
+  const double start = wall_seconds();
+  if (std::isnan(c.torch()->contestant(command)())) return;
+  Row compiling{.name = row + ", first call", .unit = "s", .reference = wall_seconds() - start};
+  compiling.reference_name = "torch.compile";
+  table.add(std::move(compiling));
+}
+
+std::vector<std::string> start_row_names(const std::string& what) {
+  std::vector<std::string> names;
+  for (const StartRow& row : rows_of_start(what)) names.push_back(row.name);
+  return names;
+}
+
+void add_start_rows(Table& table, const ModelCase& c, const std::string& what,
+                    const std::string& command) {
+  std::vector<StartRow> rows = rows_of_start(what);
+  std::erase_if(rows, [&](const StartRow& row) { return !table.wants(c.row(row.name)); });
+  if (rows.empty()) return;
+  std::vector<Starter> starters{{starting_self({"bench", "--first", what, "--model", c.folder,
+                                                "--device", to_string(default_device())}),
+                                 asking(what)}};
+  for (const ModelPeer& peer : c.peers) starters.push_back(starter_of(c, peer, command));
+  const StartTimes times = measure_starts(starters);
+  for (const StartRow& row : rows) {
+    const std::vector<double>& seconds = times.*row.seconds;
+    const PeerValues values(seconds.begin() + 1, seconds.end());
+    c.add(table, c.compare({.name = c.row(row.name), .value = seconds[0], .unit = "s"}, values),
+          values);
   }
-  const std::vector<double> seconds = compete(contestants, kStarts);
-  PeerValues values(seconds.begin() + 1, seconds.end());
-  while (values.size() < c.peers.size()) {
-    values.push_back(seconds_of_start(c, c.peers[values.size()], command));
-  }
-  c.add(table, c.compare({.name = name, .value = seconds[0], .unit = "s"}, values), values);
 }
 
 }  // namespace metal_candle::bench

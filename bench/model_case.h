@@ -53,10 +53,16 @@ void for_each_model(Table& table, const std::string& folder, const std::vector<s
                     const std::string& note, const std::vector<std::string>& rows,
                     const std::function<void(const ModelCase&)>& measure);
 
-/// Adds rows of the time from the start of a process to the end of the first `what` ("token",
-/// "step") that it computes: of this program with `--first what`, and of a Python that loads the
-/// model and gets `command`. Peers other than PyTorch, which compile for long, start once.
-void start_row(Table& table, const ModelCase& c, const char* row_name, const std::string& what,
-               const std::string& command);
+/// Adds a row of the seconds in which torch.compile answers the first `command` for `row`.
+void add_compiling_row(Table& table, const ModelCase& c, const std::string& row,
+                       const std::string& command);
+
+/// The names of what add_start_rows adds.
+[[nodiscard]] std::vector<std::string> start_row_names(const std::string& what);
+
+/// Adds rows of how soon the first `what` ("token", "step") is computed (start.h): by this program,
+/// and by each peer that loads the model and gets `command`.
+void add_start_rows(Table& table, const ModelCase& c, const std::string& what,
+                    const std::string& command);
 
 }  // namespace metal_candle::bench

@@ -14,6 +14,7 @@
 #include "bench/ops_cases.h"
 #include "bench/peer.h"
 #include "bench/peer_scripts.h"
+#include "bench/start.h"
 #include "metal_candle/core/error.h"
 #include "metal_candle/execute/evaluate.h"
 
@@ -45,31 +46,39 @@ std::vector<Framework> frameworks(Device device) {
 
 // A way in which a peer that runs computes.
 struct Rival {
+  const Framework& framework;
   const char* mode;
   const char* title;
   Peer* peer;
 };
 
+std::unique_ptr<Peer> start_peer(const Framework& framework, Device device, std::string& why) {
+  return Peer::start(std::string(kPeerLoopScript) + kOpsLoopScript + *framework.script,
+                     framework.name, why, device == Device::cpu() ? "cpu" : "cuda");
+}
+
 // Those that are installed.
 class Rivals {
  public:
-  Rivals(const Table& table, Device device, const std::vector<std::string>& names) {
-    const char* where = device == Device::cpu() ? "cpu" : "cuda";
-    for (const Framework& framework : frameworks(device)) {
+  Rivals(const Table& table, Device device, const std::vector<std::string>& names)
+      : frameworks_(frameworks(device)) {
+    for (const Framework& framework : frameworks_) {
       if (std::ranges::find(names, framework.name) == names.end()) continue;
       std::string why;
-      std::unique_ptr<Peer> peer =
-          Peer::start(std::string(kPeerLoopScript) + *framework.script, framework.name, why, where);
+      std::unique_ptr<Peer> peer = start_peer(framework, device, why);
       table.note(peer ? fmt::format("peer: {} {}", framework.title, peer->version())
                       : fmt::format("without {}: {}", framework.title, why));
       if (!peer) continue;
-      for (const auto& [mode, title] : framework.modes) all_.push_back({mode, title, peer.get()});
+      for (const auto& [mode, title] : framework.modes) {
+        all_.push_back({framework, mode, title, peer.get()});
+      }
       peers_.push_back(std::move(peer));
     }
   }
   [[nodiscard]] const std::vector<Rival>& all() const { return all_; }
 
  private:
+  std::vector<Framework> frameworks_;
   std::vector<std::unique_ptr<Peer>> peers_;
   std::vector<Rival> all_;
 };
@@ -138,13 +147,44 @@ void measure(Table& table, const OpsCase& c, const std::function<Tensor()>& fn, 
   table.add(row);
 }
 
+// The first call is of the first case. Its operands are there before; the library is ready when it
+// has been loaded and has found the device.
+void add_start_rows(Table& table, Device device, const OpsCase& c,
+                    const std::vector<Rival>& rivals) {
+  std::vector<StartRow> rows{{"process start to ready", &StartTimes::ready},
+                             {"first call of a process", &StartTimes::first}};
+  std::erase_if(rows, [&](const StartRow& row) { return !table.wants(row.name); });
+  if (rows.empty()) return;
+  const auto answer_to = [](const std::string& command) {
+    return [command](Peer& process) { return process.measure(command); };
+  };
+  std::vector<Starter> starters{
+      {starting_self({"bench", "--first", "call", "--device", to_string(device)}),
+       answer_to("call")}};
+  for (const Rival& rival : rivals) {
+    starters.push_back({[&framework = rival.framework, device] {
+                          std::string why;
+                          std::unique_ptr<Peer> started = start_peer(framework, device, why);
+                          if (!started) throw Error("bench: " + why);
+                          return started;
+                        },
+                        answer_to(fmt::format("first {} {}", rival.mode, c.name))});
+  }
+  const StartTimes times = measure_starts(starters);
+  for (const StartRow& row : rows) {
+    table.add(make_row(row.name, "ms", 1e3, times.*row.seconds, rivals));
+  }
+}
+
 }  // namespace
 
 void run_ops_suite(Table& table, Device device, const std::vector<std::string>& peers) {
   const Rivals rivals(table, device, peers);
-  const MachineLimits limits = measure_limits(table, device);
+  const MachineLimits limits = table.lists() ? MachineLimits() : measure_limits(table, device);
   table.header();
-  for (const OpsCase& c : ops_cases(device)) {
+  const std::vector<OpsCase> cases = ops_cases(device);
+  add_start_rows(table, device, cases[0], rivals.all());
+  for (const OpsCase& c : cases) {
     const bool wanted = table.wants(c.name + ", first call") ||
                         table.wants(c.name + ", evaluated") || table.wants(c.name + ", queued");
     if (!wanted) continue;
@@ -155,6 +195,15 @@ void run_ops_suite(Table& table, Device device, const std::vector<std::string>& 
     }
   }
   run_ops_engine_cases(table, device);
+}
+
+void first_call(Device device) {
+  answer_start([device] {
+    const std::function<Tensor()> fn = ops_cases(device)[0].make();
+    const double start = wall_seconds();
+    fn().eval();
+    return wall_seconds() - start;
+  });
 }
 
 }  // namespace metal_candle::bench

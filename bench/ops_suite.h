@@ -20,6 +20,9 @@ namespace metal_candle::bench {
 /// `peers`: of torch, mlx and jax. One that is not installed is a note.
 void run_ops_suite(Table& table, Device device, const std::vector<std::string>& peers);
 
+/// Computes the first case when it is told to (answer_start).
+void first_call(Device device);
+
 /// The part without peers: modes, passes, memory.
 void run_ops_engine_cases(Table& table, Device device);
 

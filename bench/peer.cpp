@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <limits>
+#include <utility>
 
 #include "metal_candle/backend/cpu/parallel.h"
 #include "metal_candle/core/error.h"
@@ -21,6 +23,20 @@ namespace metal_candle::bench {
 
 std::unique_ptr<Peer> Peer::start(const std::string& script, const std::string& framework,
                                   std::string& why, const char* device) {
+  const char* python = std::getenv("METAL_CANDLE_PYTHON");
+  if (python == nullptr || *python == '\0') python = "python3";
+  return start_process({python, "-u", "-c", script, std::to_string(backend::cpu::num_threads()),
+                        device, clock_in_use() == Clock::kProcess ? "process" : "wall"},
+                       framework, why);
+}
+
+std::unique_ptr<Peer> Peer::start_self(std::vector<std::string> arguments, std::string& why) {
+  arguments.insert(arguments.begin(), "/proc/self/exe");
+  return start_process(std::move(arguments), "metal-candle", why);
+}
+
+std::unique_ptr<Peer> Peer::start_process(std::vector<std::string> arguments,
+                                          const std::string& framework, std::string& why) {
   int to_peer[2];
   int from_peer[2];
   if (::pipe(to_peer) != 0 || ::pipe(from_peer) != 0) throw IoError("bench: cannot make a pipe");
@@ -28,28 +44,26 @@ std::unique_ptr<Peer> Peer::start(const std::string& script, const std::string& 
   for (const int fd : {to_peer[0], to_peer[1], from_peer[0], from_peer[1]}) {
     ::fcntl(fd, F_SETFD, FD_CLOEXEC);
   }
-  const char* python = std::getenv("METAL_CANDLE_PYTHON");
-  if (python == nullptr || *python == '\0') python = "python3";
-  const std::string threads = std::to_string(backend::cpu::num_threads());
   std::signal(SIGPIPE, SIG_IGN);
-  const int pid = ::fork();
-  if (pid == 0) {
-    ::dup2(to_peer[0], STDIN_FILENO);
-    ::dup2(from_peer[1], STDOUT_FILENO);
-    for (const int fd : {to_peer[0], to_peer[1], from_peer[0], from_peer[1]}) ::close(fd);
-    ::execlp(python, python, "-u", "-c", script.c_str(), threads.c_str(), device,
-             clock_in_use() == Clock::kProcess ? "process" : "wall", static_cast<char*>(nullptr));
-    ::_exit(127);
+  std::vector<char*> pointers;
+  for (std::string& argument : arguments) pointers.push_back(argument.data());
+  pointers.push_back(nullptr);
+  posix_spawn_file_actions_t files;
+  ::posix_spawn_file_actions_init(&files);
+  ::posix_spawn_file_actions_adddup2(&files, to_peer[0], STDIN_FILENO);
+  ::posix_spawn_file_actions_adddup2(&files, from_peer[1], STDOUT_FILENO);
+  std::unique_ptr<Peer> peer(new Peer);
+  if (::posix_spawnp(&peer->pid_, pointers[0], &files, nullptr, pointers.data(), environ) != 0) {
+    peer->pid_ = -1;
   }
+  ::posix_spawn_file_actions_destroy(&files);
   ::close(to_peer[0]);
   ::close(from_peer[1]);
-  std::unique_ptr<Peer> peer(new Peer);
-  peer->pid_ = pid;
   peer->to_peer_ = to_peer[1];
   peer->from_peer_ = from_peer[0];
   const std::string greeting = peer->ask("");
   if (!greeting.starts_with(framework + " ")) {
-    why = greeting.empty() ? fmt::format("{} did not start", python) : greeting;
+    why = greeting.empty() ? arguments[0] + " did not start" : greeting;
     return nullptr;
   }
   peer->framework_ = framework;

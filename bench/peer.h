@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "bench/harness.h"
 
@@ -18,6 +19,8 @@ class Peer {
   /// and the version.
   static std::unique_ptr<Peer> start(const std::string& script, const std::string& framework,
                                      std::string& why, const char* device = "cpu");
+  /// Starts this program. It has to answer with "metal-candle" and something more.
+  static std::unique_ptr<Peer> start_self(std::vector<std::string> arguments, std::string& why);
   ~Peer();
   Peer(const Peer&) = delete;
   Peer& operator=(const Peer&) = delete;
@@ -31,6 +34,8 @@ class Peer {
 
  private:
   Peer() = default;
+  static std::unique_ptr<Peer> start_process(std::vector<std::string> arguments,
+                                             const std::string& framework, std::string& why);
   std::string ask(const std::string& line);
 
   int pid_ = -1;

@@ -6,9 +6,11 @@
 
 namespace metal_candle::bench {
 
-extern const char* const kTorchEngineScript;
-/// What all that follow have in common; goes before each of them.
+/// What all have in common; goes before each of them.
 extern const char* const kPeerLoopScript;
+extern const char* const kTorchEngineScript;
+/// What the scripts of ops have in common; goes between.
+extern const char* const kOpsLoopScript;
 extern const char* const kTorchOpsScript;
 extern const char* const kMlxOpsScript;
 extern const char* const kJaxOpsScript;

@@ -14,6 +14,7 @@
 
 #include "bench/memory.h"
 #include "bench/model_case.h"
+#include "bench/start.h"
 #include "metal_candle/execute/evaluate.h"
 #include "metal_candle/train/fine_tune.h"
 
@@ -25,7 +26,7 @@ constexpr double kMaxSeconds = 40;  // The rate of memory changes in between.
 constexpr double kTurnSeconds = 0.3;
 
 constexpr const char *kTokens = "tokens trained", *kLoss = "loss of the first step",
-                     *kMemory = "peak memory", *kStart = "process start to first step";
+                     *kMemory = "peak memory";
 
 // Sequences of a step, and what it should reach on an H200.
 struct Size {
@@ -121,7 +122,7 @@ std::string row_name(const ModelCase& c, const char* what, const Size& size) {
 }
 
 std::vector<std::string> all_rows() {
-  std::vector<std::string> rows{kStart};
+  std::vector<std::string> rows = start_row_names("step");
   for (const Size& size : sizes()) {
     for (const char* what : {kTokens, kLoss, kMemory}) rows.push_back(with_size(what, size));
   }
@@ -163,7 +164,10 @@ void speed_row(Table& table, const ModelCase& c, const Decoder& model, const Siz
   std::vector<Contestant> contestants = c.contestants("train " + turn);
   contestants.emplace_back([&] { return training.seconds_a_step(1, kTurnSeconds); });
   const bool compiled = !on_cpu && c.torch() != nullptr;
-  if (compiled) contestants.push_back(c.torch()->contestant("traincompiled " + turn));
+  if (compiled) {
+    add_compiling_row(table, c, name, "tunecompiled " + size.text());
+    contestants.push_back(c.torch()->contestant("traincompiled " + turn));
+  }
   PeerValues rates = compete(contestants, kRounds, kMaxSeconds);
   for (double& rate : rates) rate = size.tokens() / rate;
   const std::size_t ours = c.peers.size();
@@ -192,12 +196,13 @@ void run_train_suite(Table& table, const std::string& folder,
       memory_row(table, c, model, size);
       speed_row(table, c, model, size);
     }
-    start_row(table, c, kStart, "step", tune_command(sizes()[0]));
+    add_start_rows(table, c, "step", tune_command(sizes()[0]));
   });
 }
 
 void train_first_step(const std::string& folder) {
-  static_cast<void>(loss_of_first_step(Decoder::load(folder), sizes()[0]));
+  const Decoder model = Decoder::load(folder);
+  answer_start([&] { return loss_of_first_step(model, sizes()[0]); });
 }
 
 }  // namespace metal_candle::bench

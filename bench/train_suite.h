@@ -16,7 +16,7 @@ namespace metal_candle::bench {
 void run_train_suite(Table& table, const std::string& folder,
                      const std::vector<std::string>& peers);
 
-/// Loads a model and trains for one step.
+/// Loads a model, and trains for one step when it is told to (answer_start).
 void train_first_step(const std::string& folder);
 
 }  // namespace metal_candle::bench

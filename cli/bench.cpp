@@ -2,6 +2,7 @@
 //
 // metal-candle bench: measures this machine.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <fstream>
 #include <iterator>
@@ -29,6 +30,7 @@ struct BenchOptions {
   std::string model;
   std::string json;
   std::string filter;
+  bool list = false;
   std::string baseline;
   std::vector<std::string> compare = {"torch"};
   std::string clock = "wall";
@@ -52,31 +54,54 @@ void check_baseline(const bench::Table& table, const std::string& json, const st
   if (!report.regressions.empty()) throw CLI::RuntimeError(1);
 }
 
+void run_suite(const BenchOptions& options, bench::Table& table,
+               const std::vector<std::string>& peers) {
+  if (options.suite == "generate") {
+    bench::run_generate_suite(table, options.model, peers);
+  } else if (options.suite == "train") {
+    bench::run_train_suite(table, options.model, peers);
+  } else if (options.suite == "ops") {
+    bench::run_ops_suite(table, default_device(), peers);
+  } else {
+    bench::run_engine_suite(table);
+  }
+}
+
+// Of the cases that the filter lets through; throws if there are none.
+std::vector<std::string> names_of_cases(const BenchOptions& options) {
+  bench::Table table = bench::Table::listing(options.filter);
+  run_suite(options, table, {});
+  if (table.names().empty()) {
+    throw Error(fmt::format(
+        "bench: no case of the suite {0} has \"{1}\" in its name; \"metal-candle bench --suite {0} "
+        "--list\" prints the names",
+        options.suite, options.filter));
+  }
+  return table.names();
+}
+
 void run(const BenchOptions& options) {
-  if (options.first == "token") return bench::generate_first_token(options.model);
-  if (options.first == "step") return bench::train_first_step(options.model);
   set_default_device(parse_device(options.device));
   static_cast<void>(device_info(default_device()));  // Throws if there is no such device.
+  if (options.first == "token") return bench::generate_first_token(options.model);
+  if (options.first == "step") return bench::train_first_step(options.model);
+  if (options.first == "call") return bench::first_call(default_device());
   if (options.clock == "process") {
     if (options.suite != "ops") throw CLI::ValidationError("--clock", "process is for --suite ops");
     bench::set_clock(bench::Clock::kProcess);
+  }
+  const std::vector<std::string> names = names_of_cases(options);
+  if (options.list) {
+    for (const std::string& name : names) fmt::print("{}\n", name);
+    return;
   }
   // Read before hours of measuring, and before --json may write it anew.
   const std::string baseline = options.baseline.empty() ? "" : read_file(options.baseline);
   const bool json_to_stdout = options.json == "-";
   bench::Table table(options.filter, json_to_stdout);
-  if (options.suite == "generate") {
-    bench::run_generate_suite(table, options.model, options.compare);
-  } else if (options.suite == "train") {
-    bench::run_train_suite(table, options.model, options.compare);
-  } else if (options.suite == "ops") {
-    bench::run_ops_suite(table, default_device(), options.compare);
-  } else {
-    bench::run_engine_suite(table);
-  }
+  run_suite(options, table, options.compare);
   if (table.rows().empty()) {
-    throw Error(fmt::format("bench: no case of the suite {} has \"{}\" in its name", options.suite,
-                            options.filter));
+    throw Error(fmt::format("bench: {} cannot be measured here", fmt::join(names, ", ")));
   }
   if (json_to_stdout) {
     std::fputs(table.to_json().c_str(), stdout);
@@ -103,11 +128,10 @@ void add_bench_command(CLI::App& app) {
   command
       ->add_option("--device", options->device, "Where to compute: cpu, metal, cuda or cuda:1 ...")
       ->capture_default_str();
-  CLI::Option* model =
-      command
-          ->add_option("--model", options->model,
-                       "A model folder for the suites generate and train to measure, too")
-          ->type_name("FOLDER");
+  command
+      ->add_option("--model", options->model,
+                   "A model folder for the suites generate and train to measure, too")
+      ->type_name("FOLDER");
   command
       ->add_option(
           "--compare", options->compare,
@@ -130,16 +154,18 @@ void add_bench_command(CLI::App& app) {
                    "to their reference\nhas fallen by more than 15 % since")
       ->type_name("FILE");
   command->add_option("--filter", options->filter, "Only cases whose name contains this");
+  command->add_flag("--list", options->list, "Only print the names of the cases");
   command
       ->add_option("--json", options->json,
                    "Also write the rows to FILE as JSON; - for standard output instead")
       ->type_name("FILE");
   // What the suites start as processes of their own.
   command
-      ->add_option("--first", options->first,
-                   "Only load --model and compute the first token or training step")
-      ->check(CLI::IsMember({"token", "step"}))
-      ->needs(model)
+      ->add_option(
+          "--first", options->first,
+          "Say when the library, or --model, is loaded; then compute an operation, a token or a "
+          "training step for each line of the standard input")
+      ->check(CLI::IsMember({"call", "token", "step"}))
       ->group("");
   command->callback([options] { run(*options); });
 }

@@ -50,8 +50,8 @@ int report_errors(Fn fn) {
 
 int main(int argc, char** argv) {
   const int ran = report_errors([&] { return run(argc, argv); });
-  const int finished = report_errors([] {
-    metal_candle::cli::finish_profile();
+  const int finished = report_errors([ran] {
+    metal_candle::cli::finish_profile(/*failed=*/ran != 0);
     return 0;
   });
   return ran != 0 ? ran : finished;

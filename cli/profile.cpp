@@ -64,7 +64,7 @@ void add_profile_options(CLI::App& app) {
   }
 }
 
-void finish_profile() {
+void finish_profile(bool failed) {
   if (profiling) {
     profiling = false;
     const Profile profile = stop_profile();
@@ -72,8 +72,9 @@ void finish_profile() {
       tracing = false;
       stop_trace();
     }
-    fmt::print(stderr, "\n");
-    fmt::print(stderr, "{}", profile.to_string(limits_of));
+    if (!failed || !profile.steps.empty()) {
+      fmt::print(stderr, "\n{}", profile.to_string(limits_of));
+    }
   }
   if (tracing) {
     tracing = false;

@@ -12,7 +12,8 @@ namespace metal_candle::cli {
 void add_profile_options(CLI::App& app);
 
 /// Prints the profile to standard error and writes the trace, whichever was asked for: also when
-/// the command has failed. Throws IoError if the trace cannot be written.
-void finish_profile();
+/// the command has failed, but then no profile without a step. Throws IoError if the trace cannot
+/// be written.
+void finish_profile(bool failed);
 
 }  // namespace metal_candle::cli

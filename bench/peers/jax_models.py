@@ -2,31 +2,24 @@
 #
 # JAX's side of the suites generate and train (after peer_loop.py and model_loop.py): jax.jit, of a step with a cache
 # that is there from the start and donated, and of a whole training step with adapter and moments donated.
-try:
-    if device == "cpu":
-        os.environ["JAX_PLATFORMS"] = "cpu"
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # Others need the device's memory, too.
+with importing("JAX with safetensors"):
     import jax
     import jax.numpy as jnp
     from safetensors.flax import load_file
-except Exception as error:
-    print("no JAX with safetensors:", str(error).splitlines()[0])
-    sys.exit(0)
 
-if device == "cuda" and jax.default_backend() != "gpu":
-    print("JAX sees no GPU")
-    sys.exit(0)
+require_gpu("JAX", lambda: jax.default_backend() == "gpu")
 print("jax", jax.__version__, "on", jax.default_backend())
 
 
 class Model(Decoder):
     def __init__(self, folder):
         super().__init__(folder)
-        jax.block_until_ready(self.weights)
         self.key = jax.random.key(0)
         self.jitted_step = jax.jit(self.step, donate_argnums=1)
 
     read = staticmethod(load_file)
+    zeros = staticmethod(jnp.zeros)
+    evaluate = staticmethod(jax.block_until_ready)
     silu = staticmethod(jax.nn.silu)
 
     def rms_norm(self, x, weight):
@@ -67,10 +60,7 @@ class Model(Decoder):
 
     def stepper(self, prompt_length, count):
         # In steps of 64, as each size is compiled anew.
-        shape = (1, -(-(prompt_length + count) // 64) * 64, self.kv_heads, self.head_dim)
-        dtype = self.weights["model.norm.weight"].dtype
-        cache = [[jnp.zeros(shape, dtype) for _ in "kv"] for _ in range(self.config.num_hidden_layers)]
-        jax.block_until_ready(cache)
+        cache = self.new_cache(1, -(-(prompt_length + count) // 64) * 64, self.kv_heads, self.head_dim)
         offset = 0
 
         def step(tokens):
@@ -93,9 +83,6 @@ class Model(Decoder):
         logits = self.logits(weights, self.hidden(weights, adapter, tokens[:, :-1], attend)).astype(jnp.float32)
         chosen = jnp.take_along_axis(logits, tokens[:, 1:, None], -1)[..., 0]
         return jnp.mean(jax.nn.logsumexp(logits, -1) - chosen)
-
-    def tuner(self):
-        return Tuner(self)
 
 
 class Tuner:
@@ -134,4 +121,4 @@ def device_peak(fn):
     return jax.local_devices()[0].memory_stats()["peak_bytes_in_use"]
 
 
-serve_models(Model, device_peak)
+serve_models(Model, Tuner, device_peak)

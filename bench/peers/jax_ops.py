@@ -1,23 +1,14 @@
 # Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 #
-# JAX's side of the suite ops (after peer_loop.py): jax.jit. A call returns before its result is there; every one is
-# waited for here.
-try:
-    if device == "cpu":
-        os.environ["JAX_PLATFORMS"] = "cpu"
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # Others need the device's memory, too.
+# JAX's side of the suite ops (after peer_loop.py and ops_loop.py): jax.jit. A call returns before its result is there;
+# every one is waited for here.
+with importing("JAX"):
     import jax
     import jax.numpy as jnp
-except Exception as error:
-    print("no JAX:", str(error).splitlines()[0])
-    sys.exit(0)
 
-if device == "cuda" and jax.default_backend() != "gpu":
-    print("JAX sees no GPU")
-    sys.exit(0)
+require_gpu("JAX", lambda: jax.default_backend() == "gpu")
 print("jax", jax.__version__, "on", jax.default_backend())
 
-MODES = ("jit",)
 TYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16, "f16": jnp.float16}
 key = jax.random.key(0)
 
@@ -28,29 +19,17 @@ def randn(*shape, dtype, scale=1.0):
     return (jax.random.normal(now, shape) * scale).astype(dtype).block_until_ready()
 
 
-def lora(m, d, r, chain, dtype):
-    x = randn(m, d, dtype=dtype)
-    layers = [(randn(d, r, dtype=dtype, scale=0.1), randn(r, d, dtype=dtype, scale=0.1)) for _ in range(chain)]
-
-    def call(x, layers):
-        for a, b in layers:
-            x = (x @ a @ b) * 0.5
-        return x
-
-    return call, (x, layers)
+def lora(x, layers):
+    for a, b in layers:
+        x = (x @ a @ b) * 0.5
+    return x
 
 
-def mlp(m, d, hidden, dtype):
-    x = randn(m, d, dtype=dtype)
-    up, down = randn(d, hidden, dtype=dtype, scale=0.03), randn(hidden, d, dtype=dtype, scale=0.03)
-    return lambda x, up, down: jax.nn.gelu(x @ up, approximate=True) @ down, (x, up, down)
-
-
-def attention(batch, heads, queries, keys, d, dtype):
+def attention(*operands):
     # JAX has the heads after the positions.
-    q = randn(batch, queries, heads, d, dtype=dtype)
-    k, v = (randn(batch, keys, heads, d, dtype=dtype) for _ in range(2))
-    return lambda q, k, v: jax.nn.dot_product_attention(q, k, v, is_causal=queries > 1), (q, k, v)
+    operands = jax.block_until_ready([jnp.swapaxes(x, 1, 2) for x in operands])
+    is_causal = operands[0].shape[1] > 1
+    return lambda q, k, v: jax.nn.dot_product_attention(q, k, v, is_causal=is_causal), operands
 
 
 def rms_norm(x, w, b):
@@ -71,22 +50,21 @@ def chain(x, w, b):
     return y
 
 
-def rows(op, m, n, dtype):
-    operands = randn(m, n, dtype=dtype), randn(n, dtype=dtype), randn(n, dtype=dtype)
-    return {
-        "softmax": lambda x, w, b: jax.nn.softmax(x, -1),
-        "rms_norm": rms_norm,
-        "layer_norm": layer_norm,
-        "elementwise": lambda x, w, b: x * jax.nn.sigmoid(x) + w * x,
-        "chain": chain,
-    }[op], operands
+def with_operands(call):
+    return lambda *operands: (call, operands)
 
 
-def make(words):
-    numbers = [int(word) for word in words[1:-1]]
-    dtype = TYPES[words[-1]]
-    build = {"lora": lora, "mlp": mlp, "attention": attention}.get(words[0])
-    return build(*numbers, dtype) if build else rows(words[0], *numbers, dtype)
+# A case is a function and its arguments.
+CASES = {
+    "attention": attention,
+    "lora": with_operands(lora),
+    "mlp": with_operands(lambda x, up, down: jax.nn.gelu(x @ up, approximate=True) @ down),
+    "softmax": with_operands(lambda x, w, b: jax.nn.softmax(x, -1)),
+    "rms_norm": with_operands(rms_norm),
+    "layer_norm": with_operands(layer_norm),
+    "elementwise": with_operands(lambda x, w, b: x * jax.nn.sigmoid(x) + w * x),
+    "chain": with_operands(chain),
+}
 
 
 def prepare(mode, made):
@@ -99,4 +77,4 @@ def run(fn, depth):
     jax.block_until_ready([fn() for _ in range(depth)])
 
 
-serve(make, prepare, run)
+serve(TYPES, randn, CASES, prepare, run)

@@ -3,28 +3,20 @@
 # MLX's side of the suites generate and train (after peer_loop.py and model_loop.py): its own fast functions, and one
 # evaluation for each token and each training step. Everything has the dtype of the weights on the CPU, too: products of
 # MLX's wheel for Linux run on one thread, at a few GFLOP/s in bf16 and at half of that in f32 (the reference BLAS).
-try:
-    import mlx
+with importing("MLX"):
     import mlx.core as mx
     import mlx.nn as nn
     import mlx.optimizers as optimizers
-except Exception as error:
-    print("no MLX:", str(error).splitlines()[0])
-    sys.exit(0)
 
-if device == "cuda" and not mx.is_available(mx.gpu):
-    print("MLX sees no GPU")
-    sys.exit(0)
+require_gpu("MLX", lambda: mx.is_available(mx.gpu))
 mx.set_default_device(mx.gpu if device == "cuda" else mx.cpu)
 print("mlx", mx.__version__, "on", mx.default_device())
 
 
 class Model(Decoder):
-    def __init__(self, folder):
-        super().__init__(folder)
-        mx.eval(self.weights)
-
     read = staticmethod(mx.load)
+    zeros = staticmethod(mx.zeros)
+    evaluate = staticmethod(mx.eval)
     silu = staticmethod(nn.silu)
 
     def rms_norm(self, x, weight):
@@ -49,10 +41,7 @@ class Model(Decoder):
         return y.transpose(0, 2, 1, 3).reshape(batch, length, -1)
 
     def stepper(self, prompt_length, count):
-        shape = (1, self.kv_heads, prompt_length + count, self.head_dim)
-        dtype = self.weights["model.norm.weight"].dtype
-        caches = [[mx.zeros(shape, dtype) for _ in "kv"] for _ in range(self.config.num_hidden_layers)]
-        mx.eval(caches)
+        caches = self.new_cache(1, self.kv_heads, prompt_length + count, self.head_dim)
         offset = 0
 
         def step(tokens):
@@ -66,9 +55,6 @@ class Model(Decoder):
             return token
 
         return step
-
-    def tuner(self):
-        return Tuner(self)
 
 
 class Tuner:
@@ -105,4 +91,4 @@ def device_peak(fn):
     return mx.get_peak_memory()
 
 
-serve_models(Model, device_peak, patience=20 if device == "cpu" else math.inf, free=mx.clear_cache)
+serve_models(Model, Tuner, device_peak, patience=20 if device == "cpu" else math.inf, free=mx.clear_cache)

@@ -47,9 +47,9 @@ def peak_bytes(fn, device_peak):
         return next(int(line.split()[1]) for line in file if line.startswith("VmHWM:")) * 1024
 
 
-def serve_models(load, device_peak, commands={}, patience=math.inf, free=lambda: None):
-    """load(folder): a model with vocab_size; generate(tokens, count, compiled), which gets ready and returns an iterator
-    over tokens; and tuner(), whose step(tokens, batch, compiled) returns the loss.
+def serve_models(load, tune, device_peak, commands={}, patience=math.inf, free=lambda: None):
+    """load(folder): a model with vocab_size, and generate(tokens, count, compiled), which gets ready and returns an
+    iterator over tokens. tune(model): a tuner, whose step(tokens, batch, compiled) returns the loss.
     device_peak(fn): what a GPU's memory was at its peak. commands: further ones, with what answers them.
     free(): gives a GPU's memory that is not in use to others, who take turns.
     patience: a peer that took longer than so many seconds is not asked again."""
@@ -92,7 +92,7 @@ def serve_models(load, device_peak, commands={}, patience=math.inf, free=lambda:
             return generate(*sizes, compiled)[2]
         if command == "peak":
             return peak_bytes(lambda: generate(*sizes, compiled), device_peak)
-        tuner = tuner or model.tuner()
+        tuner = tuner or tune(model)
         step = lambda: tuner.step(some_tokens(sizes[1] + 1), sizes[0], compiled)
         if command == "tune":
             return step()
@@ -118,7 +118,8 @@ def serve_models(load, device_peak, commands={}, patience=math.inf, free=lambda:
 
 class Decoder:
     """A decoder as Qwen2 and Llama have it, in what the arrays of MLX and JAX have in common. Subclasses have
-    read(file), silu(x), rms_norm(x, weight), uniform(shape, bound) and stepper(prompt, count)."""
+    read(file), zeros(shape, dtype), evaluate(arrays), silu(x), rms_norm(x, weight), uniform(shape, bound) and
+    stepper(prompt, count)."""
 
     def __init__(self, folder):
         with open(folder + "/config.json") as file:
@@ -132,6 +133,7 @@ class Decoder:
         self.weights = {}
         for file in sorted(glob.glob(glob.escape(folder) + "/*.safetensors")):
             self.weights.update(self.read(file))
+        self.evaluate(self.weights)
 
     def linear(self, weights, adapter, name, x):
         y = x @ weights[name + ".weight"].T
@@ -158,6 +160,13 @@ class Decoder:
 
     def logits(self, weights, x):
         return x @ weights.get("lm_head.weight", weights["model.embed_tokens.weight"]).T
+
+    def new_cache(self, *shape):
+        """Zeros for the keys and values of each layer."""
+        dtype = self.weights["model.norm.weight"].dtype
+        cache = [[self.zeros(shape, dtype) for _ in "kv"] for _ in range(self.config.num_hidden_layers)]
+        self.evaluate(cache)
+        return cache
 
     def new_adapter(self):
         adapter = {}

@@ -1,11 +1,9 @@
 # Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 #
 # What peers share; their scripts follow this one in the same file. Arguments: the number of threads; cpu or cuda; and
-# the clock, wall or process (of the processor, all threads together). Reads commands, one a line, and answers each with
-# a number. Those of the suite ops (model_loop.py has those of generate and train), answered with seconds:
-#   MODE DEPTH CASE...   of one call, of as many as take two milliseconds; DEPTH calls are queued before the device is
-#                        waited for, and each one's result is computed
-#   first MODE CASE...   of the first call: compiling, and whatever else happens once
+# the clock, wall or process (of the processor, all threads together). A script answers with its framework and version
+# once it has imported it, and each line that it then reads with a number.
+import contextlib
 import os
 import sys
 import time
@@ -14,10 +12,30 @@ threads, device = int(sys.argv[1]), sys.argv[2]
 now = time.process_time if sys.argv[3] == "process" else time.perf_counter
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = str(threads)
+if device == "cpu":
+    os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # Others need the device's memory, too.
 # Frameworks that have no setting of their own take one thread a core that they may use when they start.
 cores = os.sched_getaffinity(0) if hasattr(os, "sched_setaffinity") else None
 if cores:
     os.sched_setaffinity(0, sorted(cores)[:threads])
+
+
+@contextlib.contextmanager
+def importing(what):
+    """Ends the process, with the reason for an answer, if what is imported in it is not there."""
+    try:
+        yield
+    except Exception as error:
+        print(f"no {what}:", str(error).splitlines()[0])
+        sys.exit(0)
+
+
+def require_gpu(framework, sees_one):
+    """Likewise, if there has to be a GPU and sees_one() is false."""
+    if device == "cuda" and not sees_one():
+        print(framework, "sees no GPU")
+        sys.exit(0)
 
 
 def release_cores():
@@ -28,60 +46,9 @@ def release_cores():
 
 
 def answer_lines(answer):
+    release_cores()
     for line in sys.stdin:
         try:
             print(answer(line.strip()))
         except Exception as error:
             print("error:", (str(error).splitlines() or [type(error).__name__])[0])
-
-
-# As in harness.cpp.
-LEAST_WARM_UP_SECONDS = 10e-3
-
-
-def serve(make, prepare, run):
-    """make(words): a function without arguments, its operands in memory. prepare(mode, fn): the same, compiled or
-    not. run(fn, depth): calls it so often, and waits for all results."""
-    functions, batches = {}, {}
-    release_cores()
-
-    def function(mode, words):
-        key = (mode, *words)
-        if key not in functions:
-            functions.clear()
-            batches.clear()
-            for each in MODES:
-                functions[(each, *words)] = prepare(each, make(words))
-        return functions[key]
-
-    def answer(line):
-        command, argument, *words = line.split()
-        if command == "first":
-            fn = function(argument, words)
-            start = time.perf_counter()  # Compilers may be processes of their own.
-            run(fn, 1)
-            return time.perf_counter() - start
-        fn, depth = function(command, words), int(argument)
-        if line not in batches:
-            elapsed = 1.0
-            for _ in range(4):
-                start = now()
-                run(fn, depth)
-                elapsed = now() - start
-                if elapsed > 0.05:
-                    break
-            batches[line] = max(1, int(2e-3 / max(elapsed, 1e-9)))
-        begin = time.perf_counter()
-        while True:
-            run(fn, depth)
-            if time.perf_counter() - begin > LEAST_WARM_UP_SECONDS:
-                break
-        start = now()
-        for count in range(1, batches[line] + 1):
-            run(fn, depth)
-            elapsed = now() - start
-            if elapsed > 0.05:  # The machine is busy with something else: there will be other rounds.
-                break
-        return elapsed / count / depth
-
-    answer_lines(answer)

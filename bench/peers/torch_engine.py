@@ -1,18 +1,12 @@
 # Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 #
-# PyTorch's side of the engine suite. Reads case names, one a line; answers each with the seconds that one call took,
-# averaged over a batch of about two milliseconds.
-import sys
-import time
-
-try:
+# PyTorch's side of the engine suite (after peer_loop.py). Reads case names, one a line; answers each with the seconds
+# that one call took, averaged over a batch of about two milliseconds.
+with importing("PyTorch"):
     import torch
     import torch.nn.functional as F
-except Exception as error:
-    print("no PyTorch:", str(error).splitlines()[0])
-    sys.exit(0)
 
-torch.set_num_threads(int(sys.argv[1]))
+torch.set_num_threads(threads)
 torch.set_grad_enabled(False)
 print("torch", torch.__version__)
 
@@ -57,21 +51,22 @@ def make(words):
 
 
 cases = {}
-for line in sys.stdin:
-    key = line.strip()
-    try:
-        if key not in cases:
-            fn = make(key.split())
-            fn()
-            start = time.perf_counter()
-            fn()
-            cases[key] = (fn, max(1, int(2e-3 / max(time.perf_counter() - start, 1e-9))))
-        fn, calls = cases[key]
-        for _ in range(calls):
-            fn()
+
+
+def answer(key):
+    if key not in cases:
+        fn = make(key.split())
+        fn()
         start = time.perf_counter()
-        for _ in range(calls):
-            fn()
-        print((time.perf_counter() - start) / calls)
-    except Exception as error:
-        print("error:", str(error).splitlines()[0])
+        fn()
+        cases[key] = (fn, max(1, int(2e-3 / max(time.perf_counter() - start, 1e-9))))
+    fn, calls = cases[key]
+    for _ in range(calls):
+        fn()
+    start = time.perf_counter()
+    for _ in range(calls):
+        fn()
+    return (time.perf_counter() - start) / calls
+
+
+answer_lines(answer)

@@ -6,18 +6,13 @@
 #                   seconds in which Hugging Face's tokenizers encodes the text of a file
 import warnings
 
-try:
+with importing("PyTorch with transformers"):
     import tokenizers
     import torch
     import transformers
-except Exception as error:
-    print("no PyTorch with transformers:", str(error).splitlines()[0])
-    sys.exit(0)
 
 torch.set_num_threads(threads)
-if device == "cuda" and not torch.cuda.is_available():
-    print("PyTorch sees no GPU")
-    sys.exit(0)
+require_gpu("PyTorch", torch.cuda.is_available)
 transformers.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 warnings.simplefilter("ignore")
@@ -57,9 +52,6 @@ class Model:
             if positions:
                 positions = {"cache_position": torch.tensor([length + i], device=device)}
 
-    def tuner(self):
-        return Tuner(self.network)
-
 
 def wait():
     if device == "cuda":
@@ -80,8 +72,9 @@ class LoraLinear(torch.nn.Module):
 
 
 class Tuner:
-    def __init__(self, network):
-        self.network, self.compiled = network, None
+    def __init__(self, model):
+        network = self.network = model.network
+        self.compiled = None
         network.requires_grad_(False)
         for layer in network.model.layers:
             layer.self_attn.q_proj = LoraLinear(layer.self_attn.q_proj)
@@ -91,7 +84,8 @@ class Tuner:
 
     def step(self, tokens, batch, compiled):
         if compiled and self.compiled is None:
-            self.compiled = torch.compile(self.network)
+            # For each size by itself, as if it were the only one. Otherwise the second makes sizes dynamic.
+            self.compiled = torch.compile(self.network, dynamic=False)
         forward = self.compiled if compiled else self.network
         tokens = torch.tensor([tokens] * batch, device=device)
         logits = forward(input_ids=tokens[:, :-1], use_cache=False).logits
@@ -118,4 +112,4 @@ def encode(files):
     return seconds_of(lambda: tokenizer.encode(text))
 
 
-serve_models(Model, device_peak, {"encode": encode}, free=torch.cuda.empty_cache)
+serve_models(Model, Tuner, device_peak, {"encode": encode}, free=torch.cuda.empty_cache)

@@ -1,23 +1,16 @@
 # Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 #
-# PyTorch's side of the suite ops (after peer_loop.py): eager, torch.compile, and on a GPU a CUDA graph that is replayed.
-try:
+# PyTorch's side of the suite ops (after peer_loop.py and ops_loop.py): eager, torch.compile, and on a GPU a CUDA graph
+# that is replayed.
+with importing("PyTorch"):
     import torch
     import torch.nn.functional as F
-except Exception as error:
-    print("no PyTorch:", str(error).splitlines()[0])
-    sys.exit(0)
 
 torch.set_num_threads(threads)
 torch.set_grad_enabled(False)
-if device == "cuda" and not torch.cuda.is_available():
-    print("PyTorch sees no GPU")
-    sys.exit(0)
-# Each case is compiled for its own shapes. Otherwise the second case makes them dynamic, and the ninth is not compiled.
-torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 10000
+require_gpu("PyTorch", torch.cuda.is_available)
 print("torch", torch.__version__, "on", device)
 
-MODES = ("eager", "compile") + (("graph",) if device == "cuda" else ())
 TYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 
 
@@ -25,10 +18,7 @@ def randn(*shape, dtype, scale=1.0):
     return (torch.randn(*shape, device=device) * scale).to(dtype)
 
 
-def lora(m, d, r, chain, dtype):
-    x = randn(m, d, dtype=dtype)
-    layers = [(randn(d, r, dtype=dtype, scale=0.1), randn(r, d, dtype=dtype, scale=0.1)) for _ in range(chain)]
-
+def lora(x, layers):
     def run():
         y = x
         for a, b in layers:
@@ -38,16 +28,9 @@ def lora(m, d, r, chain, dtype):
     return run
 
 
-def mlp(m, d, hidden, dtype):
-    x = randn(m, d, dtype=dtype)
-    up, down = randn(d, hidden, dtype=dtype, scale=0.03), randn(hidden, d, dtype=dtype, scale=0.03)
-    return lambda: F.gelu(x @ up, approximate="tanh") @ down
-
-
-def attention(batch, heads, queries, keys, d, dtype):
-    q = randn(batch, heads, queries, d, dtype=dtype)
-    k, v = (randn(batch, heads, keys, d, dtype=dtype) for _ in range(2))
-    return lambda: F.scaled_dot_product_attention(q, k, v, is_causal=queries > 1)
+def attention(q, k, v):
+    is_causal = q.shape[2] > 1
+    return lambda: F.scaled_dot_product_attention(q, k, v, is_causal=is_causal)
 
 
 def chain(x, w):
@@ -57,22 +40,16 @@ def chain(x, w):
     return y
 
 
-def rows(op, m, n, dtype):
-    x, w, b = randn(m, n, dtype=dtype), randn(n, dtype=dtype), randn(n, dtype=dtype)
-    return {
-        "softmax": lambda: torch.softmax(x, -1),
-        "rms_norm": lambda: F.rms_norm(x, (n,), w, 1e-5),
-        "layer_norm": lambda: F.layer_norm(x, (n,), w, b, 1e-5),
-        "elementwise": lambda: x * torch.sigmoid(x) + w * x,
-        "chain": lambda: chain(x, w),
-    }[op]
-
-
-def make(words):
-    numbers = [int(word) for word in words[1:-1]]
-    dtype = TYPES[words[-1]]
-    build = {"lora": lora, "mlp": mlp, "attention": attention}.get(words[0])
-    return build(*numbers, dtype) if build else rows(words[0], *numbers, dtype)
+CASES = {
+    "lora": lora,
+    "mlp": lambda x, up, down: lambda: F.gelu(x @ up, approximate="tanh") @ down,
+    "attention": attention,
+    "softmax": lambda x, w, b: lambda: torch.softmax(x, -1),
+    "rms_norm": lambda x, w, b: lambda shape=w.shape: F.rms_norm(x, shape, w, 1e-5),
+    "layer_norm": lambda x, w, b: lambda shape=w.shape: F.layer_norm(x, shape, w, b, 1e-5),
+    "elementwise": lambda x, w, b: lambda: x * torch.sigmoid(x) + w * x,
+    "chain": lambda x, w, b: lambda: chain(x, w),
+}
 
 
 class Graph:
@@ -95,7 +72,11 @@ class Graph:
 def prepare(mode, fn):
     if mode == "graph":
         return Graph(fn)
-    return torch.compile(fn, dynamic=False) if mode == "compile" else fn
+    if mode == "eager":
+        return fn
+    # For each case's own shapes. Otherwise the second case makes them dynamic, and the ninth is not compiled.
+    torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 10000
+    return torch.compile(fn, dynamic=False)
 
 
 def run(fn, depth):
@@ -105,4 +86,4 @@ def run(fn, depth):
         torch.cuda.synchronize()
 
 
-serve(make, prepare, run)
+serve(TYPES, randn, CASES, prepare, run)
