@@ -111,6 +111,7 @@ void vjp_rule(const op::Matmul& operation, VjpContext& c);
 void vjp_rule(const op::Lora& operation, VjpContext& c);
 void vjp_rule(const op::LoraLinear& operation, VjpContext& c);
 void vjp_rule(const op::Linear& operation, VjpContext& c);
+void vjp_rule(const op::ProductSum& operation, VjpContext& c);
 void vjp_rule(const op::NormLinear& operation, VjpContext& c);
 
 // Norms, positions, attention and losses.

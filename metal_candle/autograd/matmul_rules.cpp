@@ -111,6 +111,10 @@ void vjp_rule(const op::Linear& operation, VjpContext& c) {
          x_is_broadcast ? matmul(matrix_transpose(x), dy) : right_matmul_gradient(x, weight, dy));
 }
 
+void vjp_rule(const op::ProductSum& operation, VjpContext& c) {
+  vjp_of_decomposition(operation, c);
+}
+
 void vjp_rule(const op::NormLinear& operation, VjpContext& c) {
   vjp_of_decomposition(operation, c);
 }

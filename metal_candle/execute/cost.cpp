@@ -43,6 +43,13 @@ double count_flops(const Operation& operation, std::span<const TensorLayout> inp
       Overload{
           [&](const op::Matmul&) { return matmul(); },
           [&](const op::Linear&) { return matmul(); },
+          [&](const op::ProductSum& o) {
+            double all = 0;
+            for (int i = 0; i < o.count; ++i) {
+              all += 2 * elements(outputs[0]) * last(inputs[2 * static_cast<std::size_t>(i)]);
+            }
+            return all;
+          },
           [&](const op::NormLinear& o) { return matmul() * (o.gated ? 2 : 1); },
           [&](const op::Lora&) { return lora(1, 2); },
           [&](const op::LoraLinear&) { return matmul() + lora(2, 3); },

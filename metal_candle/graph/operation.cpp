@@ -102,6 +102,9 @@ auto fields(const op::LoraLinear& operation) {
 auto fields(const op::Linear& operation) {
   return std::tuple(FIELD(activation), FIELD(has_bias), FIELD(has_residual), FIELD(scale));
 }
+auto fields(const op::ProductSum& operation) {
+  return std::tuple(FIELD(count), FIELD(has_residual));
+}
 auto fields(const op::NormLinear& operation) {
   return std::tuple_cat(std::tuple(FIELD(eps), FIELD(gated)), fields(operation.linear));
 }
@@ -291,6 +294,7 @@ std::string_view name(const Operation& operation) {
           [](const op::Lora&) -> View { return "lora"; },
           [](const op::LoraLinear&) -> View { return "lora_linear"; },
           [](const op::Linear&) -> View { return "linear"; },
+          [](const op::ProductSum&) -> View { return "product_sum"; },
           [](const op::NormLinear&) -> View { return "norm_linear"; },
           [](const op::Attention&) -> View { return "attention"; },
           [](const op::AttentionBackward&) -> View { return "attention_backward"; },

@@ -436,6 +436,14 @@ struct Linear {
   float scale;
   METAL_CANDLE_OP_EQUALITY(Linear);
 };
+/// (a_0 [..., m, k_0], b_0 [k_0, n], a_1, b_1, .., residual [..., m, n]?) -> the sum of `count`
+/// products a_i @ b_i, two at least, and of the residual: as gradients by what several layers read
+/// add up.
+struct ProductSum {
+  int count;
+  bool has_residual;
+  METAL_CANDLE_OP_EQUALITY(ProductSum);
+};
 /// A product of a few rows, as in decoding, with the norm before it and the gate after it:
 /// (x [..., m, k], norm [k], weight [k, n], bias [n]?, residual [..., m, n]?) ->
 /// linear(rms_norm(x, norm), weight, bias, residual), or where `gated`
@@ -521,7 +529,7 @@ using Operation =
                  op::SliceUpdate, op::DynamicSlice, op::DynamicSliceUpdate, op::Softmax,
                  op::LogSoftmax, op::LogSumExp, op::TopPThreshold, op::Draw, op::SoftmaxBackward,
                  op::RmsNorm, op::RmsNormBackward, op::LayerNorm, op::LayerNormBackward, op::SwiGlu,
-                 op::SwiGluBackward, op::Rope, op::Lora, op::LoraLinear, op::Linear, op::NormLinear,
+                 op::SwiGluBackward, op::Rope, op::Lora, op::LoraLinear, op::Linear, op::ProductSum, op::NormLinear,
                  op::Attention, op::AttentionBackward, op::CachedAttention, op::CrossEntropy,
                  op::CrossEntropyBackward, op::LinearCrossEntropy, op::LinearCrossEntropyBackward,
                  op::Elementwise>;

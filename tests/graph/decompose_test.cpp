@@ -226,6 +226,12 @@ TEST(Decompose, LinearLayers) {
   }
 }
 
+TEST(Decompose, ProductSum) {
+  const TensorSpec a = f32({2, 3, 5}), b = f32({5, 7}), c = f32({2, 3, 4}), d = f32({4, 7});
+  check(op::ProductSum{2, false}, {a, b, c, d});
+  check(op::ProductSum{3, true}, {a, b, c, d, c, d, f32({2, 3, 7})});
+}
+
 TEST(Decompose, NormLinear) {
   const op::Linear plain{op::Activation::kNone, false, false, 1};
   const TensorSpec x = f32({1, 2, 5}), norm = f32({5}), w = f32({5, 7});

@@ -95,6 +95,40 @@ TEST_F(MatmulPassTest, LoraKeepsNothingOfAnotherScale) {
   EXPECT_THAT(operations(), ElementsAre("lora_linear", "linear")) << graph_.to_text();
 }
 
+// As gradients by what several layers read add up: in any order, and with what else there is.
+TEST_F(MatmulPassTest, ProductsThatAreAddedUp) {
+  const auto product = [&](std::int64_t inner) {
+    return matmul(input({2, 5, inner}, DType::kBF16), input({inner, 12}, DType::kBF16));
+  };
+  output((product(16) + product(4)) + (product(8) + product(6)));
+  output(product(16) + product(8) + input({2, 5, 12}, DType::kBF16));
+  optimize();
+  EXPECT_THAT(operations(), ElementsAre("product_sum", "product_sum")) << graph_.to_text();
+  std::vector<op::ProductSum> sums;
+  for (NodeId id = 0; id < graph_.size(); ++id) {
+    if (const auto* sum = graph_.get_if<op::ProductSum>(id)) sums.push_back(*sum);
+  }
+  EXPECT_THAT(sums,
+              ::testing::UnorderedElementsAre(op::ProductSum{4, false}, op::ProductSum{2, true}));
+}
+
+TEST_F(MatmulPassTest, ProductsThatStay) {
+  const auto of = [&](DType dtype) {
+    return [this, dtype](std::int64_t inner) {
+      return matmul(input({2, 5, inner}, dtype), input({inner, 12}, dtype));
+    };
+  };
+  const auto bf16 = of(DType::kBF16), f32 = of(DType::kF32);
+  output(f32(16) + f32(8));         // The library is as good.
+  output(bf16(4096) + bf16(2048));  // Each is worth the library's best kernel.
+  const Expr read_twice = bf16(8);
+  output(bf16(16) + read_twice);
+  output(read_twice);
+  output(bf16(16) + bf16(8) * 2.0);  // Scaled.
+  optimize();
+  EXPECT_THAT(operations(), Not(Contains("product_sum"))) << graph_.to_text();
+}
+
 TEST_F(MatmulPassTest, NormsGradientTakesWhatWentAroundIt) {
   const Expr x = input({2, 16}), weight = input({16}), dy = input({2, 16});
   const auto gradient = [&](int which) {

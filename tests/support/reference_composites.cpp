@@ -270,6 +270,16 @@ HostTensor linear(const op::Linear& operation, Inputs inputs, const TensorSpec& 
   return out;
 }
 
+HostTensor product_sum(const op::ProductSum& operation, Inputs inputs, const TensorSpec& spec) {
+  HostTensor out = matmul(*inputs[0], *inputs[1], spec.dtype);
+  for (int i = 1; i < operation.count; ++i) {
+    const auto first = 2 * static_cast<std::size_t>(i);
+    out = sum(out, matmul(*inputs[first], *inputs[first + 1], spec.dtype));
+  }
+  if (operation.has_residual) out = sum(out, *inputs.back());
+  return out;
+}
+
 HostTensor norm_linear(const op::NormLinear& operation, Inputs inputs, const TensorSpec& spec) {
   const HostTensor normed = rms_norm(static_cast<double>(operation.eps), inputs.first(2));
   if (operation.gated) {

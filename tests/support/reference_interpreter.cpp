@@ -159,6 +159,9 @@ struct Evaluate {
   }
   Outputs operator()(const op::LoraLinear& o) const { return reference::lora_linear(o, in); }
   Outputs operator()(const op::Linear& o) const { return outputs(reference::linear(o, in, spec)); }
+  Outputs operator()(const op::ProductSum& o) const {
+    return outputs(reference::product_sum(o, in, spec));
+  }
   Outputs operator()(const op::NormLinear& o) const {
     return outputs(reference::norm_linear(o, in, spec));
   }

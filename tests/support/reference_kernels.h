@@ -78,6 +78,7 @@ HostTensor lora(double scale, const HostTensor& x, const HostTensor& a, const Ho
 Outputs lora_linear(const op::LoraLinear& operation, Inputs inputs);
 Outputs swiglu_backward(Inputs inputs);
 HostTensor linear(const op::Linear& operation, Inputs inputs, const TensorSpec& spec);
+HostTensor product_sum(const op::ProductSum& operation, Inputs inputs, const TensorSpec& spec);
 HostTensor norm_linear(const op::NormLinear& operation, Inputs inputs, const TensorSpec& spec);
 Outputs attention(const op::Attention& operation, Inputs inputs);
 Outputs cached_attention(const op::CachedAttention& operation, Inputs inputs);

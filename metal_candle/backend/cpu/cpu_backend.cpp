@@ -38,6 +38,7 @@ constexpr Overload kFamilies{
     [](const op::ArgTopK&) -> Maker { return make_sort; },
     [](const op::Matmul&) -> Maker { return make_matmul; },
     [](const op::Linear&) -> Maker { return make_matmul; },
+    [](const op::ProductSum&) -> Maker { return nullptr; },
     [](const op::NormLinear&) -> Maker { return nullptr; },
     [](const op::Reshape&) -> Maker { return make_copy; },
     [](const op::Transpose&) -> Maker { return make_copy; },

@@ -13,6 +13,7 @@
 #include "metal_candle/backend/gpu/kernels/lora.h"
 #include "metal_candle/backend/gpu/kernels/matmul.h"
 #include "metal_candle/backend/gpu/kernels/norm.h"
+#include "metal_candle/backend/gpu/kernels/product_sum.h"
 #include "metal_candle/backend/gpu/kernels/random.h"
 #include "metal_candle/backend/gpu/kernels/reduce.h"
 #include "metal_candle/backend/gpu/kernels/rope.h"

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "metal_candle/backend/batch.h"
+#include "metal_candle/backend/gpu/rows.h"
 
 namespace metal_candle::backend::gpu {
 namespace {
@@ -120,7 +121,7 @@ std::unique_ptr<Kernel> make_packet_kernel(std::unique_ptr<Kernel> preferred,
       [preferred = std::shared_ptr<const Kernel>(std::move(preferred)),
        other = std::shared_ptr<const Kernel>(std::move(other))](const KernelArguments& run,
                                                                 Encoder& encoder) {
-        const bool aligned = std::all_of(run.inputs.begin(), run.inputs.begin() + 3, starts_packet);
+        const bool aligned = std::all_of(run.inputs.begin(), run.inputs.begin() + 3, is_aligned);
         static_cast<const GpuKernel&>(aligned ? *preferred : *other).encode(run, encoder);
       },
       scratch);

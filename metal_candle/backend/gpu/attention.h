@@ -49,10 +49,6 @@ struct AttentionPlan {
 [[nodiscard]] HeadStrides head_strides(const Strides& strides);
 /// Elements of a packet divide what lies between rows.
 [[nodiscard]] bool in_packets(const HeadStrides& strides, DType dtype);
-/// Whether a packet may begin there.
-[[nodiscard]] inline bool starts_packet(const void* address) {
-  return reinterpret_cast<std::uintptr_t>(address) % 16 == 0;
-}
 
 std::unique_ptr<Kernel> make_attention_backward(const KernelRequest& request, GpuDevice& device);
 

@@ -14,6 +14,7 @@
 
 #include "metal_candle/backend/batch.h"
 #include "metal_candle/backend/gpu/attention.h"
+#include "metal_candle/backend/gpu/rows.h"
 
 namespace metal_candle::backend::gpu {
 namespace {
@@ -240,9 +241,8 @@ std::unique_ptr<Kernel> make_attention_backward(const KernelRequest& request, Gp
   const std::size_t scratch = std::max(plan.scratch_bytes(), any.scratch_bytes());
   return make_gpu_kernel(
       [plan, any](const KernelArguments& run, Encoder& encoder) {
-        const bool aligned =
-            std::all_of(run.inputs.begin(), run.inputs.begin() + 3, starts_packet) &&
-            starts_packet(run.inputs[5]);
+        const bool aligned = std::all_of(run.inputs.begin(), run.inputs.begin() + 3, is_aligned) &&
+                             is_aligned(run.inputs[5]);
         encode_backward(plan.in_packets && !aligned ? any : plan, run, encoder);
       },
       scratch);

@@ -45,6 +45,7 @@ constexpr Overload kFamilies{
     [](const op::ArgTopK&) -> Maker { return make_sort; },
     [](const op::Matmul&) -> Maker { return make_matmul; },
     [](const op::Linear&) -> Maker { return make_matmul; },
+    [](const op::ProductSum&) -> Maker { return make_product_sum; },
     [](const op::NormLinear&) -> Maker { return make_norm_linear; },
     [](const op::Pick&) -> Maker { return nullptr; },
     [](const op::CustomGradient&) -> Maker { return nullptr; },
@@ -104,6 +105,9 @@ InputLayout GpuBackend::input_layout(const Operation& operation, int input) cons
           [&](const op::Reduce&) { return kAny; },
           [&](const op::Matmul&) { return kMatrix; },
           [&](const op::Linear&) { return input < 2 ? kMatrix : kContiguous; },
+          [&](const op::ProductSum& o) {
+            return input < 2 * o.count && input % 2 == 1 ? kMatrix : kContiguous;
+          },
           [&](const op::NormLinear& o) {
             return input == 2 || (o.gated && input == 3) ? kMatrix : kContiguous;
           },

@@ -70,6 +70,7 @@ std::unique_ptr<Kernel> make_rope(const KernelRequest& request, GpuDevice& devic
 std::unique_ptr<Kernel> make_swiglu_backward(const KernelRequest& request, GpuDevice& device);
 std::unique_ptr<Kernel> make_matmul(const KernelRequest& request,
                                     GpuDevice& device);  // Matmul, Linear.
+std::unique_ptr<Kernel> make_product_sum(const KernelRequest& request, GpuDevice& device);
 std::unique_ptr<Kernel> make_norm_linear(const KernelRequest& request, GpuDevice& device);
 std::unique_ptr<Kernel> make_lora(const KernelRequest& request,
                                   GpuDevice& device);  // Lora, LoraLinear.

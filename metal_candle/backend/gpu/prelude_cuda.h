@@ -271,6 +271,15 @@ struct WideOperations;
           : "l"(a), "l"(b), "r"(add)                                                             \
           : "memory");                                                                           \
     }                                                                                            \
+    static MC_FUNCTION void by_columns(TileSums (&s)[8], uint64_t a, uint64_t b, int32_t add) {  \
+      asm volatile(                                                                              \
+          "{ .reg .pred add; setp.ne.b32 add, %34, 0; "                                          \
+          "wgmma.mma_async.sync.aligned.m64n64k16.f32." name "." name " " MC_LIST_OF_32          \
+          ", %32, %33, add, 1, 1, 0, 1; }"                                                       \
+          : MC_SUMS_OF_32(s)                                                                     \
+          : "l"(a), "l"(b), "r"(add)                                                             \
+          : "memory");                                                                           \
+    }                                                                                            \
     static MC_FUNCTION void held_rows(TileSums (&s)[8], const Tiles4& a, uint64_t b,             \
                                       int32_t add) {                                             \
       asm volatile(                                                                              \
@@ -302,6 +311,15 @@ MC_FUNCTION void multiply_wide_rows(TileSums (&sums)[8], const T* a, const T* b,
   MC_UNROLL
   for (int step = 0; step < 4; ++step) {  // 16 columns are 32 bytes.
     WideOperations<T>::rows(sums, left + 2 * step, right + 2 * step, add || step > 0);
+  }
+}
+template <typename T>
+MC_FUNCTION void multiply_wide_by_columns(TileSums (&sums)[8], const T* a, const T* b, bool add,
+                                          Thread) {
+  const uint64_t left = wide_descriptor(a), right = wide_descriptor(b);
+  MC_UNROLL
+  for (int step = 0; step < 4; ++step) {  // 16 rows are 2048 bytes.
+    WideOperations<T>::by_columns(sums, left + 2 * step, right + 128 * step, add || step > 0);
   }
 }
 template <typename T>

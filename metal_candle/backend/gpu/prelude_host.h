@@ -264,16 +264,29 @@ MC_FUNCTION float wide_element(const T* block, uint32_t row, uint32_t column) {
   return static_cast<float>(block[row * 64 + (column / 8 ^ row % 8) * 8 + column % 8]);
 }
 
-template <typename T>
-MC_FUNCTION void multiply_wide_rows(TileSums (&sums)[8], const T* a, const T* b, bool add,
-                                    const Thread& self) {
+template <typename T, bool kRows>
+MC_FUNCTION void multiply_wide_blocks(TileSums (&sums)[8], const T* a, const T* b, bool add,
+                                      const Thread& self) {
   for (uint32_t i = 0; i < 32; ++i) {
     const uint32_t row = self.warp * 16 + i / 2 % 2 * 8 + tile_row(self.lane);
     const uint32_t column = i / 4 * 8 + tile_column(self.lane) + i % 2;
     float sum = add ? sums[i / 4].at[i % 4] : 0.0f;
-    for (uint32_t k = 0; k < 64; ++k) sum += wide_element(a, row, k) * wide_element(b, column, k);
+    for (uint32_t k = 0; k < 64; ++k) {
+      sum += wide_element(a, row, k) *
+             (kRows ? wide_element(b, column, k) : wide_element(b, k, column));
+    }
     sums[i / 4].at[i % 4] = sum;
   }
+}
+template <typename T>
+MC_FUNCTION void multiply_wide_rows(TileSums (&sums)[8], const T* a, const T* b, bool add,
+                                    const Thread& self) {
+  multiply_wide_blocks<T, true>(sums, a, b, add, self);
+}
+template <typename T>
+MC_FUNCTION void multiply_wide_by_columns(TileSums (&sums)[8], const T* a, const T* b, bool add,
+                                          const Thread& self) {
+  multiply_wide_blocks<T, false>(sums, a, b, add, self);
 }
 
 // A product whose left operand is in registers; kRows: of rows of b, transposed.

@@ -118,6 +118,7 @@ Outputs expand(const op::Rope&, Builder&);
 Outputs expand(const op::Lora&, Builder&);
 Outputs expand(const op::LoraLinear&, Builder&);
 Outputs expand(const op::Linear&, Builder&);
+Outputs expand(const op::ProductSum&, Builder&);
 Outputs expand(const op::NormLinear&, Builder&);
 Outputs expand(const op::Attention&, Builder&);
 Outputs expand(const op::AttentionBackward&, Builder&);

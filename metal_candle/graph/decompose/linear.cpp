@@ -73,6 +73,17 @@ Outputs expand(const op::Linear& o, Builder& b) {
 }
 
 // Into the composites that it was made of, for which a backend may have kernels.
+Outputs expand(const op::ProductSum& o, Builder& b) {
+  const op::Linear added{op::Activation::kNone, false, true, 1};
+  NodeId sum = o.has_residual ? b.add(added, {b.input(0), b.input(1), b.input(b.count() - 1)})
+                              : b.matmul(b.input(0), b.input(1));
+  for (int i = 1; i < o.count; ++i) {
+    const auto first = 2 * static_cast<std::size_t>(i);
+    sum = b.add(added, {b.input(first), b.input(first + 1), sum});
+  }
+  return {sum};
+}
+
 Outputs expand(const op::NormLinear& o, Builder& b) {
   const NodeId normed = b.add(op::RmsNorm{o.eps}, {b.input(0), b.input(1)});
   if (o.gated) {

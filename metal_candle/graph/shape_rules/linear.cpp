@@ -83,6 +83,24 @@ TensorSpec infer(const op::Linear& o, const Context& c) {
   return result;
 }
 
+TensorSpec infer(const op::ProductSum& o, const Context& c) {
+  if (o.count < 2) [[unlikely]]
+    c.shape_error("takes two products or more");
+  const auto operands = 2 * static_cast<std::size_t>(o.count);
+  c.require_count(operands + (o.has_residual ? 1u : 0u));
+  c.require_floating(0);
+  c.require_one_dtype();
+  require_matrix(c, 1);
+  TensorSpec result{product(c, 0, 1), c.dtype(0)};
+  for (std::size_t i = 2; i < operands; i += 2) {
+    require_matrix(c, i + 1);
+    if (product(c, i, i + 1) != result.shape) [[unlikely]]
+      c.shape_error("takes products of one shape");
+  }
+  if (o.has_residual) c.require_shape(operands, result.shape);
+  return result;
+}
+
 TensorSpec infer(const op::NormLinear& o, const Context& c) {
   const op::Linear& linear = o.linear;
   const std::size_t extra = (linear.has_bias ? 1u : 0u) + (linear.has_residual ? 1u : 0u);

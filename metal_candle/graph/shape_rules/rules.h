@@ -147,6 +147,7 @@ TensorSpec infer(const op::Matmul&, const Context&);
 TensorSpec infer(const op::Lora&, const Context&);
 TensorSpec infer(const op::LoraLinear&, const Context&);
 TensorSpec infer(const op::Linear&, const Context&);
+TensorSpec infer(const op::ProductSum&, const Context&);
 TensorSpec infer(const op::NormLinear&, const Context&);
 TensorSpec infer(const op::Softmax&, const Context&);
 TensorSpec infer(const op::LogSoftmax&, const Context&);

@@ -32,6 +32,7 @@ std::vector<PassEntry> builtin_passes() {
       {"matmul_bias", kEpilogue, passes::matmul_bias},
       {"matmul_activation", kEpilogue, passes::matmul_activation},
       {"matmul_residual", kEpilogue, passes::matmul_residual},
+      {"product_sum", kEpilogue, passes::product_sum},
       {"swiglu", kEpilogue, passes::swiglu},
       {"norm_backward_residual", kEpilogue, passes::norm_backward_residual},
 

@@ -41,6 +41,7 @@ using PassPtr = std::unique_ptr<FusionPass>;
 [[nodiscard]] PassPtr matmul_residual();
 [[nodiscard]] PassPtr swiglu();
 [[nodiscard]] PassPtr norm_backward_residual();
+[[nodiscard]] PassPtr product_sum();
 [[nodiscard]] PassPtr norm_linear();
 [[nodiscard]] PassPtr lora_low();
 [[nodiscard]] PassPtr cached_attention();

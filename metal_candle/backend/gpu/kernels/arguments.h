@@ -328,6 +328,23 @@ struct CrossEntropyArguments {
   uint32_t wide_targets;  // Targets are i64.
 };
 
+// ---- product_sum.h
+enum { kMostProducts = 8 };
+struct ProductTerm {
+  const MC_GLOBAL void* a;  // [m, k], a_stride from row to row
+  const MC_GLOBAL void* b;  // [k, n], or [n, k] if by_rows, b_stride from row to row
+  int64_t a_stride, b_stride;
+  int32_t k;
+  uint32_t by_rows;
+};
+struct ProductSumArguments {
+  ProductTerm terms[kMostProducts];
+  const MC_GLOBAL void* residual;  // [m, n], or null
+  MC_GLOBAL void* out;             // [m, n]
+  int32_t m, n;
+  int32_t steps;  // Of 64 along the k of all terms.
+};
+
 // ---- rope.h
 // x and out [groups, heads, length, n], of which the maps number [groups, heads].
 struct RopeArguments {

@@ -1,0 +1,6 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// Registers the kernels of product_sum.h.
+#include "tests/gpu_sim/fibres.h"
+// After the prelude.
+#include "metal_candle/backend/gpu/kernels/product_sum.h"
