@@ -153,11 +153,17 @@ MC_FUNCTION void norm_backward(MC_CONSTANT NormBackwardArguments& arguments, MC_
   for (int i = 0; i < count * width; ++i) dweight[i] = 0.0f;
   uint32_t turn = 0;
   for (uint32_t row = self.group; row < arguments.rows; row += self.groups) {
-    RowPart<T, width, count> x, dy;
+    // All that is read is asked for before anything waits.
+    RowPart<T, width, count> x, dy, w, residual;
     x.load(static_cast<const MC_GLOBAL T*>(arguments.x) + row_offset(arguments.x_map, row), n,
            self.index, self.size);
     dy.load(static_cast<const MC_GLOBAL T*>(arguments.dy) + row_offset(arguments.dy_map, row), n,
             self.index, self.size);
+    if (weight != nullptr) w.load(weight, n, self.index, self.size);
+    if (arguments.residual != nullptr) {
+      residual.load(static_cast<const MC_GLOBAL T*>(arguments.residual) + int64_t(row) * n, n,
+                    self.index, self.size);
+    }
     float mean = 0.0f;
     if (arguments.layer != 0) {
       float sum = 0.0f;
@@ -173,11 +179,9 @@ MC_FUNCTION void norm_backward(MC_CONSTANT NormBackwardArguments& arguments, MC_
     for (int p = 0; p < count; ++p) {
       const uint32_t column = (p * self.size + self.index) * width;
       if (column >= n) continue;
-      Packet<T, width> w;
-      if (weight != nullptr) w = load_packet<T, width>(weight + column);
       MC_UNROLL
       for (int i = 0; i < width; ++i) {
-        const float g = dy.get(p, i) * (weight != nullptr ? float(w.values[i]) : 1.0f);
+        const float g = dy.get(p, i) * (weight != nullptr ? w.get(p, i) : 1.0f);
         const float centred = x.get(p, i) - mean;
         sums.squares = fmaf(centred, centred, sums.squares);
         sums.g += g;
@@ -192,18 +196,13 @@ MC_FUNCTION void norm_backward(MC_CONSTANT NormBackwardArguments& arguments, MC_
     for (int p = 0; p < count; ++p) {
       const uint32_t column = (p * self.size + self.index) * width;
       if (column >= n) continue;
-      Packet<T, width> w, dx, residual;
-      if (weight != nullptr) w = load_packet<T, width>(weight + column);
-      if (arguments.residual != nullptr) {
-        residual = load_packet<T, width>(static_cast<const MC_GLOBAL T*>(arguments.residual) +
-                                         int64_t(row) * n + column);
-      }
+      Packet<T, width> dx;
       MC_UNROLL
       for (int i = 0; i < width; ++i) {
-        const float g = dy.get(p, i) * (weight != nullptr ? float(w.values[i]) : 1.0f);
+        const float g = dy.get(p, i) * (weight != nullptr ? w.get(p, i) : 1.0f);
         if (wants_dweight) dweight[p * width + i] += values.dweight(x.get(p, i), dy.get(p, i));
         float y = values.dx(x.get(p, i), g);
-        if (arguments.residual != nullptr) y += float(residual.values[i]);
+        if (arguments.residual != nullptr) y += residual.get(p, i);
         dx.values[i] = T(y);
       }
       if (arguments.dx != nullptr) {
