@@ -49,6 +49,8 @@
 //   half, bfloat             16-bit floats; float(x) and half(f), bfloat(f) convert, rounding to
 //                            nearest even. There is no arithmetic on them.
 //   expf, logf, erff, ...    the functions of C's <math.h> for float; fmaf; rsqrtf, erfinvf
+//   max_or_nan(float, float), min_or_nan(float, float)
+//                            NaN if one of them is
 //   fast_exp2(float)         exp2f to two units in the last place; results that are not normal are
 //   0 as_uint(float), as_float(uint32_t)
 //                            bits

@@ -205,7 +205,7 @@ std::string_view float_pattern(UnaryKind kind) {
     case UnaryKind::kSigmoid:
       return "sigmoid({0})";
     case UnaryKind::kRelu:
-      return "{0} < 0.0f ? 0.0f : {0}";
+      return "max_or_nan({0}, 0.0f)";
     case UnaryKind::kGelu:
       return "0.5f * {0} * (1.0f + erff({0} * 0.707106781186547524f))";
     case UnaryKind::kGeluTanh:  // (1 + tanh(u)) / 2 is sigmoid(2 u).
@@ -299,9 +299,9 @@ std::string_view float_pattern(BinaryKind kind) {
     case BinaryKind::kPower:
       return "powf({0}, {1})";
     case BinaryKind::kMaximum:
-      return "larger({0}, {1})";
+      return "max_or_nan({0}, {1})";
     case BinaryKind::kMinimum:
-      return "smaller({0}, {1})";
+      return "min_or_nan({0}, {1})";
     case BinaryKind::kAtan2:
       return "atan2f({0}, {1})";
     case BinaryKind::kLogAddExp:

@@ -104,6 +104,16 @@ struct bfloat {
   MC_FUNCTION explicit operator float() const { return as_float(uint32_t{bits} << 16); }
 };
 
+MC_FUNCTION float max_or_nan(float a, float b) {
+  float y;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(a), "f"(b));
+  return y;
+}
+MC_FUNCTION float min_or_nan(float a, float b) {
+  float y;
+  asm("min.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(a), "f"(b));
+  return y;
+}
 MC_FUNCTION float fast_exp2(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));

@@ -143,6 +143,8 @@ struct bfloat {
   }
 };
 
+MC_FUNCTION float max_or_nan(float a, float b) { return a > b || a != a ? a : b; }
+MC_FUNCTION float min_or_nan(float a, float b) { return a < b || a != a ? a : b; }
 MC_FUNCTION float fast_exp2(float x) { return exp2f(x); }
 
 // ---- Tiles. Lanes lie as in prelude_cuda.h.

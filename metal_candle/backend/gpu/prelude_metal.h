@@ -220,6 +220,8 @@ MC_FUNCTION float erfinvf(float x) {
   }
   return sum * x;
 }
+MC_FUNCTION float max_or_nan(float a, float b) { return a > b || a != a ? a : b; }
+MC_FUNCTION float min_or_nan(float a, float b) { return a < b || a != a ? a : b; }
 MC_FUNCTION float fast_exp2(float x) { return metal::fast::exp2(x); }
 
 // ---- Tiles. A lane has two neighbouring elements of a simdgroup matrix. Right operands are kept
