@@ -91,6 +91,10 @@
 //   multiply_wide_rows<T>(TileSums (&sums)[8], MC_GROUP const T* a, MC_GROUP const T* b, bool add,
 //   self)
 //                            sums = a @ b^T, plus sums if add
+//   multiply_wide_by_columns<T>(sums, a, b, add, self)
+//                            sums = a @ b, plus sums if add
+//   multiply_held_rows<T>(TileSums (&sums)[8], Tiles4 (&a)[4], MC_GROUP const T* b, bool add, self)
+//                            sums = a @ b^T, plus sums if add
 //   multiply_wide_columns<T>(TileSums (&sums)[8], Tiles4 (&a)[4], MC_GROUP const T* b, self)
 //                            sums += a @ b
 //   wide_commit(), wide_wait<n>()

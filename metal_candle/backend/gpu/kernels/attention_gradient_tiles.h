@@ -11,13 +11,56 @@
 #include "metal_candle/backend/gpu/kernels/attention_blocks.h"
 #include "metal_candle/backend/gpu/kernels/attention_gradient.h"
 
-// Writes a block's sums, times `factor`, as columns from first_column on of rows of `width`: to
-// `parts` in f32 if that is not null.
+// Rows of a gradient that a group writes: to `parts`, dense and in f32, if that is not null.
+template <typename T>
+struct GradientRows {
+  MC_GLOBAL T* to;
+  MC_GLOBAL float* parts;
+  int64_t stride;  // Of `to`.
+  int32_t width;
+};
+
+// Of dq, or of dk, of which this is part `split` if there are several; from row or key `first` of a
+// share on.
+template <typename T, bool kHoldsQueries>
+MC_FUNCTION GradientRows<T> first_gradient(MC_CONSTANT AttentionGradientArguments& arguments,
+                                           AttentionShare share, int32_t first, int32_t split) {
+  MC_CONSTANT AttentionProblem& p = arguments.problem;
+  if (kHoldsQueries) {
+    return {static_cast<MC_GLOBAL T*>(arguments.dq) + (share.first_row + first) * p.width, nullptr,
+            p.width, p.width};
+  }
+  const int64_t number = int64_t{share.batch} * p.key_heads + share.key_head;
+  const int64_t key = number * p.keys + first;
+  const int64_t part = int64_t{split} * p.batch * p.key_heads * p.keys;
+  return {static_cast<MC_GLOBAL T*>(arguments.dk) + key * p.width,
+          arguments.splits > 1
+              ? static_cast<MC_GLOBAL float*>(arguments.dk_parts) + (part + key) * p.width
+              : nullptr,
+          p.width, p.width};
+}
+// Of dv.
+template <typename T>
+MC_FUNCTION GradientRows<T> value_gradient(MC_CONSTANT AttentionGradientArguments& arguments,
+                                           AttentionShare share, int32_t first, int32_t split) {
+  MC_CONSTANT AttentionProblem& p = arguments.problem;
+  const int64_t number = int64_t{share.batch} * p.key_heads + share.key_head;
+  const int64_t key = number * p.keys + first;
+  const int64_t part = int64_t{split} * p.batch * p.key_heads * p.keys;
+  return {static_cast<MC_GLOBAL T*>(arguments.dv) + keys_place(share, arguments.dv_strides) +
+              first * arguments.dv_strides.row,
+          arguments.splits > 1
+              ? static_cast<MC_GLOBAL float*>(arguments.dv_parts) + (part + key) * p.value_width
+              : nullptr,
+          arguments.dv_strides.row, p.value_width};
+}
+
+// Writes a block's sums, times `factor`, as columns from first_column on.
 template <typename T, int kColumns, int kTiles>
 MC_FUNCTION void write_gradient_block(MC_THREAD const TileSums (&sums)[kTiles][kColumns / 8],
-                                      int32_t first_column, float factor, MC_GLOBAL T* to,
-                                      int64_t stride, MC_GLOBAL float* parts, int32_t rows,
-                                      int32_t width, Thread self) {
+                                      int32_t first_column, float factor, GradientRows<T> gradient,
+                                      int32_t rows, Thread self) {
+  const int32_t width = gradient.width;
   MC_UNROLL
   for (int t = 0; t < kTiles; ++t) {
     MC_UNROLL
@@ -29,11 +72,11 @@ MC_FUNCTION void write_gradient_block(MC_THREAD const TileSums (&sums)[kTiles][k
         const int32_t column = first_column + n * 8 + int32_t(tile_column(self.lane));
         const float left = sums[t][n].at[2 * h] * factor;
         const float right = sums[t][n].at[2 * h + 1] * factor;
-        if (parts == nullptr) {
-          store_pair(to + row * stride, column, width, left, right);
+        if (gradient.parts == nullptr) {
+          store_pair(gradient.to + row * gradient.stride, column, width, left, right);
           continue;
         }
-        MC_GLOBAL float* const part = parts + int64_t{row} * width;
+        MC_GLOBAL float* const part = gradient.parts + int64_t{row} * width;
         if (column < width) part[column] = left;
         if (column + 1 < width) part[column + 1] = right;
       }
@@ -334,33 +377,17 @@ MC_FUNCTION void attention_gradient_tiles(MC_CONSTANT AttentionGradientArguments
   }
   copy_wait<0>();
 
-  const int64_t part = int64_t{split} * shares * p.keys;
-  const int64_t key = int64_t{number} * p.keys + first;
-  const bool in_parts = !kHoldsQueries && arguments.splits > 1;
   if constexpr (kFirst) {
     if (first_needed) {
       write_gradient_block<T, kWidth, kTiles>(
-          sums_1, 0, p.scale,
-          kHoldsQueries
-              ? static_cast<MC_GLOBAL T*>(arguments.dq) + (share.first_row + first) * p.width
-              : static_cast<MC_GLOBAL T*>(arguments.dk) + key * p.width,
-          p.width,
-          in_parts ? static_cast<MC_GLOBAL float*>(arguments.dk_parts) + (part + key) * p.width
-                   : nullptr,
-          rows, p.width, self);
+          sums_1, 0, p.scale, first_gradient<T, kHoldsQueries>(arguments, share, first, split),
+          rows, self);
     }
   }
   if constexpr (kSecond) {
     if (second_needed) {
       write_gradient_block<T, kWidth, kTiles>(
-          sums_2, 0, 1.0f,
-          static_cast<MC_GLOBAL T*>(arguments.dv) + keys_place(share, arguments.dv_strides) +
-              first * arguments.dv_strides.row,
-          arguments.dv_strides.row,
-          in_parts
-              ? static_cast<MC_GLOBAL float*>(arguments.dv_parts) + (part + key) * p.value_width
-              : nullptr,
-          rows, p.value_width, self);
+          sums_2, 0, 1.0f, value_gradient<T>(arguments, share, first, split), rows, self);
     }
   }
 }

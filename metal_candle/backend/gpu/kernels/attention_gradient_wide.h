@@ -185,33 +185,17 @@ MC_FUNCTION void attention_gradient_wide(MC_CONSTANT AttentionGradientArguments&
   }
   copy_wait<0>();
 
-  const int64_t part = int64_t{split} * shares * p.keys;
-  const int64_t key = int64_t{number} * p.keys + first;
-  const bool in_parts = !kHoldsQueries && arguments.splits > 1;
   MC_UNROLL
   for (int b = 0; b < kBlocks; ++b) {
     if (kHoldsQueries || arguments.dk != nullptr) {
       write_gradient_block<T, 64, 1>(
           sums_1[b], 64 * b, p.scale,
-          kHoldsQueries
-              ? static_cast<MC_GLOBAL T*>(arguments.dq) + (share.first_row + first) * p.width
-              : static_cast<MC_GLOBAL T*>(arguments.dk) + key * p.width,
-          p.width,
-          in_parts ? static_cast<MC_GLOBAL float*>(arguments.dk_parts) + (part + key) * p.width
-                   : nullptr,
-          rows, p.width, self);
+          first_gradient<T, kHoldsQueries>(arguments, share, first, split), rows, self);
     }
     if constexpr (!kHoldsQueries) {
       if (arguments.dv != nullptr) {
         write_gradient_block<T, 64, 1>(
-            sums_2[b], 64 * b, 1.0f,
-            static_cast<MC_GLOBAL T*>(arguments.dv) + keys_place(share, arguments.dv_strides) +
-                first * arguments.dv_strides.row,
-            arguments.dv_strides.row,
-            in_parts
-                ? static_cast<MC_GLOBAL float*>(arguments.dv_parts) + (part + key) * p.value_width
-                : nullptr,
-            rows, p.value_width, self);
+            sums_2[b], 64 * b, 1.0f, value_gradient<T>(arguments, share, first, split), rows, self);
       }
     }
   }
