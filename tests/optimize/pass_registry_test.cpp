@@ -56,8 +56,8 @@ TEST_F(PassRegistryTest, EveryPassHasItsNameAndTakesPart) {
                           "sigmoid", "silu", "gelu", "softmax", "layer_norm", "rms_norm",
                           "linear_cross_entropy", "cross_entropy", "attention", "lora",
                           "lora_linear", "matmul_scale", "matmul_bias", "matmul_activation",
-                          "matmul_residual", "product_sum", "swiglu", "norm_backward_residual", "norm_linear",
-                          "lora_low", "cached_attention", "elementwise"));
+                          "matmul_residual", "product_sum", "swiglu", "norm_backward_residual",
+                          "norm_linear", "lora_low", "cached_attention", "elementwise"));
   for (const PassEntry& entry : passes_in_order(PassSet::all())) {
     EXPECT_EQ(entry.make()->name(), entry.name);
   }

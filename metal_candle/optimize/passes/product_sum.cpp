@@ -31,8 +31,9 @@ struct Terms {
 };
 
 bool is_short(const ComputationGraph& graph, NodeId a, NodeId b) {
-  return graph.node(b).spec.shape.rank() == 2 && graph.node(a).spec.shape.rank() >= 2 &&
-         graph.node(a).spec.shape.back() <= kMostInner;
+  const Shape& left = graph.node(a).spec.shape;
+  return graph.node(b).spec.shape.rank() == 2 && left.rank() >= 2 && left.back() > 0 &&
+         left.back() <= kMostInner;
 }
 
 bool is_sum(const op::Linear& linear) {
