@@ -529,10 +529,10 @@ using Operation =
                  op::SliceUpdate, op::DynamicSlice, op::DynamicSliceUpdate, op::Softmax,
                  op::LogSoftmax, op::LogSumExp, op::TopPThreshold, op::Draw, op::SoftmaxBackward,
                  op::RmsNorm, op::RmsNormBackward, op::LayerNorm, op::LayerNormBackward, op::SwiGlu,
-                 op::SwiGluBackward, op::Rope, op::Lora, op::LoraLinear, op::Linear, op::ProductSum, op::NormLinear,
-                 op::Attention, op::AttentionBackward, op::CachedAttention, op::CrossEntropy,
-                 op::CrossEntropyBackward, op::LinearCrossEntropy, op::LinearCrossEntropyBackward,
-                 op::Elementwise>;
+                 op::SwiGluBackward, op::Rope, op::Lora, op::LoraLinear, op::Linear, op::ProductSum,
+                 op::NormLinear, op::Attention, op::AttentionBackward, op::CachedAttention,
+                 op::CrossEntropy, op::CrossEntropyBackward, op::LinearCrossEntropy,
+                 op::LinearCrossEntropyBackward, op::Elementwise>;
 
 /// One instruction of an elementwise program. Registers are numbered: operands first (0 .. inputs -
 /// 1), then one for each instruction, in order. Every value lives in its own dtype.

@@ -11,6 +11,7 @@
 
 #include "metal_candle/backend/gpu/gpu_kernel.h"
 #include "metal_candle/backend/gpu/kernels/arguments.h"
+#include "metal_candle/backend/gpu/rows.h"
 #include "metal_candle/backend/gpu/strided_copy.h"
 
 namespace metal_candle::backend::gpu {
@@ -18,10 +19,6 @@ namespace {
 
 constexpr std::uint32_t kThreads = 256;       // kernels/cached_attention.h
 constexpr std::int64_t kLongestCache = 1024;  // Longer ones are better divided among groups.
-
-bool starts_packet(const void* address) {
-  return reinterpret_cast<std::uintptr_t>(address) % 16 == 0;
-}
 
 }  // namespace
 
@@ -70,7 +67,7 @@ std::unique_ptr<Kernel> make_cached_attention(const KernelRequest& request, GpuD
     if (a.new_values != nullptr && a.new_values != a.values) {
       copy.encode(encoder, a.values, a.new_values);
     }
-    const bool packets = starts_packet(a.keys) && starts_packet(a.values);
+    const bool packets = is_aligned(a.keys) && is_aligned(a.values);
     encoder.dispatch(packets ? aligned : unaligned, grid, kThreads, a);
   });
 }

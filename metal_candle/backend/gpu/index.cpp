@@ -13,6 +13,7 @@
 
 #include "metal_candle/backend/gpu/gpu_kernel.h"
 #include "metal_candle/backend/gpu/kernels/arguments.h"
+#include "metal_candle/backend/gpu/rows.h"
 #include "metal_candle/backend/gpu/strided_copy.h"
 #include "metal_candle/backend/strided.h"
 #include "metal_candle/core/error.h"
@@ -157,10 +158,6 @@ std::optional<PlaceRowsArguments> plan_place_rows(const KernelRequest& request) 
   return a;
 }
 
-bool starts_packet(const void* address) {
-  return reinterpret_cast<std::uintptr_t>(address) % kPacketBytes == 0;
-}
-
 // x as it is, then the update over the block.
 std::unique_ptr<Kernel> make_slice_update(const KernelRequest& request, GpuDevice& device) {
   const TensorLayout& x = request.inputs[0];
@@ -187,7 +184,7 @@ std::unique_ptr<Kernel> make_slice_update(const KernelRequest& request, GpuDevic
                              const KernelArguments& arguments, Encoder& encoder) {
     void* to = arguments.outputs[0];
     if (arguments.inputs[0] != to) base.encode(encoder, arguments.inputs[0], to);
-    if (rows && starts_packet(to) && starts_packet(arguments.inputs[1])) {
+    if (rows && is_aligned(to) && is_aligned(arguments.inputs[1])) {
       PlaceRowsArguments a = *rows;
       a.update = arguments.inputs[1];
       a.out = to;

@@ -16,6 +16,7 @@
 #include "metal_candle/backend/batch.h"
 #include "metal_candle/backend/gpu/gpu_kernel.h"
 #include "metal_candle/backend/gpu/kernels/arguments.h"
+#include "metal_candle/backend/gpu/rows.h"
 
 namespace metal_candle::backend::gpu {
 namespace {
@@ -215,10 +216,6 @@ bool suits_few_rows(const BatchPlan& plan, const GpuDevice& device) {
          (p.m == 1 || p.a.row_stride == p.k);
 }
 
-bool starts_packet(const void* address) {
-  return reinterpret_cast<std::uintptr_t>(address) % kPacketBytes == 0;
-}
-
 // How many warps, as a power of 2, share the depth of their columns: as many as it takes to fill
 // each multiprocessor, while each lane has something to read.
 std::uint32_t depth_share_shift(std::int64_t sets, std::int64_t pieces, const GpuDevice& device) {
@@ -268,7 +265,7 @@ std::unique_ptr<Kernel> make_few_rows(const BatchPlan& plan, const Epilogue& epi
   const std::shared_ptr<const Kernel> other = std::move(general);
   return make_gpu_kernel(
       [launch, epilogue, other](const KernelArguments& run, Encoder& encoder) {
-        if (!starts_packet(run.inputs[0]) || !starts_packet(run.inputs[1])) {
+        if (!is_aligned(run.inputs[0]) || !is_aligned(run.inputs[1])) {
           static_cast<const GpuKernel&>(*other).encode(run, encoder);
           return;
         }
@@ -389,7 +386,7 @@ std::unique_ptr<Kernel> make_norm_linear(const KernelRequest& request, GpuDevice
   const std::size_t packed = o.gated ? 4 : 3;  // Inputs that are read in packets.
   return make_gpu_kernel(
       [launch, o, other, packed](const KernelArguments& run, Encoder& encoder) {
-        if (!std::all_of(run.inputs.begin(), run.inputs.begin() + packed, starts_packet)) {
+        if (!std::all_of(run.inputs.begin(), run.inputs.begin() + packed, is_aligned)) {
           static_cast<const GpuKernel&>(*other).encode(run, encoder);
           return;
         }
