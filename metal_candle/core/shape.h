@@ -34,8 +34,8 @@ class Dims {
     std::fill_n(data_.begin(), count, value);
   }
   // Copies only what is used: shapes are copied on every node built.
-  Dims(const Dims& other) : size_(other.size_) { copy_from(other); }
-  Dims& operator=(const Dims& other) {
+  Dims(const Dims& other) noexcept : size_(other.size_) { copy_from(other); }
+  Dims& operator=(const Dims& other) noexcept {
     size_ = other.size_;
     copy_from(other);
     return *this;

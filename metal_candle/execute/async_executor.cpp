@@ -34,14 +34,18 @@ thread_local std::map<const backend::CommandQueue*, std::weak_ptr<const BufferPt
 
 // One run of a plan: everything that must live until the last kernel has finished.
 struct AsyncExecutor::Run : RefCounted {
+  // Where a leaf or an output begins. That of an output is not 0 where memory was donated.
+  struct Place {
+    BufferPtr buffer;
+    std::int64_t offset;
+  };
+
   ExecutionRequest request;
-  std::vector<BufferPtr> leaf_buffers;
+  InlineVector<Place, 4> leaves;
   // A leaf read on a queue other than 0 must not be overwritten by work on queue 0, which does not
   // wait for it: holding the storage says that it is not exclusive.
   std::vector<StoragePtr> leaf_storages;
-  std::vector<std::int64_t> leaf_offsets;
-  std::vector<BufferPtr> output_buffers;
-  std::vector<std::int64_t> output_offsets;  // Not zero where memory was donated.
+  InlineVector<Place, 2> outputs;
   Arena arena;
   CompletionPtr completion;  // Null when it has already run.
 
@@ -50,9 +54,9 @@ struct AsyncExecutor::Run : RefCounted {
   // When everything has run, and before anyone is told, who may count on there being room again.
   void release_memory() {
     request.leaves.clear();
-    leaf_buffers.clear();
+    leaves.clear();
     leaf_storages.clear();
-    output_buffers.clear();
+    outputs.clear();
     arena.reset();
   }
 
@@ -65,9 +69,9 @@ struct AsyncExecutor::Run : RefCounted {
       case PlanRegion::Kind::kNone:
         return {};
       case PlanRegion::Kind::kLeaf:
-        return at(leaf_buffers[index], leaf_offsets[index] + region.offset);
+        return at(leaves[index].buffer, leaves[index].offset + region.offset);
       case PlanRegion::Kind::kOutput:
-        return at(output_buffers[index], output_offsets[index] + region.offset);
+        return at(outputs[index].buffer, outputs[index].offset + region.offset);
       case PlanRegion::Kind::kArena:
         break;
     }
@@ -75,7 +79,7 @@ struct AsyncExecutor::Run : RefCounted {
   }
 };
 
-std::vector<Value> AsyncExecutor::execute(ExecutionRequest request) {
+Values AsyncExecutor::execute(ExecutionRequest request) {
   auto run = make_intrusive<Run>();
   run->request = std::move(request);
   const ExecutionRequest& r = run->request;
@@ -83,8 +87,8 @@ std::vector<Value> AsyncExecutor::execute(ExecutionRequest request) {
   std::vector<CompletionPtr> dependencies;
   for (const Value& leaf : r.leaves) {
     const StoragePtr& storage = leaf.storage;
-    run->leaf_buffers.emplace_back(static_cast<Buffer*>(storage->buffer()));
-    run->leaf_offsets.push_back(static_cast<std::int64_t>(leaf.offset));
+    run->leaves.push_back({BufferPtr(static_cast<Buffer*>(storage->buffer())),
+                           static_cast<std::int64_t>(leaf.offset)});
     if (r.queue != 0) run->leaf_storages.push_back(storage);
     const CompletionPtr& completion = storage->completion();
     if (!completion || (completion->ready() && !completion->wait_for_error())) continue;
@@ -116,7 +120,7 @@ std::vector<Value> AsyncExecutor::execute(ExecutionRequest request) {
     return values_of(*run);
   }
   run->completion = make_intrusive<Completion>(&queue);
-  std::vector<Value> values = values_of(*run);
+  Values values = values_of(*run);
   commit(run, queue, dependencies);
   return values;
 }
@@ -125,7 +129,7 @@ void AsyncExecutor::allocate(Run& run, backend::CommandQueue* queue) const {
   const Plan& plan = run.plan();
   try {
     for (const std::size_t bytes : plan.output_buffers) {
-      const auto index = static_cast<std::int32_t>(run.output_buffers.size());
+      const auto index = static_cast<std::int32_t>(run.outputs.size());
       const auto donation =
           std::find_if(plan.donations.begin(), plan.donations.end(), [&](const Donation& d) {
             return d.output_buffer == index && !run.request.donatable.empty() &&
@@ -133,12 +137,9 @@ void AsyncExecutor::allocate(Run& run, backend::CommandQueue* queue) const {
           });
       if (donation != plan.donations.end()) {
         statistics().donations.fetch_add(1, std::memory_order_relaxed);
-        const auto leaf = static_cast<std::size_t>(donation->leaf);
-        run.output_buffers.push_back(run.leaf_buffers[leaf]);
-        run.output_offsets.push_back(run.leaf_offsets[leaf]);
+        run.outputs.push_back(run.leaves[static_cast<std::size_t>(donation->leaf)]);
       } else {
-        run.output_buffers.push_back(backend_.allocate(bytes));
-        run.output_offsets.push_back(0);
+        run.outputs.push_back({backend_.allocate(bytes), 0});
       }
     }
     if (plan.arena_bytes > 0) run.arena = make_arena(plan.arena_bytes, queue);
@@ -171,7 +172,7 @@ Arena AsyncExecutor::make_arena(std::size_t bytes, backend::CommandQueue* queue)
 
 void AsyncExecutor::encode(const Run& run, std::size_t begin, std::size_t end,
                            backend::CommandBuffer& buffer) const {
-  std::vector<BufferRegion> regions;
+  InlineVector<BufferRegion, 16> regions;
   std::int32_t wave = -1;
   for (std::size_t s = begin; s < end; ++s) {
     const PlanStep& step = run.plan().steps[s];
@@ -180,7 +181,7 @@ void AsyncExecutor::encode(const Run& run, std::size_t begin, std::size_t end,
     regions.clear();
     for (const PlanRegion& region : step.inputs) regions.push_back(run.bind(region));
     for (const PlanRegion& region : step.outputs) regions.push_back(run.bind(region));
-    const std::span<const BufferRegion> all(regions);
+    const std::span<const BufferRegion> all(regions.data(), regions.size());
     buffer.encode(*step.kernel, all.first(step.inputs.size()), all.subspan(step.inputs.size()),
                   run.bind(step.scratch), step.label);
   }
@@ -229,23 +230,24 @@ void AsyncExecutor::commit(const IntrusivePtr<Run>& run, backend::CommandQueue& 
   }
 }
 
-std::vector<Value> AsyncExecutor::values_of(const Run& run) const {
-  std::vector<StoragePtr> storages;
-  for (const BufferPtr& buffer : run.output_buffers) {
+Values AsyncExecutor::values_of(const Run& run) const {
+  InlineVector<StoragePtr, 2> storages;
+  for (const auto& [buffer, offset] : run.outputs) {
     storages.push_back(
         make_intrusive<Storage>(backend_.device(), buffer, buffer->contents(), run.completion));
   }
-  std::vector<Value> values;
+  Values values;
+  values.reserve(run.plan().outputs.size());
   for (const PlanOutput& output : run.plan().outputs) {
     const auto index = static_cast<std::size_t>(output.region.index);
     Value value;
     value.strides = output.strides;
     if (output.region.kind == PlanRegion::Kind::kLeaf) {
       value.storage = run.request.leaves[index].storage;
-      value.offset = static_cast<std::size_t>(run.leaf_offsets[index] + output.region.offset);
+      value.offset = static_cast<std::size_t>(run.leaves[index].offset + output.region.offset);
     } else {
       value.storage = storages[index];
-      value.offset = static_cast<std::size_t>(run.output_offsets[index] + output.region.offset);
+      value.offset = static_cast<std::size_t>(run.outputs[index].offset + output.region.offset);
     }
     values.push_back(std::move(value));
   }

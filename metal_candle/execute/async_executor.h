@@ -9,18 +9,22 @@
 #include <vector>
 
 #include "metal_candle/backend/backend.h"
+#include "metal_candle/core/inline_vector.h"
 #include "metal_candle/execute/mode.h"
 #include "metal_candle/execute/plan.h"
 #include "metal_candle/graph/storage.h"
 
 namespace metal_candle {
 
+/// Of the outputs of a plan.
+using Values = InlineVector<Value, 2>;
+
 /// How a plan is to be run.
 struct ExecutionRequest {
   std::shared_ptr<const void> owner;  // Keeps the plan alive.
   const Plan* plan = nullptr;
-  std::vector<Value> leaves;    // By leaf of the plan.
-  std::vector<bool> donatable;  // Leaves whose memory nobody else will ever read; empty: none.
+  InlineVector<Value, 4> leaves;  // By leaf of the plan.
+  std::vector<bool> donatable;    // Leaves whose memory nobody else will ever read; empty: none.
   int queue = 0;
   bool blocking = false;  // The caller waits for the result.
   ExecutionMode mode = ExecutionMode::kAsync;
@@ -34,7 +38,7 @@ class AsyncExecutor {
   /// Allocates, encodes and commits (or runs). Returns the values of the plan's outputs; their
   /// storages complete when the work does, or with its error. Throws OutOfMemoryError before
   /// anything has run.
-  std::vector<Value> execute(ExecutionRequest request);
+  Values execute(ExecutionRequest request);
 
  private:
   struct Run;
@@ -47,7 +51,7 @@ class AsyncExecutor {
   void run_on_this_thread(const IntrusivePtr<Run>& run, backend::CommandQueue& queue) const;
   void commit(const IntrusivePtr<Run>& run, backend::CommandQueue& queue,
               std::span<const CompletionPtr> dependencies) const;
-  [[nodiscard]] std::vector<Value> values_of(const Run& run) const;
+  [[nodiscard]] Values values_of(const Run& run) const;
 
   backend::Backend& backend_;
 };

@@ -14,6 +14,7 @@
 #include "metal_candle/backend/registry.h"
 #include "metal_candle/core/error.h"
 #include "metal_candle/core/host_observer.h"
+#include "metal_candle/core/inline_vector.h"
 #include "metal_candle/execute/async_executor.h"
 #include "metal_candle/execute/plan_cache.h"
 #include "metal_candle/execute/plan_traffic.h"
@@ -46,15 +47,16 @@ class Claims {
     }
     // In order of address, so that two threads claiming the same nodes cannot wait for each other;
     // but traced in the order asked for, so that the structure is the same every time.
-    std::vector<Node*> sorted = nodes_;
+    std::vector<Node*> sorted(nodes_.begin(), nodes_.end());
     std::sort(sorted.begin(), sorted.end(), std::less<>());
     std::vector<Node*> lost;
     for (Node* node : sorted) {
       if (!node->claim()) lost.push_back(node);
     }
-    std::erase_if(nodes_, [&](Node* node) {
+    Node* const* const kept = std::remove_if(nodes_.begin(), nodes_.end(), [&](Node* node) {
       return std::find(lost.begin(), lost.end(), node) != lost.end();
     });
+    nodes_.truncate(static_cast<std::size_t>(kept - nodes_.begin()));
   }
   ~Claims() {
     for (std::size_t i = resolved_; i < nodes_.size(); ++i) nodes_[i]->abandon();
@@ -62,15 +64,15 @@ class Claims {
   Claims(const Claims&) = delete;
   Claims& operator=(const Claims&) = delete;
 
-  [[nodiscard]] std::span<Node* const> nodes() const { return nodes_; }
-  void resolve(std::vector<Value> values) {
+  [[nodiscard]] std::span<Node* const> nodes() const { return {nodes_.data(), nodes_.size()}; }
+  void resolve(Values values) {
     for (; resolved_ < nodes_.size(); ++resolved_) {
       nodes_[resolved_]->resolve(std::move(values[resolved_]));
     }
   }
 
  private:
-  std::vector<Node*> nodes_;
+  InlineVector<Node*, 4> nodes_;
   std::size_t resolved_ = 0;
 };
 
@@ -153,13 +155,29 @@ PassSet passes_for(ExecutionMode mode) {
   return mode == ExecutionMode::kEager ? PassSet::none() : current_passes();
 }
 
-std::vector<Value> run_parts(const std::shared_ptr<const CompiledGraph>& compiled,
-                             const Trace& trace, std::span<Node* const> claimed, bool blocking,
-                             int queue) {
+// Whether donatable_leaves() may find one that the plan would overwrite. Mostly not, and this costs
+// less: whoever holds a leaf from outside shows in its count.
+bool may_donate(const Plan& plan, const Trace& trace) {
+  return std::ranges::any_of(plan.donations, [&](const Donation& donation) {
+    const Node* leaf = trace.leaves()[static_cast<std::size_t>(donation.leaf)];
+    if (leaf->value().storage->use_count() != 1 || leaf->value().storage->borrowed()) return false;
+    std::uint32_t within = 0;  // At least as many references as the trace holds.
+    for (std::size_t i = 0; i < trace.entries().size(); ++i) {
+      for (const std::int32_t edge : trace.edges(i)) {
+        if (trace.entries()[static_cast<std::size_t>(edge)].node == leaf) ++within;
+      }
+    }
+    return leaf->use_count() <= within + trace.aliases().size();
+  });
+}
+
+Values run_parts(const std::shared_ptr<const CompiledGraph>& compiled, const Trace& trace,
+                 std::span<Node* const> claimed, bool blocking, int queue) {
   backend::Backend& backend = backend::backend_for(compiled->device);
   AsyncExecutor executor(backend);
   const ExecutionMode mode = execution_mode();
-  std::vector<Value> values(compiled->structure.outputs().size());
+  Values values;
+  for (std::size_t i = 0; i < compiled->structure.outputs().size(); ++i) values.emplace_back();
   const std::size_t num_parts = compiled->parts.size();
   // The last part first: a blocking caller then runs part 0 itself while queues run the others.
   for (std::size_t p = num_parts; p-- > 0;) {
@@ -170,21 +188,17 @@ std::vector<Value> run_parts(const std::shared_ptr<const CompiledGraph>& compile
     request.mode = mode;
     request.queue = (queue + static_cast<int>(p)) % backend.num_queues();
     request.blocking = blocking && p == 0;
+    // Queue 0 orders readers before the overwriting; the other modes do not go through it.
+    const bool in_order = mode == ExecutionMode::kAsync || backend.queue(0).idle();
+    const bool donates =
+        num_parts == 1 && queue == 0 && in_order && may_donate(part.plan, trace) && seal(claimed);
+    // Counted before request.leaves has handles of its own.
+    if (donates) request.donatable = donatable_leaves(trace, claimed);
     request.leaves.reserve(part.leaves.size());
     for (const std::int32_t leaf : part.leaves) {
       request.leaves.push_back(trace.leaves()[static_cast<std::size_t>(leaf)]->value());
     }
-    // Queue 0 orders readers before the overwriting; the other modes do not go through it.
-    const bool in_order = mode == ExecutionMode::kAsync || backend.queue(0).idle();
-    const bool donates =
-        !part.plan.donations.empty() && num_parts == 1 && queue == 0 && in_order && seal(claimed);
-    if (donates) {
-      // Counted before request.leaves has handles of its own.
-      request.leaves.clear();
-      request.donatable = donatable_leaves(trace, claimed);
-      for (const Node* leaf : trace.leaves()) request.leaves.push_back(leaf->value());
-    }
-    std::vector<Value> part_values;
+    Values part_values;
     try {
       part_values = executor.execute(std::move(request));
     } catch (...) {
@@ -218,7 +232,7 @@ void schedule(std::span<const Tensor> outputs, bool blocking, int queue) {
   if (claims.nodes().empty()) return;
   start_trace_from_environment();
   const Device device = common_device(claims.nodes());
-  std::vector<Value> values;
+  Values values;
   {
     std::optional<ScopedPhase> finding(HostPhase::kFindPlan);
     const Trace trace(claims.nodes());
@@ -258,12 +272,7 @@ Future eval_async(std::span<const Tensor> outputs, int queue) {
     }
   }
   schedule(outputs, /*blocking=*/false, queue);
-  std::vector<CompletionPtr> completions;
-  for (const Tensor& output : outputs) {
-    const CompletionPtr& completion = output.node()->value().storage->completion();
-    if (completion) completions.push_back(completion);
-  }
-  return {{outputs.begin(), outputs.end()}, std::move(completions)};
+  return Future(outputs);
 }
 
 Future eval_async(const std::vector<Tensor>& outputs, int queue) {

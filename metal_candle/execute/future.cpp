@@ -1,14 +1,18 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// The thread on which coroutines resume.
+// Waiting for outputs, and the thread on which coroutines resume.
 #include "metal_candle/execute/future.h"
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstdlib>
 #include <deque>
 #include <functional>
 #include <mutex>
 #include <thread>
+#include <utility>
+
+#include "metal_candle/graph/node.h"
 
 namespace metal_candle {
 namespace {
@@ -71,7 +75,34 @@ CompletionThread& completion_thread() {
   return *instance;
 }
 
+// Null if it was there when it was scheduled.
+const CompletionPtr& completion_of(const Tensor& output) {
+  return output.node()->value().storage->completion();
+}
+
 }  // namespace
+
+bool Future::ready() const {
+  return std::ranges::all_of(
+      outputs_, [](const Tensor& output) { return output.node()->value().storage->ready(); });
+}
+
+void Future::wait() const {
+  for (const Tensor& output : outputs_) {
+    if (const CompletionPtr& completion = completion_of(output)) completion->wait();
+  }
+}
+
+void Future::resume_when_ready(std::coroutine_handle<> handle, std::size_t next) const {
+  while (next < outputs_.size() && !completion_of(outputs_[next])) ++next;
+  if (next == outputs_.size()) {
+    detail::run_on_completion_thread([handle] { handle.resume(); });
+    return;
+  }
+  completion_of(outputs_[next])->on_complete([self = *this, handle, next] {
+    self.resume_when_ready(handle, next + 1);
+  });
+}
 
 void detail::run_on_completion_thread(std::function<void()> fn) {
   completion_thread().post(std::move(fn));

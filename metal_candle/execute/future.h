@@ -4,9 +4,11 @@
 #pragma once
 
 #include <coroutine>
-#include <utility>
+#include <functional>
+#include <span>
 #include <vector>
 
+#include "metal_candle/core/inline_vector.h"
 #include "metal_candle/graph/tensor.h"
 
 namespace metal_candle {
@@ -21,24 +23,17 @@ void run_on_completion_thread(std::function<void()> fn);
 class [[nodiscard]] Future {
  public:
   Future() = default;
-  Future(std::vector<Tensor> outputs, std::vector<CompletionPtr> completions)
-      : outputs_(std::move(outputs)), completions_(std::move(completions)) {}
+  /// Of outputs that have been scheduled (eval_async).
+  explicit Future(std::span<const Tensor> outputs) : outputs_(outputs) {}
 
   /// Whether every output is computed, or has failed. Does not block.
-  [[nodiscard]] bool ready() const {
-    for (const CompletionPtr& completion : completions_) {
-      if (!completion->ready()) return false;
-    }
-    return true;
-  }
+  [[nodiscard]] bool ready() const;
   /// Blocks until ready. Rethrows the error of the computation, which names the step that failed.
-  void wait() const {
-    for (const CompletionPtr& completion : completions_) completion->wait();
-  }
-  /// wait(), then the tensors, in the order they were given.
-  const std::vector<Tensor>& get() const {
+  void wait() const;
+  /// wait(), then the tensors, in the order they were given; valid as long as this object is.
+  std::span<const Tensor> get() const {
     wait();
-    return outputs_;
+    return {outputs_.data(), outputs_.size()};
   }
 
   /// `co_await future` resumes on another thread when ready, and gives what get() gives.
@@ -49,25 +44,20 @@ class [[nodiscard]] Future {
       void await_suspend(std::coroutine_handle<> handle) const {
         future.resume_when_ready(handle, 0);
       }
-      std::vector<Tensor> await_resume() const { return future.get(); }
+      std::vector<Tensor> await_resume() const {
+        const std::span<const Tensor> outputs = future.get();
+        return {outputs.begin(), outputs.end()};
+      }
     };
     return Awaiter{*this};
   }
 
  private:
-  // Waits for one completion after another; the last one resumes the coroutine. Holds copies: the
+  // Waits for one output after another; the last one resumes the coroutine. Holds copies: the
   // coroutine frame, and the awaiter in it, may be gone once it runs on.
-  void resume_when_ready(std::coroutine_handle<> handle, std::size_t next) const {
-    if (next == completions_.size()) {
-      detail::run_on_completion_thread([handle] { handle.resume(); });
-      return;
-    }
-    completions_[next]->on_complete(
-        [self = *this, handle, next] { self.resume_when_ready(handle, next + 1); });
-  }
+  void resume_when_ready(std::coroutine_handle<> handle, std::size_t next) const;
 
-  std::vector<Tensor> outputs_;
-  std::vector<CompletionPtr> completions_;
+  InlineVector<Tensor, 1> outputs_;
 };
 
 }  // namespace metal_candle

@@ -71,13 +71,6 @@ struct Frame {
   std::uint32_t next_input;
 };
 
-// Scratch of the calling thread. A trace never starts inside another one on the same thread.
-struct Scratch {
-  NodeMap map;
-  std::vector<Frame> stack;
-};
-thread_local Scratch scratch;
-
 // What the graph sees through: the node stands for one of its inputs.
 const Node* alias_target(const Node* node) {
   if (std::holds_alternative<op::Identity>(node->operation()) ||
@@ -104,40 +97,66 @@ TensorLayout leaf_layout(const Node& node) {
 
 }  // namespace
 
+// What the calling thread keeps. No trace is begun while another is being made on the thread, but
+// several may be alive: the lists are with one of them.
+struct Trace::Scratch {
+  NodeMap map;
+  std::vector<Frame> stack;
+  Lists lists;
+};
+
+Trace::Scratch& Trace::scratch() {
+  thread_local Scratch scratch;
+  return scratch;
+}
+
+void Trace::Lists::clear() {
+  entries.clear();
+  edges.clear();
+  outputs.clear();
+  leaves.clear();
+  aliases.clear();
+  pinned.clear();
+}
+
 Trace::Trace(std::span<Node* const> outputs) {
-  scratch.map.reset();
+  Scratch& mine = scratch();
+  std::swap(lists_, mine.lists);
+  mine.map.reset();
   for (Node* output : outputs) {
-    visit(output);
-    outputs_.push_back(scratch.map.find(output));
+    visit(mine, output);
+    lists_.outputs.push_back(mine.map.find(output));
   }
 }
 
 Trace::~Trace() {
   // In reverse: a node is kept alive by the pinned expression through which it was reached, and
   // that one was pinned before it.
-  for (auto it = pinned_.rbegin(); it != pinned_.rend(); ++it) (*it)->unpin();
+  for (auto it = lists_.pinned.rbegin(); it != lists_.pinned.rend(); ++it) (*it)->unpin();
+  lists_.clear();
+  std::swap(lists_, scratch().lists);
 }
 
-void Trace::visit(Node* root) {
+void Trace::visit(Scratch& scratch, Node* root) {
   NodeMap& map = scratch.map;
   std::vector<Frame>& stack = scratch.stack;
   // Enters a node: leaves and known nodes are done with at once.
   const auto enter = [&](const Node* node) {
     if (map.find(node) != NodeMap::kAbsent) return;
     if (!node->resolved() && node->pin()) {
-      pinned_.push_back(node);
+      lists_.pinned.push_back(node);
       stack.push_back({node, 0});
       return;
     }
     // Resolved, now or between the two questions above.
-    map.insert(node, static_cast<std::int32_t>(entries_.size()));
-    entries_.push_back({node, static_cast<std::int32_t>(edges_.size()),
-                        static_cast<std::int32_t>(leaves_.size())});
-    leaves_.push_back(node);
+    map.insert(node, static_cast<std::int32_t>(lists_.entries.size()));
+    lists_.entries.push_back({node, static_cast<std::int32_t>(lists_.edges.size()),
+                              static_cast<std::int32_t>(lists_.leaves.size())});
+    lists_.leaves.push_back(node);
   };
   const auto insert_alias = [&](const Node* node, std::int32_t entry) {
     map.insert(node, entry);
-    aliases_.push_back({node, entry});
+    lists_.aliases.push_back({node, entry});
   };
   enter(root);
   while (!stack.empty()) {
@@ -153,7 +172,7 @@ void Trace::visit(Node* root) {
     if (const auto* pick = std::get_if<op::Pick>(&node->operation())) {
       const Node* tuple = inputs[0];
       if (!tuple->resolved() && tuple->pin()) {
-        pinned_.push_back(tuple);
+        lists_.pinned.push_back(tuple);
         if (std::holds_alternative<op::CustomGradient>(tuple->operation())) {
           const Node* target = tuple->inputs()[static_cast<std::size_t>(pick->index)];
           const std::int32_t found = map.find(target);
@@ -176,36 +195,38 @@ void Trace::visit(Node* root) {
     if (const Node* target = alias_target(node)) {
       insert_alias(node, map.find(target));
     } else {
-      map.insert(node, static_cast<std::int32_t>(entries_.size()));
-      entries_.push_back({node, static_cast<std::int32_t>(edges_.size()), -1});
-      for (const Node* input : inputs) edges_.push_back(map.find(input));
+      map.insert(node, static_cast<std::int32_t>(lists_.entries.size()));
+      lists_.entries.push_back({node, static_cast<std::int32_t>(lists_.edges.size()), -1});
+      for (const Node* input : inputs) lists_.edges.push_back(map.find(input));
     }
     stack.pop_back();
   }
 }
 
 std::uint64_t Trace::hash() const {
-  std::uint64_t h = entries_.size();
-  for (const Entry& entry : entries_) {
+  std::uint64_t h = lists_.entries.size();
+  for (const Entry& entry : lists_.entries) {
     const TensorSpec& spec = entry.node->spec();
     h = mix(h, static_cast<std::uint64_t>(spec.dtype) +
                    16 * static_cast<std::uint64_t>(entry.first_edge));
     h = mix_dims(h, spec.shape);
     h = mix(h, entry.leaf >= 0 ? 0 : metal_candle::hash(entry.node->operation()));
   }
-  for (const Node* leaf : leaves_) h = mix_dims(h, leaf->value().strides);
-  for (const std::int32_t edge : edges_) h = mix(h, static_cast<std::uint64_t>(edge));
-  for (const std::int32_t output : outputs_) h = mix(h, static_cast<std::uint64_t>(output));
+  for (const Node* leaf : lists_.leaves) h = mix_dims(h, leaf->value().strides);
+  for (const std::int32_t edge : lists_.edges) h = mix(h, static_cast<std::uint64_t>(edge));
+  for (const std::int32_t output : lists_.outputs) h = mix(h, static_cast<std::uint64_t>(output));
   return h;
 }
 
 bool Trace::matches(const ComputationGraph& graph) const {
-  if (graph.size() != static_cast<NodeId>(entries_.size())) return false;
-  if (graph.outputs().size() != outputs_.size() || graph.inputs().size() != leaves_.size())
+  if (graph.size() != static_cast<NodeId>(lists_.entries.size())) return false;
+  if (graph.outputs().size() != lists_.outputs.size() ||
+      graph.inputs().size() != lists_.leaves.size())
     return false;
-  if (!std::equal(outputs_.begin(), outputs_.end(), graph.outputs().begin())) return false;
-  for (std::size_t i = 0; i < entries_.size(); ++i) {
-    const Entry& entry = entries_[i];
+  if (!std::equal(lists_.outputs.begin(), lists_.outputs.end(), graph.outputs().begin()))
+    return false;
+  for (std::size_t i = 0; i < lists_.entries.size(); ++i) {
+    const Entry& entry = lists_.entries[i];
     const GraphNode& other = graph.node(static_cast<NodeId>(i));
     if (entry.leaf != other.input_index) return false;
     if (entry.leaf >= 0) {
@@ -225,8 +246,8 @@ bool Trace::matches(const ComputationGraph& graph) const {
 ComputationGraph Trace::to_graph() const {
   ComputationGraph graph;
   std::vector<NodeId> inputs;
-  for (std::size_t i = 0; i < entries_.size(); ++i) {
-    const Entry& entry = entries_[i];
+  for (std::size_t i = 0; i < lists_.entries.size(); ++i) {
+    const Entry& entry = lists_.entries[i];
     if (entry.leaf >= 0) {
       graph.add_input(leaf_layout(*entry.node));
       continue;
@@ -235,7 +256,7 @@ ComputationGraph Trace::to_graph() const {
     inputs.assign(numbers.begin(), numbers.end());
     graph.add(entry.node->operation(), inputs, entry.node->spec());
   }
-  for (const std::int32_t output : outputs_) graph.add_output(output);
+  for (const std::int32_t output : lists_.outputs) graph.add_output(output);
   return graph;
 }
 

@@ -32,25 +32,26 @@ class Trace {
     std::int32_t first_edge;  // Into edges(); the next entry's first_edge ends it.
     std::int32_t leaf;        // Which leaf this is, or -1 if an operation.
   };
-  [[nodiscard]] std::span<const Entry> entries() const { return entries_; }
+  [[nodiscard]] std::span<const Entry> entries() const { return lists_.entries; }
   /// Input numbers of entry i.
   [[nodiscard]] std::span<const std::int32_t> edges(std::size_t i) const {
-    const auto begin = static_cast<std::size_t>(entries_[i].first_edge);
-    const std::size_t end = i + 1 < entries_.size()
-                                ? static_cast<std::size_t>(entries_[i + 1].first_edge)
-                                : edges_.size();
-    return {edges_.data() + begin, end - begin};
+    const std::vector<Entry>& entries = lists_.entries;
+    const auto begin = static_cast<std::size_t>(entries[i].first_edge);
+    const std::size_t end = i + 1 < entries.size()
+                                ? static_cast<std::size_t>(entries[i + 1].first_edge)
+                                : lists_.edges.size();
+    return {lists_.edges.data() + begin, end - begin};
   }
   /// Entry numbers of the outputs, in the order asked for.
-  [[nodiscard]] std::span<const std::int32_t> outputs() const { return outputs_; }
-  [[nodiscard]] std::span<const Node* const> leaves() const { return leaves_; }
+  [[nodiscard]] std::span<const std::int32_t> outputs() const { return lists_.outputs; }
+  [[nodiscard]] std::span<const Node* const> leaves() const { return lists_.leaves; }
 
   /// A node that does not appear because it stands for an entry. It holds references all the same.
   struct Alias {
     const Node* node;
     std::int32_t entry;
   };
-  [[nodiscard]] std::span<const Alias> aliases() const { return aliases_; }
+  [[nodiscard]] std::span<const Alias> aliases() const { return lists_.aliases; }
 
   /// A hash of the structure: operations, attributes, specs, leaf layouts, edges, outputs.
   [[nodiscard]] std::uint64_t hash() const;
@@ -59,14 +60,21 @@ class Trace {
   [[nodiscard]] ComputationGraph to_graph() const;
 
  private:
-  void visit(Node* root);
+  struct Lists {
+    std::vector<Entry> entries;
+    std::vector<std::int32_t> edges;
+    std::vector<std::int32_t> outputs;
+    std::vector<const Node*> leaves;
+    std::vector<Alias> aliases;
+    std::vector<const Node*> pinned;
 
-  std::vector<Entry> entries_;
-  std::vector<std::int32_t> edges_;
-  std::vector<std::int32_t> outputs_;
-  std::vector<const Node*> leaves_;
-  std::vector<Alias> aliases_;
-  std::vector<const Node*> pinned_;
+    void clear();
+  };
+  struct Scratch;
+  static Scratch& scratch();
+  void visit(Scratch& scratch, Node* root);
+
+  Lists lists_;  // In memory that the thread keeps from one trace to the next.
 };
 
 /// The graph under outputs, before optimisation: for dumps and tests.

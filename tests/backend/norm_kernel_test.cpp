@@ -78,9 +78,8 @@ void check_forward(bool layer, const TensorLayout& layout, DType weight_dtype, i
   const Operand x = Operand::random(layout, 1, 2);
   const Operand weight = Operand::random(row, weight_dtype, 2),
                 bias = Operand::random(row, weight_dtype, 3);
-  std::vector<Operand> inputs = {x};
-  if (extras > 0) inputs.push_back(weight);
-  if (extras > 1) inputs.push_back(bias);
+  std::vector<Operand> inputs = {x, weight, bias};
+  inputs.resize(1 + static_cast<std::size_t>(extras), x);
   const auto out =
       run_kernel(make_norm, forward(layer), inputs, {TensorSpec{layout.shape, layout.dtype}});
   const auto expected =

@@ -55,7 +55,7 @@ std::string device_error(Fn&& fn) {
 TEST(Future, WaitsAndGivesTheTensors) {
   const Tensor x = some_work(), y = x * 2.0;
   const Future future = eval_async(x, y);
-  const std::vector<Tensor>& got = future.get();
+  const std::span<const Tensor> got = future.get();
   EXPECT_TRUE(future.ready());
   ASSERT_EQ(got.size(), 2u);
   EXPECT_TRUE(got[0].same_node(x));

@@ -4,6 +4,7 @@
 #include "metal_candle/backend/gpu/wave_encoder.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <limits>
 #include <map>
@@ -81,6 +82,13 @@ void WaveEncoder::dispatch_bytes(const Function& function, Grid grid, std::uint3
 }
 
 void WaveEncoder::end_wave(WaveSink& sink) {
+  if (pieces_.size() == 1) {  // As small evaluations are: nothing to sort or to gather.
+    constexpr std::array<std::uint32_t, 1> kOnly{0};
+    sink.begin_group();
+    pass_together(kOnly, sink);
+    clear();
+    return;
+  }
   // By round; within one in the order given.
   order_.resize(pieces_.size());
   std::iota(order_.begin(), order_.end(), 0u);
