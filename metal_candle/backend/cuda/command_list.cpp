@@ -26,6 +26,16 @@ void CommandList::next_serves(std::span<const std::uint32_t> steps, std::size_t 
   steps_of_next_ = static_cast<std::uint32_t>(steps.size());
 }
 
+void CommandList::append(const CommandList& other) {
+  const std::uint32_t before = group_;
+  steps_of_next_ = begun_by_next_ = 0;
+  for (const Command& command : other.commands_) {
+    group_ = before + command.group;
+    append(command, other.arguments_of(command), command.argument_bytes);
+  }
+  group_ = before + other.group_;
+}
+
 void CommandList::append(Command command, const void* arguments, std::size_t bytes) {
   command.first_step = static_cast<std::uint32_t>(steps_.size()) - steps_of_next_;
   command.step_count = steps_of_next_;

@@ -45,6 +45,8 @@ class CommandList final : public gpu::WaveSink {
   void dispatch_bytes(const gpu::Function& function, gpu::Grid grid, std::uint32_t threads,
                       std::uint32_t dynamic_group_bytes, const void* arguments,
                       std::size_t bytes) override;
+  /// All of another list after what is here, but for the steps that its commands serve.
+  void append(const CommandList& other);
   void clear();
 
   [[nodiscard]] const std::vector<Command>& commands() const { return commands_; }

@@ -118,15 +118,19 @@ void CudaQueue::give_back(std::vector<std::unique_ptr<CommandBuffer>> buffers) {
 
 // Holding stream_mutex_. Whatever the device says once, it says for ever: a failed launch spoils
 // the context.
-void CudaQueue::submit(Work& work) {
+void CudaQueue::check_accepts() const {
+  if (!refuses_.load(std::memory_order_acquire)) return;
+  const std::lock_guard lock(mutex_);
+  if (failure_) std::rethrow_exception(failure_);
+  throw DeviceError("cuda: work was committed while the process was exiting");
+}
+
+// Holding stream_mutex_.
+void CudaQueue::launch(Work& work) {
   const auto& buffer = static_cast<const CudaCommandBuffer&>(*work.buffer);
-  {
-    const std::lock_guard lock(mutex_);
-    ++statistics_.command_buffers;
-    statistics_.kernels += buffer.size();
-    if (failure_) std::rethrow_exception(failure_);
-    if (stopping_) throw DeviceError("cuda: work was committed while the process was exiting");
-  }
+  ++launches_.command_buffers;
+  launches_.kernels += buffer.size();
+  check_accepts();
   if (step_observer() != nullptr) {
     launch_observed(work);
   } else {
@@ -188,40 +192,128 @@ void CudaQueue::commit(std::unique_ptr<CommandBuffer> buffer,
     if ((error = dependency->wait_for_error())) break;
   }
   Work work{std::move(buffer), std::move(on_complete), {}};
-  if (!error) {
-    wait_for_room();
-    bool marked = false;
-    {
-      const std::lock_guard stream_lock(stream_mutex_);
+  if (error) return work.on_complete(error);
+  wait_for_room();
+  Failures failures;
+  bool marked = false;
+  {
+    const std::lock_guard lock(stream_mutex_);
+    if (may_hold(work)) {
+      marked = hold(std::move(work), failures);
+    } else {
+      marked = launch_held(failures);
       try {
-        submit(work);
+        launch(work);
+        marked = add_launched({&work, 1}, /*announced=*/0) || marked;
       } catch (...) {
-        error =
-            placed(std::current_exception(), static_cast<const CudaCommandBuffer&>(*work.buffer));
+        failures.add(std::move(work), std::current_exception());
       }
-      if (!error) marked = add_pending(std::move(work));
     }
-    if (marked) deliver_marked();
-    if (!error) return;
   }
-  work.on_complete(error);
+  tell(failures);
+  if (marked) deliver_marked();
 }
 
-// Holding stream_mutex_, after the work was put on the stream. Whether a mark was put behind it.
-bool CudaQueue::add_pending(Work work) {
-  const bool long_one = work.buffer->size() >= kStepsWorthAMark;
+// Of a launch that failed; to be told without a lock.
+void CudaQueue::Failures::add(Work work, const std::exception_ptr& error) {
+  std::exception_ptr own = placed(error, static_cast<const CudaCommandBuffer&>(*work.buffer));
+  all.emplace_back(std::move(work), std::move(own));
+}
+
+void CudaQueue::tell(Failures& failures) {
+  for (auto& [work, error] : failures.all) {
+    work.on_complete(error);
+    work.on_complete = nullptr;
+  }
+  if (failures.announced == 0) return;
+  {
+    const std::lock_guard lock(mutex_);
+    pending_.fetch_sub(failures.announced, std::memory_order_release);
+  }
+  work_finished_.notify_all();
+}
+
+// Holding stream_mutex_.
+bool CudaQueue::may_hold(const Work& work) const {
+  const auto& buffer = static_cast<const CudaCommandBuffer&>(*work.buffer);
+  return buffer.list().commands().size() <= kCommandsOfHeld &&
+         pending_.load(std::memory_order_acquire) >= kPendingBeforeHold &&
+         step_observer() == nullptr;
+}
+
+// Holding stream_mutex_. Whether a mark was put on the stream.
+bool CudaQueue::hold(Work work, Failures& failures) {
+  held_list_.append(static_cast<const CudaCommandBuffer&>(*work.buffer).list());
+  held_.push_back(std::move(work));
+  bool wake = false;
+  {
+    const std::lock_guard lock(mutex_);
+    wake = add_pending(1);
+  }
+  if (wake) work_arrived_.notify_one();
+  return held_.size() == kWorksTogether && launch_held(failures);
+}
+
+// Holding stream_mutex_. Whether a mark was put on the stream.
+bool CudaQueue::launch_held(Failures& failures) {
+  if (held_.empty()) return false;
+  std::size_t launched = 0;
+  std::exception_ptr error;
+  try {
+    check_accepts();
+    if (held_.size() > 1 && graphs_.run_together(held_list_, stream_, capture_stream_)) {
+      launched = held_.size();
+      launches_.command_buffers += launched;
+      for (const Work& work : held_) launches_.kernels += work.buffer->size();
+    }
+    for (; launched < held_.size(); ++launched) launch(held_[launched]);
+  } catch (...) {
+    // Those after it may need what it was to give.
+    error = std::current_exception();
+  }
+  const bool marked = add_launched(std::span(held_).first(launched), launched);
+  for (std::size_t i = launched; i < held_.size(); ++i) {
+    failures.add(std::move(held_[i]), error);
+    ++failures.announced;
+  }
+  held_.clear();
+  held_list_.clear();
+  return marked;
+}
+
+void CudaQueue::launch_held() {
+  Failures failures;
+  {
+    const std::lock_guard lock(stream_mutex_);
+    launch_held(failures);
+  }
+  tell(failures);
+}
+
+// Holding mutex_. Whether the watcher is to be woken.
+bool CudaQueue::add_pending(std::size_t count) {
+  if (count == 0) return false;
+  pending_.fetch_add(count, std::memory_order_release);
+  if (!watcher_.joinable()) watcher_ = std::thread([this] { watch(); });
+  return watcher_sleeps_;
+}
+
+// Holding stream_mutex_, after the works, of which so many had been announced as pending, were put
+// on the stream. Whether a mark was put behind them.
+bool CudaQueue::add_launched(std::span<Work> works, std::size_t announced) {
+  if (works.empty()) return false;
+  const bool long_one = works.back().buffer->size() >= kStepsWorthAMark;
   std::uint64_t end = 0;
   bool wake = false;
   {
     const std::lock_guard lock(mutex_);
-    work_.push_back(std::move(work));
+    for (Work& work : works) work_.push_back(std::move(work));
     end = first_ + work_.size();
-    pending_.fetch_add(1, std::memory_order_release);
-    if (!watcher_.joinable()) watcher_ = std::thread([this] { watch(); });
-    wake = watcher_sleeps_;
+    wake = add_pending(works.size() - announced);
   }
   if (wake) work_arrived_.notify_one();
-  return (long_one || end % kWorksAMark == 0) && put_mark(end);
+  const bool passes_a_mark = end / kWorksAMark != (end - works.size()) / kWorksAMark;
+  return (long_one || passes_a_mark) && put_mark(end);
 }
 
 // Holding stream_mutex_, when works before `end` are on the stream. They are delivered without a
@@ -271,7 +363,7 @@ void CudaQueue::wait_for_room() {
   while (full()) {
     if (!deliver_marked()) std::this_thread::yield();
     const std::lock_guard lock(mutex_);
-    if (stopping_ || failure_) return;  // submit() tells.
+    if (stopping_ || failure_) return;  // check_accepts() tells.
   }
 }
 
@@ -284,14 +376,14 @@ bool CudaQueue::run_inline(std::unique_ptr<CommandBuffer>& buffer) {
   try {
     {
       const std::lock_guard stream_lock(stream_mutex_);
-      submit(work);
+      launch(work);
     }
     const ScopedPhase waiting(HostPhase::kWait);
     check(driver().cuStreamSynchronize(stream_), "cuStreamSynchronize");
   } catch (...) {
     const std::exception_ptr error = placed(std::current_exception(), encoded);
     const std::lock_guard lock(mutex_);
-    if (driver().cuStreamSynchronize(stream_) != CUDA_SUCCESS) failure_ = error;
+    if (driver().cuStreamSynchronize(stream_) != CUDA_SUCCESS) fail(error);
     std::rethrow_exception(error);
   }
   if (!work.times.empty()) report(work, work.times.back(), now_ns());
@@ -307,16 +399,25 @@ bool CudaQueue::run_inline(std::unique_ptr<CommandBuffer>& buffer) {
 bool CudaQueue::finish_some(CUevent event, bool spin) {
   std::uint64_t end = 0;
   std::exception_ptr error;
+  Failures failures;
   {
-    const std::lock_guard lock(mutex_);
-    if (work_.empty()) return false;
-    end = first_ + work_.size();
-    error = failure_;
+    const std::lock_guard stream_lock(stream_mutex_);
+    launch_held(failures);
+    {
+      const std::lock_guard lock(mutex_);
+      if (!work_.empty()) end = first_ + work_.size();
+      error = failure_;
+    }
+    // What is in work_ was put on the stream before.
+    if (end > 0 && !error && driver().cuEventRecord(event, stream_) != CUDA_SUCCESS) {
+      error = std::make_exception_ptr(DeviceError("cuda: the stream has failed"));
+    }
   }
+  const bool any = end > 0 || !failures.all.empty();
+  tell(failures);
+  if (end == 0) return any;
   if (!error) {
     try {
-      // What is in work_ was put on the stream before.
-      check(driver().cuEventRecord(event, stream_), "cuEventRecord");
       wait_for_event(event, spin);
     } catch (...) {
       error = std::current_exception();
@@ -326,13 +427,20 @@ bool CudaQueue::finish_some(CUevent event, bool spin) {
   return true;
 }
 
+// Holding mutex_.
+void CudaQueue::fail(const std::exception_ptr& error) {
+  failure_ = error;
+  refuses_.store(true, std::memory_order_release);
+}
+
 // Tells those who wait for works before `end`. The device is done with them, or has failed.
 void CudaQueue::deliver(std::uint64_t end, const std::exception_ptr& error) {
   std::vector<Work> done;
   {
     const std::lock_guard lock(mutex_);
-    if (error && !failure_) failure_ = error;
+    if (error && !failure_) fail(error);
     // Another thread may have been quicker.
+    if (first_ < end) done.reserve(static_cast<std::size_t>(end - first_));
     for (; first_ < end && !work_.empty(); ++first_) {
       done.push_back(std::move(work_.front()));
       work_.pop_front();
@@ -345,6 +453,7 @@ void CudaQueue::deliver(std::uint64_t end, const std::exception_ptr& error) {
     if (!work.times.empty()) last = work.times.back();
   }
   std::vector<std::unique_ptr<CommandBuffer>> buffers;
+  buffers.reserve(done.size());
   for (Work& work : done) {
     if (!error) report(work, last, now);
     const std::exception_ptr own =
@@ -390,9 +499,9 @@ void CudaQueue::watch() {
     {
       std::unique_lock lock(mutex_);
       watcher_sleeps_ = true;
-      work_arrived_.wait(lock, [&] { return stopping_ || !work_.empty(); });
+      work_arrived_.wait(lock, [&] { return stopping_ || pending() > 0; });
       watcher_sleeps_ = false;
-      if (work_.empty()) return;
+      if (pending() == 0) return;
     }
     for (std::size_t before = 0; before != pending();) {
       before = pending();
@@ -407,6 +516,7 @@ void CudaQueue::hasten(const Completion& completion) {
   thread_local std::map<const CudaDevice*, CUevent> events;
   CUevent& event = events[&device_];
   if (event == nullptr) event = make_event(CU_EVENT_DISABLE_TIMING);
+  launch_held();
   while (!completion.ready()) {
     if (deliver_marked() || has_marks()) continue;
     if (!finish_some(event, /*spin=*/true)) return;
@@ -414,14 +524,17 @@ void CudaQueue::hasten(const Completion& completion) {
 }
 
 void CudaQueue::synchronize() {
+  launch_held();
   std::unique_lock lock(mutex_);
   work_finished_.wait(lock, [&] { return idle() || stopping_; });
 }
 
 void CudaQueue::stop() {
+  launch_held();
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
+    refuses_.store(true, std::memory_order_release);
   }
   work_arrived_.notify_all();
   work_finished_.notify_all();
@@ -430,12 +543,15 @@ void CudaQueue::stop() {
 
 void CudaQueue::wait_for(CUevent event) {
   device_.enter();
+  launch_held();
   const std::lock_guard lock(stream_mutex_);
   check(driver().cuStreamWaitEvent(stream_, event, 0), "cuStreamWaitEvent");
 }
 
 void CudaQueue::wait_for(CudaQueue& other) {
   device_.enter();
+  launch_held();
+  other.launch_held();
   const std::scoped_lock lock(stream_mutex_, other.stream_mutex_);
   check(driver().cuEventRecord(ordering_, other.stream_), "cuEventRecord");
   check(driver().cuStreamWaitEvent(stream_, ordering_, 0), "cuStreamWaitEvent");
@@ -444,6 +560,8 @@ void CudaQueue::wait_for(CudaQueue& other) {
 QueueStatistics CudaQueue::statistics() const {
   const std::scoped_lock lock(stream_mutex_, mutex_);
   QueueStatistics result = statistics_;
+  result.command_buffers = launches_.command_buffers;
+  result.kernels = launches_.kernels;
   const GraphStatistics& graphs = graphs_.statistics();
   result.graphs_made = graphs.made;
   result.graph_launches = graphs.launched;

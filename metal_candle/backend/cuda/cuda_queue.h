@@ -9,7 +9,9 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "metal_candle/backend/backend.h"
@@ -81,11 +83,25 @@ class CudaQueue final : public CommandQueue {
     CompletionHandler on_complete;
     std::vector<CUevent> times;  // Around each command, when steps are observed.
   };
+  // Works of one thread or several that could not be launched, to be told so.
+  struct Failures {
+    std::vector<std::pair<Work, std::exception_ptr>> all;
+    std::size_t announced = 0;  // Of them, those that were pending.
+
+    void add(Work work, const std::exception_ptr& error);
+  };
   void open();
-  void submit(Work& work);
+  void check_accepts() const;
+  void launch(Work& work);
+  [[nodiscard]] bool may_hold(const Work& work) const;
+  bool hold(Work work, Failures& failures);
+  bool launch_held(Failures& failures);
+  void launch_held();
+  void tell(Failures& failures);
   void launch_observed(Work& work);
   void report(Work& work, CUevent last, std::int64_t last_ns);
-  bool add_pending(Work work);
+  bool add_pending(std::size_t count);
+  bool add_launched(std::span<Work> works, std::size_t announced);
   bool put_mark(std::uint64_t end);
   void wait_for_room();
   void give_back(std::vector<std::unique_ptr<CommandBuffer>> buffers);
@@ -94,6 +110,7 @@ class CudaQueue final : public CommandQueue {
   bool deliver_marked();
   [[nodiscard]] bool has_marks() const;
   void deliver(std::uint64_t end, const std::exception_ptr& error);
+  void fail(const std::exception_ptr& error);
 
   const int index_;
   CudaDevice& device_;
@@ -106,6 +123,14 @@ class CudaQueue final : public CommandQueue {
   // Held while something is put on the stream, which takes microseconds: nobody else needs it.
   mutable std::mutex stream_mutex_;
   GraphCache graphs_;
+  // While the device has enough to do, works of a few commands wait for each other, to be launched
+  // as one graph: launching takes the host longer than such a work takes the device. They are
+  // launched when there are enough of them, before anything else is, and when anyone waits.
+  static constexpr std::size_t kWorksTogether = 8;
+  static constexpr std::size_t kCommandsOfHeld = 4;     // At most.
+  static constexpr std::size_t kPendingBeforeHold = 6;  // At least.
+  std::vector<Work> held_;
+  CommandList held_list_;
   // Events on the stream: behind a work of some length, so that who waits for it does not wait for
   // the next one too; of small ones, behind one in so many. A thread that commits many sees by them
   // which are done, and tidies up after those itself. Another thread that did it would free what
@@ -119,18 +144,23 @@ class CudaQueue final : public CommandQueue {
   std::deque<Mark> marks_;
   std::vector<CUevent> spare_marks_;
 
+  QueueStatistics launches_;  // Of what was launched.
+
   mutable std::mutex mutex_;  // Guards what follows; taken after stream_mutex_.
   std::condition_variable work_arrived_;
   std::condition_variable work_finished_;
-  std::deque<Work> work_;       // On the stream, in order.
+  std::deque<Work> work_;       // On the stream, in order; those that are held come after.
   std::uint64_t first_ = 0;     // The number of the first in work_.
   std::exception_ptr failure_;  // Of the device, which then runs nothing any more.
   std::vector<std::unique_ptr<CommandBuffer>> free_;
   QueueStatistics statistics_;
   bool stopping_ = false;
   bool watcher_sleeps_ = false;
-  std::atomic<std::size_t> pending_{0};  // Changed under mutex_.
-  std::thread watcher_;                  // Started by the first commit.
+  std::thread watcher_;  // Started by the first commit.
+  // Changed under mutex_. The watcher looks at this all the time: alone in its cache line, it does
+  // not take what committing needs away.
+  alignas(64) std::atomic<std::size_t> pending_{0};
+  std::atomic<bool> refuses_{false};  // There is a failure_, or it is stopping_.
 };
 
 }  // namespace metal_candle::backend::cuda

@@ -183,11 +183,13 @@ void CommandGraph::launch(CUstream stream) const {
   check(driver().cuGraphLaunch(executable_, stream), "cuGraphLaunch");
 }
 
-void GraphCache::run(const CommandList& list, CUstream stream, CUstream capture_stream) {
-  const std::uint64_t structure = list.structure_hash();
+// By a graph that points at what the list does, or that can be made to; the former only while there
+// are fewer than `most` of the structure.
+bool GraphCache::replay(const CommandList& list, std::size_t most, CUstream stream,
+                        CUstream capture_stream) {
   std::size_t count = 0;
   std::list<Entry>::iterator oldest;
-  auto [it, end] = by_structure_.equal_range(structure);
+  auto [it, end] = by_structure_.equal_range(list.structure_hash());
   for (; it != end; ++it) {
     const std::list<Entry>::iterator graph = it->second;
     if (!(*graph)->list().same_structure(list)) continue;
@@ -197,38 +199,57 @@ void GraphCache::run(const CommandList& list, CUstream stream, CUstream capture_
     graphs_.splice(graphs_.begin(), graphs_, graph);
     (*graph)->launch(stream);
     ++statistics_.launched;
-    return;
+    return true;
   }
-  if (count == kGraphsOfStructure) {
-    graphs_.splice(graphs_.begin(), graphs_, oldest);
-    statistics_.nodes_repointed += (*oldest)->point_at(list, capture_stream);
-    ++statistics_.repointed;
-    (*oldest)->launch(stream);
-    ++statistics_.launched;
-    return;
-  }
+  if (count < most) return false;
+  graphs_.splice(graphs_.begin(), graphs_, oldest);
+  statistics_.nodes_repointed += (*oldest)->point_at(list, capture_stream);
+  ++statistics_.repointed;
+  (*oldest)->launch(stream);
+  ++statistics_.launched;
+  return true;
+}
+
+// How often before.
+std::uint32_t GraphCache::times_seen(std::uint64_t structure) {
   if (seen_.size() > kMaxSeen) seen_.clear();
-  const auto launch_directly = [&] {
-    for (const Command& command : list.commands()) list.launch(command, stream);
-    ++statistics_.direct;
-  };
-  if (seen_[structure]++ == 0) return launch_directly();
+  return seen_[structure]++;
+}
+
+// And launches it. False where the driver has no memory for another graph: others may have taken
+// the device's.
+bool GraphCache::make(const CommandList& list, CUstream stream, CUstream capture_stream) {
   try {
     graphs_.push_front(std::make_unique<CommandGraph>(list, capture_stream));
   } catch (const OutOfMemoryError&) {
-    // The driver has no memory for another graph: others may have taken the device's.
-    return launch_directly();
+    return false;
   }
-  by_structure_.emplace(structure, graphs_.begin());
+  by_structure_.emplace(list.structure_hash(), graphs_.begin());
   ++statistics_.made;
   graphs_.front()->launch(stream);
   ++statistics_.launched;
-  if (graphs_.size() <= kCapacity) return;
+  if (graphs_.size() <= kCapacity) return true;
   const auto last = std::prev(graphs_.end());
   auto [old, old_end] = by_structure_.equal_range((*last)->list().structure_hash());
   while (old != old_end && old->second != last) ++old;
   by_structure_.erase(old);
   graphs_.erase(last);
+  return true;
+}
+
+void GraphCache::run(const CommandList& list, CUstream stream, CUstream capture_stream) {
+  if (replay(list, kGraphsOfStructure, stream, capture_stream)) return;
+  if (times_seen(list.structure_hash()) > 0 && make(list, stream, capture_stream)) return;
+  for (const Command& command : list.commands()) list.launch(command, stream);
+  ++statistics_.direct;
+}
+
+bool GraphCache::run_together(const CommandList& lists, CUstream stream, CUstream capture_stream) {
+  const bool done = replay(lists, 1, stream, capture_stream) ||
+                    (times_seen(lists.structure_hash()) >= kTimesBeforeTogether &&
+                     make(lists, stream, capture_stream));
+  if (done) ++statistics_.together;
+  return done;
 }
 
 }  // namespace metal_candle::backend::cuda

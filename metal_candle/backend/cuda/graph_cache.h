@@ -49,6 +49,7 @@ struct GraphStatistics {
   std::uint64_t nodes_repointed = 0;
   // Lists launched command by command: new ones, and those for whose graph there was no memory.
   std::uint64_t direct = 0;
+  std::uint64_t together = 0;  // Graphs launched of several lists.
 };
 
 /// Of one queue. Not thread safe. Bounded, the least recently used graph out first.
@@ -58,14 +59,22 @@ class GraphCache {
   /// for a graph; else as a graph. Buffers alternate between a few places in a loop, so that a few
   /// graphs of a structure are kept.
   void run(const CommandList& list, CUstream stream, CUstream capture_stream);
+  /// The same for several lists, one after another, in one: but only if they have followed each
+  /// other before, several times. Else it does nothing and returns false.
+  bool run_together(const CommandList& lists, CUstream stream, CUstream capture_stream);
   [[nodiscard]] const GraphStatistics& statistics() const { return statistics_; }
 
  private:
   static constexpr std::size_t kGraphsOfStructure = 3;
+  static constexpr std::uint32_t kTimesBeforeTogether = 4;
   static constexpr std::size_t kCapacity = 512;
   static constexpr std::size_t kMaxSeen = 16384;
 
   using Entry = std::unique_ptr<CommandGraph>;
+  bool replay(const CommandList& list, std::size_t most, CUstream stream, CUstream capture_stream);
+  bool make(const CommandList& list, CUstream stream, CUstream capture_stream);
+  std::uint32_t times_seen(std::uint64_t structure);
+
   std::list<Entry> graphs_;  // Most recently used first.
   std::unordered_multimap<std::uint64_t, std::list<Entry>::iterator> by_structure_;
   std::unordered_map<std::uint64_t, std::uint32_t> seen_;

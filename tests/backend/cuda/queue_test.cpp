@@ -148,6 +148,81 @@ TEST_F(CudaQueueTest, ManyThreadsCommitAndWait) {
   for (std::thread& thread : threads) thread.join();
 }
 
+// While the device has other things to do, works of one command each are launched several at once.
+TEST_F(CudaQueueTest, SmallWorksBehindOthersAreLaunchedTogether) {
+  const auto launches = [] { return counters().graph_launches + counters().direct_launches; };
+  std::uint64_t used = 0;
+  for (int round = 0; round < 12; ++round) {
+    const std::uint64_t before = launches();
+    control_(Control::kHold, 0);
+    std::vector<Future> futures;
+    for (int i = 0; i < 70; ++i) futures.push_back(steps(1).eval_async());
+    EXPECT_FALSE(futures.back().ready());
+    control_(Control::kLetGo, 0);
+    for (const Future& future : futures) future.wait();
+    used = launches() - before;
+  }
+  EXPECT_GE(used, 70u / 8);
+  EXPECT_LE(used, 20u);
+}
+
+// Nobody waits, nobody commits: they are launched all the same.
+TEST_F(CudaQueueTest, SmallWorksThatNobodyWaitsForAreDone) {
+  for (int round = 0; round < 8; ++round) {
+    control_(Control::kHold, 0);
+    std::vector<Future> futures;
+    for (int i = 0; i < 11 + round; ++i) futures.push_back(steps(1).eval_async());
+    control_(Control::kLetGo, 0);
+    const Watchdog watchdog(control_);
+    for (const Future& future : futures) {
+      while (!future.ready() && !watchdog.has_bitten()) std::this_thread::yield();
+    }
+    ASSERT_FALSE(watchdog.has_bitten());
+  }
+}
+
+// A larger work does not overtake those that are held, and another queue waits for them.
+TEST_F(CudaQueueTest, HeldWorksComeBeforeWhatFollows) {
+  for (int round = 0; round < 4; ++round) {
+    control_(Control::kHold, 0);
+    Tensor y = x_;
+    for (int i = 0; i < 9; ++i) {
+      y = cumsum(y, 0);
+      static_cast<void>(y.eval_async());
+    }
+    Tensor large = y;
+    for (int i = 0; i < 20; ++i) large = cumsum(large, 0);
+    const Future last = large.eval_async();
+    const Future elsewhere = eval_async({cumsum(y, 0)}, /*queue=*/1);
+    control_(Control::kLetGo, 0);
+    const Watchdog watchdog(control_);
+    elsewhere.wait();
+    last.wait();
+    ASSERT_FALSE(watchdog.has_bitten());
+  }
+}
+
+TEST_F(CudaQueueTest, AFailedLaunchOfHeldWorksIsToldToEachAndOthersGoOn) {
+  synchronize(device_);
+  const std::size_t before = memory_use(device_).in_use;
+  for (int round = 0; round < 8; ++round) {
+    control_(Control::kHold, 0);
+    std::vector<Future> futures;
+    for (int i = 0; i < 9; ++i) futures.push_back(steps(1).eval_async());
+    control_(Control::kFailLaunches, 1);
+    const Future last = steps(1).eval_async();
+    control_(Control::kLetGo, 0);
+    EXPECT_THAT(message_of<DeviceError>([&] { last.wait(); }), HasSubstr("cumulative_sum"));
+    for (std::size_t i = 0; i < 6; ++i) futures[i].wait();
+    for (std::size_t i = 6; i < futures.size(); ++i) {
+      EXPECT_THAT(message_of<DeviceError>([&] { futures[i].wait(); }), HasSubstr("cumulative_sum"));
+    }
+  }
+  steps(1).eval_async().wait();
+  synchronize(device_);
+  EXPECT_EQ(memory_use(device_).in_use, before);
+}
+
 TEST_F(CudaQueueTest, WithoutMemoryForAGraphCommandsAreLaunchedOneByOne) {
   const std::uint64_t direct = counters().direct_launches, made = counters().graphs_made;
   control_(Control::kFailGraphs, 2);
