@@ -51,8 +51,10 @@
 //   expf, logf, erff, ...    the functions of C's <math.h> for float; fmaf; rsqrtf, erfinvf
 //   max_or_nan(float, float), min_or_nan(float, float)
 //                            NaN if one of them is
-//   fast_exp2(float)         exp2f to two units in the last place; results that are not normal are
-//   0 as_uint(float), as_float(uint32_t)
+//   fast_exp2(float), fast_reciprocal(float)
+//                            exp2f and 1 / x to two units in the last place; what is not normal, of
+//                            arguments and results, is 0
+//   as_uint(float), as_float(uint32_t)
 //                            bits
 //
 // Matrix products are of 8x8 tiles that a warp holds, two neighbouring elements of one row a lane:

@@ -9,18 +9,22 @@
 
 #include <algorithm>
 #include <optional>
+#include <string_view>
 #include <utility>
 
 #include "metal_candle/backend/batch.h"
 #include "metal_candle/backend/gpu/gpu_kernel.h"
 #include "metal_candle/backend/gpu/kernels/arguments.h"
+#include "metal_candle/backend/gpu/rows.h"
 
 namespace metal_candle::backend::gpu {
 namespace {
 
-constexpr std::uint32_t kThreads = 256;
+constexpr std::uint32_t kThreads = 256;  // Of adding a bias.
 // As kernels/lora.h has it.
 constexpr std::int64_t kMaxRank = 16;
+constexpr std::int64_t kMostRowsThreads = 512;
+constexpr std::uint32_t kRowsGroupBytes = kMostRowsThreads / 32 * kMaxRank * sizeof(float);
 // Beyond this many rows the library's products are quicker than making x @ a in every group.
 constexpr std::int64_t kFewRows = 8;
 constexpr std::size_t kScratchAlignment = 256;
@@ -131,28 +135,71 @@ class Base {
   std::size_t sums_bytes_ = 0;
 };
 
+// lora_rows, in one of the ways to read a.
+struct RowsLaunch {
+  const Function* function;
+  std::uint32_t threads;
+};
+
+RowsLaunch rows_launch(const LoraPlan& plan, LoraForm form, GpuDevice& device) {
+  const std::int64_t width = packet_width(plan.dtype);
+  std::string_view name_of_form = "any";
+  // Of loads that a thread has under way at once.
+  std::int64_t steps = plan.depth;
+  if (form == LoraForm::kColumns) {
+    name_of_form = "columns";
+    steps = plan.depth / width;
+  } else if (form == LoraForm::kPackets) {
+    name_of_form = "packets";
+    steps = plan.depth * plan.rank / width / 4;
+  }
+  const std::int64_t most = std::min<std::int64_t>(kMostRowsThreads, device.limits().max_threads);
+  const std::int64_t threads = std::clamp((steps + 31) / 32 * 32, std::int64_t{128}, most);
+  const int max_rank = plan.rank <= 8 ? 8 : 16;
+  return {
+      &device.function(fmt::format("lora_rows_{}_{}_{}", name_of_form, max_rank, name(plan.dtype))),
+      static_cast<std::uint32_t>(threads)};
+}
+
+// How a may be read if it, and x, begin where a packet may.
+LoraForm form_of(const LoraPlan& plan) {
+  const std::int64_t width = packet_width(plan.dtype);
+  if (plan.a.row_stride == 1 && plan.depth % width == 0 && plan.a.column_stride % width == 0) {
+    return LoraForm::kColumns;
+  }
+  const bool dense = plan.a.column_stride == 1 && plan.a.row_stride == plan.rank;
+  const std::int64_t packets = plan.rank / width;  // Of a row.
+  const bool divides = packets == 1 || packets == 2 || packets == 4;
+  return dense && plan.rank % width == 0 && divides ? LoraForm::kPackets : LoraForm::kAny;
+}
+
 std::unique_ptr<Kernel> make_few_rows(const LoraPlan& plan, GpuDevice& device) {
   const Base base(plan, device);
-  const Function& function = device.function(fmt::format("lora_rows_{}", name(plan.dtype)));
+  const RowsLaunch aligned = rows_launch(plan, form_of(plan), device);
+  const RowsLaunch unaligned = rows_launch(plan, LoraForm::kAny, device);
   return make_gpu_kernel(
-      [plan, base, &function](const KernelArguments& arguments, Encoder& encoder) {
+      [plan, base, aligned, unaligned](const KernelArguments& arguments, Encoder& encoder) {
         if (base) base.encode(arguments, arguments.scratch, encoder);
-        const LoraRowsArguments rows{arguments.inputs[0],
-                                     arguments.inputs[plan.a_input],
-                                     arguments.inputs[plan.b_input],
-                                     base ? arguments.outputs[0] : nullptr,
-                                     arguments.outputs[0],
-                                     plan.depth,
-                                     plan.columns,
-                                     plan.a.row_stride,
-                                     plan.a.column_stride,
-                                     plan.b.row_stride,
-                                     plan.b.column_stride,
-                                     plan.scale,
-                                     static_cast<std::uint32_t>(plan.rank)};
+        const void* const x = arguments.inputs[0];
+        const void* const a = arguments.inputs[plan.a_input];
+        const RowsLaunch& launch = is_aligned(x) && is_aligned(a) ? aligned : unaligned;
+        const LoraRowsArguments rows{.x = x,
+                                     .a = a,
+                                     .b = arguments.inputs[plan.b_input],
+                                     .base = base ? arguments.outputs[0] : nullptr,
+                                     .out = arguments.outputs[0],
+                                     .a_row_stride = plan.a.row_stride,
+                                     .a_column_stride = plan.a.column_stride,
+                                     .b_row_stride = plan.b.row_stride,
+                                     .b_column_stride = plan.b.column_stride,
+                                     .depth = checked_count(plan.depth),
+                                     .columns = checked_count(plan.columns),
+                                     .scale = plan.scale,
+                                     .rank = static_cast<std::uint32_t>(plan.rank)};
         encoder.dispatch(
-            function, {groups_for(plan.columns, kThreads), static_cast<std::uint32_t>(plan.rows)},
-            kThreads, rows);
+            *launch.function,
+            {groups_for(plan.columns, launch.threads), static_cast<std::uint32_t>(plan.rows)},
+            launch.threads, rows, kRowsGroupBytes);
       },
       base.scratch_bytes());
 }
@@ -199,7 +246,8 @@ std::unique_ptr<Kernel> make_lora(const KernelRequest& request, GpuDevice& devic
   if (plan.rows == 0 || (plan.columns == 0 && !wants_low)) {
     return make_gpu_kernel([](const KernelArguments&, Encoder&) {});
   }
-  if (plan.rows <= kFewRows && plan.rank <= kMaxRank && !wants_low) {
+  const bool counts_fit = plan.depth * kMaxRank <= INT32_MAX && plan.columns <= INT32_MAX;
+  if (plan.rows <= kFewRows && plan.rank <= kMaxRank && counts_fit && !wants_low) {
     return make_few_rows(plan, device);
   }
   return make_many_rows(plan, wants_low, device);

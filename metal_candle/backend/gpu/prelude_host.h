@@ -146,6 +146,7 @@ struct bfloat {
 MC_FUNCTION float max_or_nan(float a, float b) { return a > b || a != a ? a : b; }
 MC_FUNCTION float min_or_nan(float a, float b) { return a < b || a != a ? a : b; }
 MC_FUNCTION float fast_exp2(float x) { return exp2f(x); }
+MC_FUNCTION float fast_reciprocal(float x) { return 1.0f / x; }
 
 // ---- Tiles. Lanes lie as in prelude_cuda.h.
 struct Tiles4 {

@@ -39,6 +39,9 @@ using namespace metal;
       MC_KERNEL_BUILTINS) {                                                                     \
     __VA_ARGS__(arguments, memory, MC_KERNEL_THREAD);                                           \
   }
+// How many registers there are is for the compiler to know.
+#define MC_KERNEL_RESIDENT(name, Arguments, max_threads, groups, ...) \
+  MC_KERNEL_DYNAMIC(name, Arguments, max_threads, __VA_ARGS__)
 
 struct Thread {
   uint32_t index, size;
@@ -223,6 +226,7 @@ MC_FUNCTION float erfinvf(float x) {
 MC_FUNCTION float max_or_nan(float a, float b) { return a > b || a != a ? a : b; }
 MC_FUNCTION float min_or_nan(float a, float b) { return a < b || a != a ? a : b; }
 MC_FUNCTION float fast_exp2(float x) { return metal::fast::exp2(x); }
+MC_FUNCTION float fast_reciprocal(float x) { return metal::fast::divide(1.0f, x); }
 
 // ---- Tiles. A lane has two neighbouring elements of a simdgroup matrix. Right operands are kept
 // with rows and columns exchanged, as the product wants them.

@@ -3,6 +3,9 @@
 // Lora and LoraLinear on the GPU in software, with few rows and with many.
 #include <gtest/gtest.h>
 
+#include <cmath>
+
+#include "tests/backend/gpu/gpu_placement.h"
 #include "tests/backend/gpu/gpu_runner.h"
 #include "tests/backend/gpu/random_operand.h"
 
@@ -31,6 +34,29 @@ TEST(GpuLoraTest, FewRowsAgreeWithTheReference) {
     expect_lora(3, 5, dtype);
   }
   expect_lora(2, 64, DType::kF32);
+}
+
+// a dense, and transposed as adapter files have it; in whole packets or not; beginning anywhere.
+TEST(GpuLoraTest, EveryWayToReadAAgreesWithTheReference) {
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    for (const std::int64_t depth : {16, 40, 2200}) {
+      for (const std::int64_t rank : {1, 4, 8, 16}) {
+        const HostTensor x = random_operand({2, depth}, dtype, 1);
+        const HostTensor a = random_operand({depth, rank}, dtype, 2);
+        const HostTensor b = random_operand({rank, 600}, dtype, 3);
+        const HostTensor* const operands[] = {&x, &a, &b};
+        const op::Lora lora{0.5f};
+        const double size = std::sqrt(static_cast<double>(depth * rank));
+        const Tolerance tolerance =
+            dtype == DType::kF32 ? Tolerance{1e-4, 1e-5 * size} : Tolerance{4e-2, 2e-2 * size};
+        expect_gpu_matches(lora, operands, {}, tolerance);
+        expect_gpu_matches(lora, operands, {}, tolerance, Placement::kColumns);
+        const TensorSpec spec{{2, 600}, dtype};
+        EXPECT_TRUE(all_close(run_gpu_kernel_at(lora, operands, spec, {.shift = 1}),
+                              interpret_operation(lora, operands, spec)[0], tolerance));
+      }
+    }
+  }
 }
 
 TEST(GpuLoraTest, ManyRowsOrALargeRankAgreeWithTheReference) {

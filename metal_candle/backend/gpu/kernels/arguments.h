@@ -142,14 +142,16 @@ struct SwiGluBackwardArguments {
 };
 
 // ---- lora.h
+// How a is read.
+enum class LoraForm : uint32_t { kAny, kColumns, kPackets };
 struct LoraRowsArguments {
   const MC_GLOBAL void* x;     // [rows, depth], dense
   const MC_GLOBAL void* a;     // [depth, rank]
   const MC_GLOBAL void* b;     // [rank, columns]
   const MC_GLOBAL void* base;  // [rows, columns], dense, or null; may be out
   MC_GLOBAL void* out;         // [rows, columns], dense
-  int64_t depth, columns;
   int64_t a_row_stride, a_column_stride, b_row_stride, b_column_stride;
+  uint32_t depth, columns;
   float scale;
   uint32_t rank;  // At most 16.
 };

@@ -52,7 +52,7 @@ MC_FUNCTION void softmax_rows(MC_CONSTANT SoftmaxArguments& arguments, MC_GROUP 
   MC_UNROLL
   for (int i = 0; i < count * width; ++i) {
     const float shifted = values[i] - shift;
-    const float e = expf(shifted);
+    const float e = exp_for<T>(shifted);
     sum += e;
     values[i] = logarithm ? shifted : e;
   }
@@ -117,7 +117,8 @@ MC_FUNCTION void softmax_chunks(MC_CONSTANT SoftmaxArguments& arguments, MC_GROU
     MC_UNROLL
     for (int i = 0; i < width; ++i) {
       const float shifted = float(packet.values[i]) - sum.largest;
-      packet.values[i] = T(fmaf(logarithm ? shifted : expf(shifted), finish.factor, finish.term));
+      packet.values[i] =
+          T(fmaf(logarithm ? shifted : exp_for<T>(shifted), finish.factor, finish.term));
     }
     store_packet(out + column, packet);
   }
@@ -180,7 +181,7 @@ MC_FUNCTION void softmax_columns(MC_CONSTANT SoftmaxColumnsArguments& arguments,
   for (uint32_t i = tile.first; i < n; i += tile.down) {
     const float shifted = float(x[i * arguments.x_stride]) - sum.largest;
     out[i * arguments.out_stride] =
-        T(fmaf(logarithm ? shifted : expf(shifted), finish.factor, finish.term));
+        T(fmaf(logarithm ? shifted : exp_for<T>(shifted), finish.factor, finish.term));
   }
 }
 

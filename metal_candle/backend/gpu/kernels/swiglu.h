@@ -21,7 +21,7 @@ MC_FUNCTION void swiglu_backward(MC_CONSTANT SwiGluBackwardArguments& arguments,
   MC_UNROLL
   for (int j = 0; j < width; ++j) {
     const float x = float(gate.values[j]), d = float(dy.values[j]);
-    const float s = 1.0f / (1.0f + expf(-x));
+    const float s = sigmoid_for<T>(x);
     dgate.values[j] = T(d * float(up.values[j]) * (s * fmaf(x, 1.0f - s, 1.0f)));
     dup.values[j] = T(d * (x * s));
   }
