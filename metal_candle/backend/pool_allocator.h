@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "metal_candle/backend/backend.h"
+#include "metal_candle/core/recycled.h"
 
 namespace metal_candle::backend {
 
@@ -26,7 +27,7 @@ class BlockSource {
 class PoolAllocator {
  public:
   /// What a pool serves.
-  class PooledBuffer final : public Buffer {
+  class PooledBuffer final : public Buffer, public Recycled<PooledBuffer> {
    public:
     PooledBuffer(PoolAllocator& pool, void* block, std::size_t bytes, std::size_t block_bytes)
         : Buffer(pool.host_visible_ ? block : nullptr, bytes),

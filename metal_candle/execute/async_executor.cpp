@@ -11,6 +11,7 @@
 
 #include "metal_candle/core/error.h"
 #include "metal_candle/core/host_observer.h"
+#include "metal_candle/core/recycled.h"
 #include "metal_candle/execute/statistics.h"
 
 namespace metal_candle {
@@ -33,7 +34,7 @@ thread_local std::map<const backend::CommandQueue*, std::weak_ptr<const BufferPt
 }  // namespace
 
 // One run of a plan: everything that must live until the last kernel has finished.
-struct AsyncExecutor::Run : RefCounted {
+struct AsyncExecutor::Run : RefCounted, Recycled<Run> {
   // Where a leaf or an output begins. That of an output is not 0 where memory was donated.
   struct Place {
     BufferPtr buffer;

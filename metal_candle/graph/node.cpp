@@ -82,7 +82,7 @@ NodePtr Node::make(Operation operation, const TensorSpec& spec, Device device,
 
 NodePtr Node::make_leaf(const TensorSpec& spec, Value value) {
   NodePtr node = NodePtr::adopt(new Node(op::Full{}, spec, value.storage->device(), {}));
-  node->value_ = std::make_unique<Value>(std::move(value));
+  node->value_.emplace(std::move(value));
   node->state_.store(kResolved | kRetired | kDropped, std::memory_order_release);
   return node;
 }
@@ -172,7 +172,7 @@ void Node::unseal() {
 }
 
 void Node::resolve(Value value) {
-  value_ = std::make_unique<Value>(std::move(value));
+  value_.emplace(std::move(value));
   IntrusivePtr<GradientScope> scope = gradient_scope();
   while (scope && !scope->keep(this)) scope = scope->parent();
   const std::uint32_t flags = scope ? kResolved : kResolved | kRetired;

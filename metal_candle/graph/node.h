@@ -14,11 +14,13 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "metal_candle/core/device.h"
 #include "metal_candle/core/intrusive_ptr.h"
+#include "metal_candle/core/recycled.h"
 #include "metal_candle/graph/operation.h"
 #include "metal_candle/graph/storage.h"
 #include "metal_candle/graph/tensor_spec.h"
@@ -73,7 +75,7 @@ class NodeInputs {
   std::unique_ptr<Node*[]> heap_;
 };
 
-class Node {
+class Node : public Recycled<Node> {
  public:
   /// A pending node. `spec` is that of output 0 when the operation has several (reached through
   /// Pick).
@@ -154,7 +156,7 @@ class Node {
   TensorSpec spec_;
   Operation operation_;
   NodeInputs inputs_;
-  std::unique_ptr<Value> value_;
+  std::optional<Value> value_;
   IntrusivePtr<GradientScope> scope_;
   Node* next_to_destroy_ = nullptr;
 };

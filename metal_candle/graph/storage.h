@@ -13,6 +13,7 @@
 
 #include "metal_candle/core/device.h"
 #include "metal_candle/core/intrusive_ptr.h"
+#include "metal_candle/core/recycled.h"
 #include "metal_candle/core/shape.h"
 
 namespace metal_candle {
@@ -29,7 +30,7 @@ class CompletionSource {
 };
 
 /// A one-shot event: pending, then done or failed. Thread safe.
-class Completion : public RefCounted {
+class Completion : public RefCounted, public Recycled<Completion> {
  public:
   Completion() = default;
   explicit Completion(CompletionSource* source) : source_(source) {}
@@ -57,7 +58,7 @@ class Completion : public RefCounted {
 using CompletionPtr = IntrusivePtr<Completion>;
 
 /// Memory of a device that holds one or more tensors.
-class Storage : public RefCounted {
+class Storage : public RefCounted, public Recycled<Storage> {
  public:
   /// Whose memory it is: kOurs may be given to another tensor when nothing reads it any more;
   /// kBorrowed (a mapped file, a user's array) is only ever read.

@@ -7,22 +7,41 @@
 
 #include "metal_candle/backend/gpu/kernels/rows.h"
 
-// (x - mean) * scale * weight + bias of the packet at `column`.
+// Weight or bias of the packet at `column`.
 template <typename T, int width>
+MC_FUNCTION Packet<T, width> load_affine(const MC_GLOBAL void* from, uint32_t column) {
+  return load_packet<T, width>(static_cast<const MC_GLOBAL T*>(from) + column);
+}
+
+// Both, where there are any, before they are needed. kAhead: else they are loaded then.
+template <typename T, int width, bool kAhead>
+struct NormAffine {
+  Packet<T, width> weight, bias;
+
+  MC_FUNCTION void load(MC_CONSTANT NormArguments& arguments, uint32_t column) {
+    if (!kAhead) return;
+    if (arguments.weight != nullptr) weight = load_affine<T, width>(arguments.weight, column);
+    if (arguments.bias != nullptr) bias = load_affine<T, width>(arguments.bias, column);
+  }
+};
+
+// (x - mean) * scale * weight + bias of the packet at `column`.
+template <typename T, int width, bool kAhead>
 MC_FUNCTION void write_normal(MC_CONSTANT NormArguments& arguments, MC_GLOBAL T* out,
-                              uint32_t column, Packet<T, width> packet, float mean, float scale) {
+                              uint32_t column, Packet<T, width> packet, float mean, float scale,
+                              MC_THREAD const NormAffine<T, width, kAhead>& affine) {
   float values[width];
   MC_UNROLL
   for (int i = 0; i < width; ++i) values[i] = (float(packet.values[i]) - mean) * scale;
   if (arguments.weight != nullptr) {
     const Packet<T, width> weight =
-        load_packet<T, width>(static_cast<const MC_GLOBAL T*>(arguments.weight) + column);
+        kAhead ? affine.weight : load_affine<T, width>(arguments.weight, column);
     MC_UNROLL
     for (int i = 0; i < width; ++i) values[i] *= float(weight.values[i]);
   }
   if (arguments.bias != nullptr) {
     const Packet<T, width> bias =
-        load_packet<T, width>(static_cast<const MC_GLOBAL T*>(arguments.bias) + column);
+        kAhead ? affine.bias : load_affine<T, width>(arguments.bias, column);
     MC_UNROLL
     for (int i = 0; i < width; ++i) values[i] += float(bias.values[i]);
   }
@@ -41,6 +60,15 @@ MC_FUNCTION void norm_rows(MC_CONSTANT NormArguments& arguments, MC_GROUP char* 
   x.load(static_cast<const MC_GLOBAL T*>(arguments.x) +
              (there ? row_offset(arguments.map, team.row) : 0),
          n, team.index, team.size);
+  // Of few rows nothing should be waited for twice. Of many, registers for more of them are better.
+  constexpr bool kAhead = count * width <= 8;
+  NormAffine<T, width, kAhead> affine[count];
+  MC_UNROLL
+  for (int p = 0; p < count; ++p) {
+    const uint32_t column = (p * team.size + team.index) * width;
+    if (column < n) affine[p].load(arguments, column);
+  }
+  const float share = 1.0f / float(n);  // While the row is on its way.
   float mean = 0.0f;
   if (arguments.layer != 0) {
     float sum = 0.0f;
@@ -49,7 +77,7 @@ MC_FUNCTION void norm_rows(MC_CONSTANT NormArguments& arguments, MC_GROUP char* 
       MC_UNROLL
       for (int i = 0; i < width; ++i) sum += x.get(p, i);
     }
-    mean = team.sum(sum, 0) / float(n);
+    mean = team.sum(sum, 0) * share;
   }
   float squares = 0.0f;
   MC_UNROLL
@@ -63,12 +91,12 @@ MC_FUNCTION void norm_rows(MC_CONSTANT NormArguments& arguments, MC_GROUP char* 
   }
   squares = team.sum(squares, 1);
   if (!there) return;
-  const float scale = 1.0f / sqrtf(squares / float(n) + arguments.eps);
+  const float scale = rsqrtf(fmaf(squares, share, arguments.eps));
   MC_GLOBAL T* const out = static_cast<MC_GLOBAL T*>(arguments.out) + int64_t(team.row) * n;
   MC_UNROLL
   for (int p = 0; p < count; ++p) {
     const uint32_t column = (p * team.size + team.index) * width;
-    if (column < n) write_normal(arguments, out, column, x.packets[p], mean, scale);
+    if (column < n) write_normal(arguments, out, column, x.packets[p], mean, scale, affine[p]);
   }
 }
 MC_ROW_KERNELS(norm_rows, NormArguments, 1024, 8, norm_rows)
@@ -98,7 +126,8 @@ MC_FUNCTION void norm_long_rows(MC_CONSTANT NormArguments& arguments, MC_GROUP c
   const float scale = 1.0f / sqrtf(squares / float(n) + arguments.eps);
   MC_GLOBAL T* const out = static_cast<MC_GLOBAL T*>(arguments.out) + int64_t(self.group) * n;
   for (uint32_t i = self.index; i < n; i += self.size) {
-    write_normal(arguments, out, i, load_packet<T, 1>(x + i), mean, scale);
+    const NormAffine<T, 1, false> here{};
+    write_normal(arguments, out, i, load_packet<T, 1>(x + i), mean, scale, here);
   }
 }
 
