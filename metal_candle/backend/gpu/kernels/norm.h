@@ -29,21 +29,19 @@ struct NormAffine {
 template <typename T, int width, bool kAhead>
 MC_FUNCTION void write_normal(MC_CONSTANT NormArguments& arguments, MC_GLOBAL T* out,
                               uint32_t column, Packet<T, width> packet, float mean, float scale,
-                              MC_THREAD const NormAffine<T, width, kAhead>& affine) {
+                              NormAffine<T, width, kAhead> affine) {
   float values[width];
   MC_UNROLL
   for (int i = 0; i < width; ++i) values[i] = (float(packet.values[i]) - mean) * scale;
   if (arguments.weight != nullptr) {
-    const Packet<T, width> weight =
-        kAhead ? affine.weight : load_affine<T, width>(arguments.weight, column);
+    if (!kAhead) affine.weight = load_affine<T, width>(arguments.weight, column);
     MC_UNROLL
-    for (int i = 0; i < width; ++i) values[i] *= float(weight.values[i]);
+    for (int i = 0; i < width; ++i) values[i] *= float(affine.weight.values[i]);
   }
   if (arguments.bias != nullptr) {
-    const Packet<T, width> bias =
-        kAhead ? affine.bias : load_affine<T, width>(arguments.bias, column);
+    if (!kAhead) affine.bias = load_affine<T, width>(arguments.bias, column);
     MC_UNROLL
-    for (int i = 0; i < width; ++i) values[i] += float(bias.values[i]);
+    for (int i = 0; i < width; ++i) values[i] += float(affine.bias.values[i]);
   }
   MC_UNROLL
   for (int i = 0; i < width; ++i) packet.values[i] = T(values[i]);
