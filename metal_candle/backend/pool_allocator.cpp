@@ -20,10 +20,10 @@ namespace {
 
 constexpr std::size_t kAlignment = 64;
 // Size classes between two powers of two: of small blocks 8, so that at most an eighth of one is
-// wasted; of large ones, which are few and matter, 64.
+// wasted; of large ones, which are few and matter (weights among them), 64.
 constexpr std::size_t kMostClasses = 64;
 std::size_t classes_per_doubling(std::size_t bytes) {
-  constexpr std::size_t kLarge = std::size_t{64} << 20;
+  constexpr std::size_t kLarge = std::size_t{4} << 20;
   return bytes >= kLarge ? kMostClasses : 8;
 }
 
