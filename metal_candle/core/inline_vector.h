@@ -113,7 +113,7 @@ class InlineVector {
   std::size_t size_ = 0;
   std::size_t capacity_ = kInline;
   T* heap_ = nullptr;
-  alignas(T) std::byte inline_[kInline * sizeof(T)];
+  alignas(T) std::byte inline_[kInline * sizeof(T)];  // NOLINT(bugprone-sizeof-expression)
 };
 
 }  // namespace metal_candle

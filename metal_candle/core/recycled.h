@@ -15,6 +15,7 @@ namespace metal_candle {
 template <typename T>
 class Recycled {
  public:
+  // NOLINTNEXTLINE(misc-new-delete-overloads): below, with the size.
   static void* operator new(std::size_t size) {
     Kept& kept = kept_;
     if (size == sizeof(T) && kept.count > 0) return kept.memory[--kept.count];
@@ -27,7 +28,7 @@ class Recycled {
       kept.memory[kept.count++] = memory;
       return;
     }
-    ::operator delete(memory, size);
+    ::operator delete(memory);
   }
 
  protected:
@@ -49,7 +50,7 @@ class Recycled {
   };
   struct Cleaner {
     ~Cleaner() {
-      while (kept_.count > 0) ::operator delete(kept_.memory[--kept_.count], sizeof(T));
+      while (kept_.count > 0) ::operator delete(kept_.memory[--kept_.count]);
       kept_.state = State::kOver;
     }
   };
