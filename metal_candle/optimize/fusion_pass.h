@@ -63,6 +63,8 @@ class FusionPass {
   [[nodiscard]] virtual OperationSet roots() const { return OperationSet::all(); }
   /// A stage visits users first if one of its passes asks for it.
   [[nodiscard]] virtual Order order() const { return Order::kInputsFirst; }
+  /// Whether one instance may serve any number of runs, also at once: it keeps nothing of a run.
+  [[nodiscard]] virtual bool reusable() const { return false; }
   /// Tries to rewrite around `node`; returns whether it changed the graph. Rewriting adds nodes and
   /// calls graph.replace(): nothing is computed differently for nodes that a rewrite does not
   /// replace. Each rewrite must bring the graph nearer to a fixed point.

@@ -42,7 +42,7 @@ class StageRun {
  public:
   StageRun(ComputationGraph& graph, std::span<const PassEntry> entries) : graph_(graph) {
     for (const PassEntry& entry : entries) {
-      passes_.push_back({entry.make(), {}, 0});
+      passes_.push_back({entry.instance(), {}, 0});
       passes_.back().roots = passes_.back().pass->roots();
     }
     // Passes that settle visit a node a handful of times: once, and once for each rewrite near it.
@@ -69,7 +69,7 @@ class StageRun {
 
  private:
   struct RunningPass {
-    std::unique_ptr<FusionPass> pass;
+    std::shared_ptr<FusionPass> pass;
     OperationSet roots;
     std::int64_t rewrites;
   };

@@ -123,6 +123,19 @@ class PassRegistry {
   std::atomic<std::uint64_t> version_{0};
 };
 
+std::shared_ptr<FusionPass> PassEntry::instance() const {
+  {
+    const std::lock_guard lock(reused_->mutex);
+    if (reused_->pass) return reused_->pass;
+  }
+  std::shared_ptr<FusionPass> pass = make_();
+  if (pass->reusable()) {
+    const std::lock_guard lock(reused_->mutex);
+    reused_->pass = pass;
+  }
+  return pass;
+}
+
 namespace {
 
 thread_local const PassSet* scoped_passes = nullptr;

@@ -8,8 +8,10 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "metal_candle/optimize/fusion_pass.h"
@@ -26,13 +28,27 @@ enum class OptimizerStage : std::uint8_t {
 };
 inline constexpr int kNumOptimizerStages = 5;
 
-/// Makes an instance for one run.
+/// Makes an instance for one run, or for all if it is reusable().
 using PassFactory = std::function<std::unique_ptr<FusionPass>()>;
 
-struct PassEntry {
+class PassEntry {
+ public:
+  PassEntry(std::string pass, OptimizerStage when, PassFactory make)
+      : name(std::move(pass)), stage(when), make_(std::move(make)) {}
+
+  /// For a run. Thread safe.
+  [[nodiscard]] std::shared_ptr<FusionPass> instance() const;
+
   std::string name;
-  OptimizerStage stage = OptimizerStage::kCompose;
-  PassFactory make;
+  OptimizerStage stage;
+
+ private:
+  struct Reused {
+    std::mutex mutex;
+    std::shared_ptr<FusionPass> pass;  // Null until there is one that is reusable.
+  };
+  PassFactory make_;
+  std::shared_ptr<Reused> reused_ = std::make_shared<Reused>();  // Of all copies.
 };
 
 /// The most passes that can be registered at a time, built-in ones included.

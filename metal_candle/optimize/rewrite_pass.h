@@ -33,6 +33,8 @@ class RewritePass : public FusionPass {
   RewritePass(std::string_view name, std::vector<RewriteRule> rules);
   [[nodiscard]] std::string_view name() const override { return name_; }
   [[nodiscard]] OperationSet roots() const override { return roots_; }
+  /// Making the patterns takes longer than matching them with a small graph.
+  [[nodiscard]] bool reusable() const override { return true; }
   bool try_fuse(ComputationGraph& graph, NodeId node) override;
 
  private:

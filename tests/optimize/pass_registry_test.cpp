@@ -59,8 +59,19 @@ TEST_F(PassRegistryTest, EveryPassHasItsNameAndTakesPart) {
                           "matmul_residual", "product_sum", "swiglu", "norm_backward_residual",
                           "norm_linear", "lora_low", "cached_attention", "elementwise"));
   for (const PassEntry& entry : passes_in_order(PassSet::all())) {
-    EXPECT_EQ(entry.make()->name(), entry.name);
+    EXPECT_EQ(entry.instance()->name(), entry.name);
   }
+}
+
+// What keeps something of a run is made for each.
+TEST_F(PassRegistryTest, OneInstanceOfAReusablePassServesAllRuns) {
+  bool some_are_not = false;
+  for (const PassEntry& entry : passes_in_order(PassSet::all())) {
+    const auto first = entry.instance(), second = entry.instance();
+    EXPECT_EQ(first == second, first->reusable()) << entry.name;
+    some_are_not = some_are_not || !first->reusable();
+  }
+  EXPECT_TRUE(some_are_not);
 }
 
 TEST_F(PassRegistryTest, DisabledForTheProcess) {
