@@ -8,6 +8,7 @@
 #include <deque>
 #include <mutex>
 #include <stdexcept>
+#include <utility>
 
 #include "tests/metal_sim/internal.h"
 
@@ -58,10 +59,8 @@ Graveyard& graveyard() {
   return *instance;
 }
 
-std::vector<NS::AutoreleasePool*>& pools() {
-  thread_local std::vector<NS::AutoreleasePool*> stack;
-  return stack;
-}
+// Without a destructor: a process that exits makes pools when those of the thread have run.
+thread_local constinit NS::AutoreleasePool* innermost_pool = nullptr;
 
 struct SignpostRecord {
   std::mutex mutex;
@@ -143,24 +142,23 @@ void Object::sim_release() const {
 
 void Object::sim_autorelease() const {
   check();
-  if (metal_sim::pools().empty()) {
+  if (metal_sim::innermost_pool == nullptr) {
     metal_sim::violation(std::string(kind()) + " is autoreleased on a thread without a pool");
   }
-  metal_sim::pools().back()->objects.push_back(this);
+  metal_sim::innermost_pool->objects.push_back(this);
 }
 
 AutoreleasePool* AutoreleasePool::init() {
-  metal_sim::pools().push_back(this);
+  outer = std::exchange(metal_sim::innermost_pool, this);
   return this;
 }
 
 void AutoreleasePool::release() {
   check();
-  auto& stack = metal_sim::pools();
-  if (stack.empty() || stack.back() != this) {
+  if (metal_sim::innermost_pool != this) {
     metal_sim::violation("a pool is released that is not the innermost of its thread");
   }
-  stack.pop_back();
+  metal_sim::innermost_pool = outer;
   std::vector<const Object*> released = std::move(objects);
   for (const Object* object : released) object->sim_release();
   sim_release();

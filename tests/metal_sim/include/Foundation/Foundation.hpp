@@ -108,6 +108,7 @@ class AutoreleasePool : public Object {
   void release();
   [[nodiscard]] const char* kind() const override { return "an NS::AutoreleasePool"; }
   std::vector<const Object*> objects;
+  AutoreleasePool* outer = nullptr;
 };
 
 enum StringEncoding : UInteger { UTF8StringEncoding = 4 };
