@@ -155,9 +155,12 @@ PassSet passes_for(ExecutionMode mode) {
   return mode == ExecutionMode::kEager ? PassSet::none() : current_passes();
 }
 
-// Whether donatable_leaves() may find one that the plan would overwrite. Mostly not, and this costs
-// less: whoever holds a leaf from outside shows in its count.
+// Whether donatable_leaves() may find one that the plan would overwrite. Of a few nodes mostly not,
+// and this costs less: whoever holds a leaf from outside shows in its count. It looks at every edge
+// for each donation, so that many nodes are left to donatable_leaves(), which is linear.
 bool may_donate(const Plan& plan, const Trace& trace) {
+  constexpr std::size_t kFew = 32;
+  if (trace.entries().size() > kFew) return !plan.donations.empty();
   return std::ranges::any_of(plan.donations, [&](const Donation& donation) {
     const Node* leaf = trace.leaves()[static_cast<std::size_t>(donation.leaf)];
     if (leaf->value().storage->use_count() != 1 || leaf->value().storage->borrowed()) return false;

@@ -156,11 +156,11 @@ class CudaQueue final : public CommandQueue {
   QueueStatistics statistics_;
   bool stopping_ = false;
   bool watcher_sleeps_ = false;
-  std::thread watcher_;  // Started by the first commit.
+  std::thread watcher_;               // Started by the first commit.
+  std::atomic<bool> refuses_{false};  // There is a failure_, or it is stopping_.
   // Changed under mutex_. The watcher looks at this all the time: alone in its cache line, it does
   // not take what committing needs away.
   alignas(64) std::atomic<std::size_t> pending_{0};
-  std::atomic<bool> refuses_{false};  // There is a failure_, or it is stopping_.
 };
 
 }  // namespace metal_candle::backend::cuda

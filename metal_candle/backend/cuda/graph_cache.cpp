@@ -245,11 +245,9 @@ void GraphCache::run(const CommandList& list, CUstream stream, CUstream capture_
 }
 
 bool GraphCache::run_together(const CommandList& lists, CUstream stream, CUstream capture_stream) {
-  const bool done = replay(lists, 1, stream, capture_stream) ||
-                    (times_seen(lists.structure_hash()) >= kTimesBeforeTogether &&
-                     make(lists, stream, capture_stream));
-  if (done) ++statistics_.together;
-  return done;
+  return replay(lists, 1, stream, capture_stream) ||
+         (times_seen(lists.structure_hash()) >= kTimesBeforeTogether &&
+          make(lists, stream, capture_stream));
 }
 
 }  // namespace metal_candle::backend::cuda

@@ -49,7 +49,6 @@ struct GraphStatistics {
   std::uint64_t nodes_repointed = 0;
   // Lists launched command by command: new ones, and those for whose graph there was no memory.
   std::uint64_t direct = 0;
-  std::uint64_t together = 0;  // Graphs launched of several lists.
 };
 
 /// Of one queue. Not thread safe. Bounded, the least recently used graph out first.

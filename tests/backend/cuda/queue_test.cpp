@@ -181,8 +181,8 @@ TEST_F(CudaQueueTest, SmallWorksThatNobodyWaitsForAreDone) {
   }
 }
 
-// A larger work does not overtake those that are held, and another queue waits for them.
-TEST_F(CudaQueueTest, HeldWorksComeBeforeWhatFollows) {
+// A larger work behind those that are held, and one on another queue that reads what they give.
+TEST_F(CudaQueueTest, WhatFollowsHeldWorksIsDone) {
   for (int round = 0; round < 4; ++round) {
     control_(Control::kHold, 0);
     Tensor y = x_;
