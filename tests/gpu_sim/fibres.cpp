@@ -100,7 +100,7 @@ struct Copy {
   std::uint32_t commit;  // The number of the commit that it belongs to.
 };
 
-enum class Waiting { kNotStarted, kNothing, kForGroup, kForWarp, kDone };
+enum class Waiting { kNotStarted, kNothing, kForGroup, kForWarp, kForSignal, kDone };
 
 struct Fibre {
   std::unique_ptr<char[]> stack = std::make_unique<char[]>(kStackBytes);
@@ -115,6 +115,8 @@ struct Member {
   WarpWork work = nullptr;
   std::vector<Copy> copies;  // That it did not wait for yet.
   std::uint32_t commits = 0;
+  const SignalState* signal = nullptr;  // That it waits for to be past
+  std::uint32_t phase = 0;              // this phase.
   Thread thread{};
 };
 
@@ -206,7 +208,7 @@ void wait(Waiting what) {
   Member* next = index + 1 < group.count ? self + 1 : nullptr;
   if (what == Waiting::kForGroup) {
     ++group.waiting;
-  } else if (++group.of_warp[index / kWarp] == kWarp) {
+  } else if (what == Waiting::kForWarp && ++group.of_warp[index / kWarp] == kWarp) {
     next = release_warp(index / kWarp);
   }
   if (next == nullptr || next->waiting > Waiting::kNothing) {
@@ -257,6 +259,9 @@ void run_group() {
     bool ran = false;
     for (std::size_t i = 0; i < group.count; ++i) {
       Member& member = group.members[i];
+      if (member.waiting == Waiting::kForSignal && member.signal->phase != member.phase) {
+        member.waiting = Waiting::kNothing;
+      }
       ran = ran || member.waiting <= Waiting::kNothing;
       if (member.waiting == Waiting::kNotStarted) {
         resume(take_idle_fibre());
@@ -358,6 +363,45 @@ void wait_for_copies(uint32_t commits_left) {
     }
   }
   copies.erase(copies.begin(), done);
+}
+
+void arrive(SignalState& signal, int32_t bytes_expected) {
+  if (signal.pending == 0) {
+    throw std::logic_error(fmt::format("{}: more arrivals at a signal than it was made for",
+                                       this_group->kernel->name));
+  }
+  signal.pending = (signal.pending - 1u) & 0xffffu;
+  bytes_came(signal, -bytes_expected);
+}
+
+void bytes_came(SignalState& signal, int32_t bytes) {
+  signal.bytes -= bytes;
+  if (signal.pending != 0 || signal.bytes != 0) return;
+  signal.phase ^= 1;
+  signal.pending = signal.count;
+}
+
+void wait_for_signal(const SignalState& signal, uint32_t phase) {
+  if (signal.phase != phase) return;
+  this_group->current->signal = &signal;
+  this_group->current->phase = phase;
+  wait(Waiting::kForSignal);
+}
+
+void copy_box(void* to, const void* map, int32_t column, int32_t row, SignalState& signal) {
+  constexpr std::int64_t kBlock = 64;
+  const auto& box = *static_cast<const BoxedMatrix*>(map);
+  auto* const out = static_cast<std::uint16_t*>(to);
+  const auto* const from = static_cast<const std::uint16_t*>(box.address);
+  for (std::int64_t i = 0; i < box.box_rows; ++i) {
+    for (std::int64_t j = 0; j < box.box_columns; ++j) {
+      const bool inside = row + i < box.rows && column + j < box.columns;
+      const std::int64_t chunk = (j / 8) ^ (i % 8);
+      out[i * kBlock + chunk * 8 + j % 8] =
+          inside ? from[(row + i) * box.row_stride + column + j] : std::uint16_t{0};
+    }
+  }
+  bytes_came(signal, static_cast<std::int32_t>(2 * box.box_rows * box.box_columns));
 }
 
 void run_grid(const HostKernel& kernel, std::uint32_t grid_x, std::uint32_t grid_y,

@@ -23,6 +23,13 @@ struct HostKernel {
   Body body = nullptr;
 };
 
+/// A matrix and the boxes that copy_box() takes of it, as a TileMap holds it here.
+struct BoxedMatrix {
+  const void* address;
+  std::int64_t rows, columns, row_stride;  // Elements of 16 bits.
+  std::int64_t box_rows, box_columns;
+};
+
 /// The registered kernel of that name; null if there is none.
 [[nodiscard]] const HostKernel* find_kernel(std::string_view name);
 

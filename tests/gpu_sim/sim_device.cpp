@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "metal_candle/backend/gpu/kernels/arguments.h"
 #include "metal_candle/core/error.h"
 #include "tests/gpu_sim/fibres.h"
 
@@ -194,6 +195,13 @@ void SimDevice::compile_together(std::span<const Source> sources) {
     if (kernel == nullptr) throw DeviceError(fmt::format("gpu_sim: no kernel {}", name));
     functions_.emplace(key_of(name, source), std::make_unique<HostFunction>(*kernel));
   }
+}
+
+void SimDevice::describe(const backend::gpu::BoxedMatrix& matrix, TileMap& out) const {
+  static_assert(sizeof(BoxedMatrix) <= sizeof(TileMap));
+  const BoxedMatrix boxed{matrix.data,       matrix.rows,     matrix.columns,
+                          matrix.row_stride, matrix.box_rows, matrix.box_columns};
+  std::memcpy(&out, &boxed, sizeof(boxed));
 }
 
 std::unique_ptr<backend::gpu::Matmul> SimDevice::make_matmul(const MatmulDescription& description) {

@@ -34,6 +34,8 @@ class SimDevice final : public backend::gpu::GpuDevice {
   std::unique_ptr<backend::gpu::Matmul> make_matmul(
       const backend::gpu::MatmulDescription& description) override;
 
+  void describe(const backend::gpu::BoxedMatrix& matrix, TileMap& out) const override;
+
   backend::gpu::DeviceLimits& mutable_limits() { return limits_; }
   /// None, until it stands for a device.
   [[nodiscard]] const backend::Tuning& tuning() const override {

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "metal_candle/backend/cuda/embedded.h"
+#include "metal_candle/backend/gpu/kernels/arguments.h"
 #include "metal_candle/core/atomic_file.h"
 #include "metal_candle/core/cache_folder.h"
 #include "metal_candle/core/error.h"
@@ -188,6 +189,23 @@ const gpu::Function& CudaDevice::function(std::string_view name) {
   const auto it = functions_.find(name);
   if (it != functions_.end()) return *it->second;
   return *functions_.emplace(std::string(name), find(library_, name)).first->second;
+}
+
+void CudaDevice::describe(const gpu::BoxedMatrix& matrix, TileMap& out) const {
+  static_assert(sizeof(CUtensorMap) == sizeof(TileMap));
+  const cuuint64_t sizes[] = {static_cast<cuuint64_t>(matrix.columns),
+                              static_cast<cuuint64_t>(matrix.rows)};
+  const cuuint64_t row_bytes[] = {static_cast<cuuint64_t>(matrix.row_stride) * 2};
+  const cuuint32_t box[] = {static_cast<cuuint32_t>(matrix.box_columns),
+                            static_cast<cuuint32_t>(matrix.box_rows)};
+  const cuuint32_t steps[] = {1, 1};
+  // The address is not const there, but nothing is written by this description.
+  check(driver().cuTensorMapEncodeTiled(
+            reinterpret_cast<CUtensorMap*>(&out), CU_TENSOR_MAP_DATA_TYPE_UINT16, 2,
+            const_cast<void*>(matrix.data), sizes, row_bytes, box, steps,
+            CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+            CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
+        "cuTensorMapEncodeTiled");
 }
 
 const gpu::Function& CudaDevice::compile(std::string_view name, const std::string& source) {

@@ -44,6 +44,7 @@ class CudaDevice final : public gpu::GpuDevice, public BlockSource {
   const gpu::Function& function(std::string_view name) override;
   const gpu::Function& compile(std::string_view name, const std::string& source) override;
   std::unique_ptr<gpu::Matmul> make_matmul(const gpu::MatmulDescription& description) override;
+  void describe(const gpu::BoxedMatrix& matrix, TileMap& out) const override;
 
   void* obtain(std::size_t size) override;
   void give_back(void* block) override;

@@ -20,4 +20,5 @@
 #include "metal_candle/backend/gpu/kernels/softmax.h"
 #include "metal_candle/backend/gpu/kernels/sort.h"
 #include "metal_candle/backend/gpu/kernels/swiglu.h"
+#include "metal_candle/backend/gpu/kernels/swiglu_product.h"
 #include "metal_candle/backend/gpu/kernels/top_p.h"

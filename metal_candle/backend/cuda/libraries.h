@@ -49,6 +49,7 @@ namespace metal_candle::backend::cuda {
   X(cuKernelGetFunction)                 \
   X(cuFuncSetAttribute)                  \
   X(cuLaunchKernel)                      \
+  X(cuTensorMapEncodeTiled)              \
   X(cuGraphCreate)                       \
   X(cuGraphDestroy)                      \
   X(cuGraphAddEmptyNode)                 \

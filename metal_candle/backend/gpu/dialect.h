@@ -30,6 +30,9 @@
 //   MC_KERNEL_RESIDENT(name, Arguments, max_threads, groups, function...);
 //                            the same, with no more registers than leave room for so many groups
 //                            on a multiprocessor
+//   MC_KERNEL_PAIRED(name, Arguments, max_threads, function...);
+//                            as MC_KERNEL_DYNAMIC, with all registers of a multiprocessor, for
+//                            groups of which kPair neighbours run together (see below)
 //   MC_KERNEL_MERGED(...);   (kernels/common.h) as MC_KERNEL, and once more as `name`_merged, which
 //                            runs several dispatches that do not depend on each other as one. For
 //                            kernels that come many at a time and small.
@@ -99,11 +102,38 @@
 //                            sums = a @ b^T, plus sums if add
 //   multiply_wide_columns<T>(TileSums (&sums)[8], Tiles4 (&a)[4], MC_GROUP const T* b, self)
 //                            sums += a @ b
+//   multiply_panel_rows<T>(TileSums (&sums)[n], MC_GROUP const T* a, MC_GROUP const T* b, bool add,
+//   self), multiply_panel_by_columns<T>(..)
+//                            the same for n = 28 or 32, which is 8 n columns at once: b has 8 n
+//                            rows, or is blocks of 64 columns one after another
+//   store_tiles(MC_GROUP T* row, Tiles4 tiles, self)
+//                            four tiles to memory: each lane says where row lane % 8 of tile
+//                            lane / 8 goes
 //   wide_commit(), wide_wait<n>()
 //                            the latter waits for all products before the last n commits; until
 //                            then, sums, operands and blocks are the device's
-//   wide_settle(TileSums (&sums)[8])
+//   wide_settle(TileSums (&sums)[n])
 //                            after waiting, before using sums
+//
+// There the device also copies by itself, by descriptions of matrices of 16-bit elements (TileMap),
+// and threads are told so by signals. A signal is made for a number of arrivals; its phases, which
+// are called 0 and 1 in turn, end when so many have arrived and all expected bytes are there. kPair
+// neighbouring groups can share copies and signals; it may be 1.
+//   Signal                   in group memory
+//   signal_init(MC_GROUP Signal*, count), signals_publish(), pair_barrier()
+//                            by one thread; by it, after the last one; by all threads of the pair
+//                            before signals are used, and at the end
+//   signal_arrive(MC_GROUP Signal*), signal_arrive_pair(..)
+//                            here; at that place in all groups of the pair
+//   signal_expect(MC_GROUP Signal*, bytes)
+//                            arrives, and so many bytes are to come
+//   signal_wait(MC_GROUP Signal*, phase)
+//                            until that phase has ended; at once for phase 1 of a new signal
+//   copy_tile(MC_GROUP void* to, MC_CONSTANT TileMap&, column, row, MC_GROUP Signal*),
+//   copy_tile_pair(..)       a box of the matrix as blocks lie (above), zeros beyond the matrix; in
+//                            all groups of the pair at once, whose signals are told each
+//   take_registers<n>(), leave_registers<n>()
+//                            four warps want up to n registers a thread, or get by with n
 //
 //   int8_t ... int64_t       sized integers; infinity and nan are INFINITY and NAN
 //

@@ -14,6 +14,10 @@ const Tuning& GpuDevice::tuning() const {
   return none;
 }
 
+void GpuDevice::describe(const BoxedMatrix&, TileMap&) const {
+  throw DeviceError("this device does not copy by descriptions");
+}
+
 std::shared_ptr<const Matmul> require_matmul(GpuDevice& device, const MatmulDescription& d,
                                              std::string_view operation) {
   std::shared_ptr<const Matmul> product = device.make_matmul(d);

@@ -18,6 +18,8 @@
 #include "metal_candle/core/shape.h"
 #include "metal_candle/graph/operation.h"
 
+struct TileMap;  // kernels/arguments.h
+
 namespace metal_candle::backend::gpu {
 
 /// A compiled kernel of the dialect (dialect.h). Alive until the process ends.
@@ -137,6 +139,14 @@ struct DeviceLimits {
   std::int64_t few_rows = 4;  // Of a product, up to which our kernel is quicker than the library.
 };
 
+/// Rows of 16-bit elements, and the boxes of them that are copied at once: up to 256 rows of up to
+/// 64 elements. Rows begin at multiples of 16 bytes.
+struct BoxedMatrix {
+  const void* data = nullptr;
+  std::int64_t rows = 0, columns = 0, row_stride = 0;  // Elements.
+  std::int64_t box_rows = 0, box_columns = 0;
+};
+
 /// Where kernels come from. Thread safe.
 class GpuDevice {
  public:
@@ -154,6 +164,8 @@ class GpuDevice {
   /// Null if the device cannot do this product with its library in this form (an odd stride, an
   /// activation it does not have): then the caller asks for less and does the rest with a kernel.
   virtual std::unique_ptr<Matmul> make_matmul(const MatmulDescription& description) = 0;
+  /// For copy_tile() of the dialect. Only where limits().wide_products.
+  virtual void describe(const BoxedMatrix& matrix, TileMap& out) const;
 };
 
 /// The library's product. Throws DeviceError, naming the operation and the shapes, if it has none.

@@ -47,6 +47,14 @@ using uint64_t = unsigned long long;
     __VA_ARGS__(arguments, memory, Thread::current());                \
   }
 
+// Groups 2 i and 2 i + 1 run together.
+#define MC_KERNEL_PAIRED(name, Arguments, max_threads, ...)                              \
+  extern "C" __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(max_threads, 1) \
+      name(const __grid_constant__ Arguments arguments) {                                \
+    extern __shared__ __align__(16) char memory[];                                       \
+    __VA_ARGS__(arguments, memory, Thread::current());                                   \
+  }
+
 struct Thread {
   uint32_t index, size;
   uint32_t group, group_y, group_z;
@@ -268,8 +276,10 @@ MC_FUNCTION uint64_t wide_descriptor(const T* block) {
   "%19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}"
 
 // The sums as the device left them: nothing that uses them comes before.
-MC_FUNCTION void wide_settle(TileSums (&sums)[8]) {
-  asm volatile("" : MC_SUMS_OF_32(sums)::"memory");
+template <int kCount>
+MC_FUNCTION void wide_settle(TileSums (&sums)[kCount]) {
+  MC_UNROLL
+  for (int i = 0; i < kCount; i += 2) asm volatile("" : MC_SUMS_OF_8(sums, i)::"memory");
 }
 
 template <typename T>
@@ -316,6 +326,61 @@ struct WideOperations;
 MC_WIDE_OPERATIONS(half, "f16")
 MC_WIDE_OPERATIONS(bfloat, "bf16")
 #undef MC_WIDE_OPERATIONS
+
+// A panel of 224 or 256 columns, as one instruction.
+#define MC_SUMS_OF_112(s)                                                                 \
+  MC_SUMS_OF_8(s, 0), MC_SUMS_OF_8(s, 2), MC_SUMS_OF_8(s, 4), MC_SUMS_OF_8(s, 6),         \
+      MC_SUMS_OF_8(s, 8), MC_SUMS_OF_8(s, 10), MC_SUMS_OF_8(s, 12), MC_SUMS_OF_8(s, 14),  \
+      MC_SUMS_OF_8(s, 16), MC_SUMS_OF_8(s, 18), MC_SUMS_OF_8(s, 20), MC_SUMS_OF_8(s, 22), \
+      MC_SUMS_OF_8(s, 24), MC_SUMS_OF_8(s, 26)
+#define MC_SUMS_OF_128(s) MC_SUMS_OF_112(s), MC_SUMS_OF_8(s, 28), MC_SUMS_OF_8(s, 30)
+#define MC_LIST_OF_112                                                           \
+  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, " \
+  "%17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "  \
+  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, "  \
+  "%47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, "  \
+  "%62, %63, %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, "  \
+  "%77, %78, %79, %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, "  \
+  "%92, %93, %94, %95, %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, " \
+  "%106, %107, %108, %109, %110, %111}"
+#define MC_LIST_OF_128                                                           \
+  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, " \
+  "%17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "  \
+  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, "  \
+  "%47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, "  \
+  "%62, %63, %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, "  \
+  "%77, %78, %79, %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, "  \
+  "%92, %93, %94, %95, %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, " \
+  "%106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, "     \
+  "%118, %119, %120, %121, %122, %123, %124, %125, %126, %127}"
+template <typename T, int kTiles, int kColumnMajor>
+struct PanelOperations;
+#define MC_PANEL_OPERATION(T, name, columns, registers, left, right, adds, column_major)           \
+  template <>                                                                                      \
+  struct PanelOperations<T, columns / 8, column_major> {                                           \
+    static MC_FUNCTION void run(TileSums (&s)[columns / 8], uint64_t a, uint64_t b, int32_t add) { \
+      asm volatile("{ .reg .pred add; setp.ne.b32 add, " adds                                      \
+                   ", 0; wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32." name "." name      \
+                   " " MC_LIST_OF_##registers ", " left ", " right                                 \
+                                              ", add, 1, 1, 0, " #column_major "; }"               \
+                   : MC_SUMS_OF_##registers(s)                                                     \
+                   : "l"(a), "l"(b), "r"(add)                                                      \
+                   : "memory");                                                                    \
+    }                                                                                              \
+  };
+#define MC_PANEL_OPERATIONS(T, name)                               \
+  MC_PANEL_OPERATION(T, name, 224, 112, "%112", "%113", "%114", 0) \
+  MC_PANEL_OPERATION(T, name, 224, 112, "%112", "%113", "%114", 1) \
+  MC_PANEL_OPERATION(T, name, 256, 128, "%128", "%129", "%130", 0) \
+  MC_PANEL_OPERATION(T, name, 256, 128, "%128", "%129", "%130", 1)
+MC_PANEL_OPERATIONS(half, "f16")
+MC_PANEL_OPERATIONS(bfloat, "bf16")
+#undef MC_PANEL_OPERATIONS
+#undef MC_PANEL_OPERATION
+#undef MC_LIST_OF_112
+#undef MC_LIST_OF_128
+#undef MC_SUMS_OF_112
+#undef MC_SUMS_OF_128
 #undef MC_LIST_OF_32
 #undef MC_SUMS_OF_32
 #undef MC_SUMS_OF_8
@@ -354,5 +419,106 @@ MC_FUNCTION void multiply_wide_columns(TileSums (&sums)[8], const Tiles4 (&a)[4]
   for (int step = 0; step < 4; ++step) {  // 16 rows are 2048 bytes.
     WideOperations<T>::columns(sums, a[step], right + 128 * step);
   }
+}
+
+template <typename T, int kTiles>
+MC_FUNCTION void multiply_panel_rows(TileSums (&sums)[kTiles], const T* a, const T* b, bool add,
+                                     Thread) {
+  const uint64_t left = wide_descriptor(a), right = wide_descriptor(b);
+  MC_UNROLL
+  for (int step = 0; step < 4; ++step) {
+    PanelOperations<T, kTiles, 0>::run(sums, left + 2 * step, right + 2 * step, add || step > 0);
+  }
+}
+template <typename T, int kTiles>
+MC_FUNCTION void multiply_panel_by_columns(TileSums (&sums)[kTiles], const T* a, const T* b,
+                                           bool add, Thread) {
+  // From 64 columns to the next 64 it is 8192 bytes.
+  const uint64_t left = wide_descriptor(a);
+  const uint64_t right = (wide_descriptor(b) & ~(uint64_t{0x3fff} << 16)) | uint64_t{512} << 16;
+  MC_UNROLL
+  for (int step = 0; step < 4; ++step) {
+    PanelOperations<T, kTiles, 1>::run(sums, left + 2 * step, right + 128 * step, add || step > 0);
+  }
+}
+
+template <typename T>
+MC_FUNCTION void store_tiles(T* row, Tiles4 tiles, Thread) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};"
+               :
+               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(row))), "r"(tiles.at[0]),
+                 "r"(tiles.at[1]), "r"(tiles.at[2]), "r"(tiles.at[3])
+               : "memory");
+}
+
+// ---- Signals, and copies by the device's own engine.
+constexpr uint32_t kPair = 2;
+using Signal = uint64_t;
+struct TileMap;  // kernels/arguments.h
+
+MC_FUNCTION uint32_t group_address(const void* at) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(at));
+}
+MC_FUNCTION void pair_barrier() {
+  __syncwarp();
+  asm volatile("barrier.cluster.arrive.aligned; barrier.cluster.wait.aligned;" ::: "memory");
+}
+MC_FUNCTION void signal_init(Signal* signal, uint32_t count) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(group_address(signal)), "r"(count)
+               : "memory");
+}
+MC_FUNCTION void signals_publish() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+MC_FUNCTION void signal_arrive(Signal* signal) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(group_address(signal)) : "memory");
+}
+MC_FUNCTION void signal_arrive_pair(Signal* signal) {
+  MC_UNROLL
+  for (uint32_t rank = 0; rank < kPair; ++rank) {
+    asm volatile(
+        "{ .reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; "
+        "mbarrier.arrive.shared::cluster.b64 _, [there]; }" ::"r"(group_address(signal)),
+        "r"(rank)
+        : "memory");
+  }
+}
+MC_FUNCTION void signal_expect(Signal* signal, uint32_t bytes) {
+  asm volatile(
+      "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(group_address(signal)),
+      "r"(bytes)
+      : "memory");
+}
+MC_FUNCTION void signal_wait(Signal* signal, uint32_t phase) {
+  asm volatile(
+      "{ .reg .pred done; again: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1; "
+      "@!done bra again; }" ::"r"(group_address(signal)),
+      "r"(phase)
+      : "memory");
+}
+MC_FUNCTION void copy_tile(void* to, const TileMap& map, int32_t column, int32_t row,
+                           Signal* signal) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], "
+      "[%1, {%2, %3}], [%4];" ::"r"(group_address(to)),
+      "l"(&map), "r"(column), "r"(row), "r"(group_address(signal))
+      : "memory");
+}
+MC_FUNCTION void copy_tile_pair(void* to, const TileMap& map, int32_t column, int32_t row,
+                                Signal* signal) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".multicast::cluster [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(group_address(to)),
+      "l"(&map), "r"(column), "r"(row), "r"(group_address(signal)),
+      "h"(static_cast<uint16_t>((1 << kPair) - 1))
+      : "memory");
+}
+template <int kRegisters>
+MC_FUNCTION void take_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+template <int kRegisters>
+MC_FUNCTION void leave_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
 #endif

@@ -26,6 +26,8 @@
   MC_REGISTER_KERNEL(name, Arguments, max_threads, -1, __VA_ARGS__)
 #define MC_KERNEL_RESIDENT(name, Arguments, max_threads, groups, ...) \
   MC_REGISTER_KERNEL(name, Arguments, max_threads, -1, __VA_ARGS__)
+#define MC_KERNEL_PAIRED(name, Arguments, max_threads, ...) \
+  MC_REGISTER_KERNEL(name, Arguments, max_threads, -1, __VA_ARGS__)
 #define MC_REGISTER_KERNEL(name, Arguments, max_threads, group_bytes, ...)               \
   static const ::metal_candle::gpu_sim::Registration mc_registration_##name(             \
       #name, sizeof(Arguments), max_threads, group_bytes,                                \
@@ -69,6 +71,21 @@ uint32_t current_lane();
 void start_copy(void* to, const void* from, uint32_t bytes);
 void commit_copies();
 void wait_for_copies(uint32_t commits_left);
+
+/// What threads of a group, and copies to it, tell each other: a phase ends when as many have
+/// arrived as it was made for and all bytes that they expect are there. A phase's number is 0 or 1.
+struct SignalState {
+  uint32_t phase : 1;
+  uint32_t count : 15;
+  uint32_t pending : 16;
+  int32_t bytes;  // That are still to come.
+};
+void arrive(SignalState& signal, int32_t bytes_expected);
+void bytes_came(SignalState& signal, int32_t bytes);
+/// Until the phase of that number has ended.
+void wait_for_signal(const SignalState& signal, uint32_t phase);
+/// A box of a matrix of 16-bit elements, by its description.
+void copy_box(void* to, const void* map, int32_t column, int32_t row, SignalState& signal);
 
 }  // namespace metal_candle::gpu_sim
 
@@ -260,7 +277,8 @@ MC_FUNCTION void wide_begin() {}
 MC_FUNCTION void wide_commit() {}
 template <int kCommits>
 MC_FUNCTION void wide_wait() {}
-MC_FUNCTION void wide_settle(TileSums (&)[8]) {}
+template <int kCount>
+MC_FUNCTION void wide_settle(TileSums (&)[kCount]) {}
 
 template <typename T>
 MC_FUNCTION float wide_element(const T* block, uint32_t row, uint32_t column) {
@@ -337,3 +355,88 @@ MC_FUNCTION void multiply_wide_columns(TileSums (&sums)[8], const Tiles4 (&a)[4]
   HeldProduct<T, false> product{&sums, &a, b, true};
   metal_candle::gpu_sim::run_as_warp(&product, product.run);
 }
+
+// ---- Panels: more columns at once. Where they are given by columns, 64 of them are a block.
+template <typename T, bool kRows, int kTiles>
+MC_FUNCTION void multiply_panel(TileSums (&sums)[kTiles], const T* a, const T* b, bool add,
+                                const Thread& self) {
+  float left[2][64];
+  for (uint32_t k = 0; k < 128; ++k) {
+    const uint32_t row = self.warp % 4 * 16 + k / 64 * 8 + tile_row(self.lane);
+    left[k / 64][k % 64] = wide_element(a, row, k % 64);
+  }
+  for (uint32_t tile = 0; tile < kTiles; ++tile) {
+    for (uint32_t i = 0; i < 4; ++i) {
+      const uint32_t column = tile * 8 + tile_column(self.lane) + i % 2;
+      const T* const block = kRows ? b : b + column / 64 * (64 * 64);
+      float sum = add ? sums[tile].at[i] : 0.0f;
+      for (uint32_t k = 0; k < 64; ++k) {
+        sum += left[i / 2][k] *
+               (kRows ? wide_element(block, column, k) : wide_element(block, k, column % 64));
+      }
+      sums[tile].at[i] = sum;
+    }
+  }
+}
+template <typename T, int kTiles>
+MC_FUNCTION void multiply_panel_rows(TileSums (&sums)[kTiles], const T* a, const T* b, bool add,
+                                     const Thread& self) {
+  multiply_panel<T, true>(sums, a, b, add, self);
+}
+template <typename T, int kTiles>
+MC_FUNCTION void multiply_panel_by_columns(TileSums (&sums)[kTiles], const T* a, const T* b,
+                                           bool add, const Thread& self) {
+  multiply_panel<T, false>(sums, a, b, add, self);
+}
+
+template <typename T>
+struct StoredTiles {
+  T* row;
+  Tiles4 tiles;
+
+  static void run(void* const* given) {
+    for (uint32_t lane = 0; lane < 32; ++lane) {
+      const auto& mine = *static_cast<const StoredTiles*>(given[lane]);
+      for (uint32_t i = 0; i < 4; ++i) {
+        T* const row = static_cast<const StoredTiles*>(given[8 * i + tile_row(lane)])->row;
+        std::memcpy(row + tile_column(lane), &mine.tiles.at[i], 4);
+      }
+    }
+  }
+};
+template <typename T>
+MC_FUNCTION void store_tiles(T* row, Tiles4 tiles, const Thread&) {
+  StoredTiles<T> mine{row, tiles};
+  metal_candle::gpu_sim::run_as_warp(&mine, mine.run);
+}
+
+// ---- Signals and copies by descriptions. Groups are alone here.
+constexpr uint32_t kPair = 1;
+using Signal = metal_candle::gpu_sim::SignalState;
+struct TileMap;
+
+MC_FUNCTION void pair_barrier() { group_barrier(); }
+MC_FUNCTION void signal_init(Signal* signal, uint32_t count) {
+  *signal = {0, count & 0x7fff, count & 0xffff, 0};
+}
+MC_FUNCTION void signals_publish() {}
+MC_FUNCTION void signal_arrive(Signal* signal) { metal_candle::gpu_sim::arrive(*signal, 0); }
+MC_FUNCTION void signal_arrive_pair(Signal* signal) { signal_arrive(signal); }
+MC_FUNCTION void signal_expect(Signal* signal, uint32_t bytes) {
+  metal_candle::gpu_sim::arrive(*signal, static_cast<int32_t>(bytes));
+}
+MC_FUNCTION void signal_wait(Signal* signal, uint32_t phase) {
+  metal_candle::gpu_sim::wait_for_signal(*signal, phase);
+}
+MC_FUNCTION void copy_tile(void* to, const TileMap& map, int32_t column, int32_t row,
+                           Signal* signal) {
+  metal_candle::gpu_sim::copy_box(to, &map, column, row, *signal);
+}
+MC_FUNCTION void copy_tile_pair(void* to, const TileMap& map, int32_t column, int32_t row,
+                                Signal* signal) {
+  copy_tile(to, map, column, row, signal);
+}
+template <int kRegisters>
+MC_FUNCTION void take_registers() {}
+template <int kRegisters>
+MC_FUNCTION void leave_registers() {}

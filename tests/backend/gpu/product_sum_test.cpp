@@ -55,6 +55,8 @@ TEST_P(GpuProductSumTest, AgreesWithTheReferenceWhicheverWayMatricesLie) {
       check({{70}, 72, {40, 136, 8}, true}, GetParam(), placement);
       check({{2, 65}, 136, {64, 8}, false}, GetParam(), placement);
       check({{130}, 256, {8, 200}, false}, GetParam(), placement);
+      check({{300}, 448, {72, 8}, true}, GetParam(), placement);  // Several panels a group.
+      check({{400}, 520, {64, 8}, true}, GetParam(), placement);
       check({{3}, 16, {8, 16}, true}, GetParam(), placement);    // Few rows.
       check({{70}, 72, {40, 13}, true}, GetParam(), placement);  // No whole packets.
       check({{70}, 35, {40, 16}, false}, GetParam(), placement);

@@ -330,21 +330,43 @@ struct CrossEntropyArguments {
   uint32_t wide_targets;  // Targets are i64.
 };
 
-// ---- product_sum.h
-enum { kMostProducts = 8 };
+// ---- wide_product.h
+// A matrix of 16-bit elements as the device's copying engine wants it described, with the box that
+// one copy takes: GpuDevice::describe() fills it in.
+struct alignas(64) TileMap {
+  uint64_t words[16];
+};
 struct ProductTerm {
-  const MC_GLOBAL void* a;  // [m, k], a_stride from row to row
-  const MC_GLOBAL void* b;  // [k, n], or [n, k] if by_rows, b_stride from row to row
-  int64_t a_stride, b_stride;
+  TileMap a;  // [m, k], in boxes of kWideProductRows x 64
+  TileMap b;  // [k, n], in boxes of 64 x 64, or if by_rows, [n, k], of half a panel's columns x 64
   int32_t k;
   uint32_t by_rows;
 };
+enum {
+  kWideProductRows = 128,  // Of a group.
+  kWideProductThreads = 384,
+  kWideProductBytes = 1024 + 3 * 48 * 1024 + 64 * 1024 + 16 * 1024 + 64,
+};
+
+// ---- product_sum.h
+enum { kMostProducts = 8 };
 struct ProductSumArguments {
   ProductTerm terms[kMostProducts];
   const MC_GLOBAL void* residual;  // [m, n], or null
   MC_GLOBAL void* out;             // [m, n]
   int32_t m, n;
   int32_t steps;  // Of 64 along the k of all terms.
+};
+
+// ---- swiglu_product.h
+struct SwiGluProductArguments {
+  ProductTerm term;            // The gradient by silu(gate) * up.
+  const MC_GLOBAL void* gate;  // [m, n] each
+  const MC_GLOBAL void* up;
+  MC_GLOBAL void* dgate;
+  MC_GLOBAL void* dup;
+  int32_t m, n;
+  int32_t steps;
 };
 
 // ---- rope.h

@@ -6,6 +6,14 @@
 #include "metal_candle/backend/gpu/kernels/arguments.h"
 #include "metal_candle/backend/gpu/kernels/common.h"
 
+template <typename T>
+MC_FUNCTION void swiglu_gradient(T gate, T up, T dy, MC_THREAD T& dgate, MC_THREAD T& dup) {
+  const float x = float(gate), d = float(dy);
+  const float s = sigmoid_for<T>(x);
+  dgate = T(d * float(up) * (s * fmaf(x, 1.0f - s, 1.0f)));
+  dup = T(d * (x * s));
+}
+
 template <typename T, int width>
 MC_FUNCTION void swiglu_backward(MC_CONSTANT SwiGluBackwardArguments& arguments, MC_GROUP char*,
                                  Thread self) {
@@ -20,10 +28,7 @@ MC_FUNCTION void swiglu_backward(MC_CONSTANT SwiGluBackwardArguments& arguments,
   Packet<T, width> dgate, dup;
   MC_UNROLL
   for (int j = 0; j < width; ++j) {
-    const float x = float(gate.values[j]), d = float(dy.values[j]);
-    const float s = sigmoid_for<T>(x);
-    dgate.values[j] = T(d * float(up.values[j]) * (s * fmaf(x, 1.0f - s, 1.0f)));
-    dup.values[j] = T(d * (x * s));
+    swiglu_gradient<T>(gate.values[j], up.values[j], dy.values[j], dgate.values[j], dup.values[j]);
   }
   if (arguments.dgate != nullptr) {
     store_packet(static_cast<MC_GLOBAL T*>(arguments.dgate) + i, dgate);

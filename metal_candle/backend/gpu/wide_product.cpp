@@ -1,0 +1,59 @@
+// Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
+//
+// See wide_product.h.
+#include "metal_candle/backend/gpu/wide_product.h"
+
+#include <algorithm>
+
+namespace metal_candle::backend::gpu {
+namespace {
+
+constexpr std::int64_t kInner = 64;  // Of a step.
+constexpr std::int64_t kPair = 2;    // Groups that have neighbouring rows.
+// With fewer rows most of a panel would be empty.
+constexpr std::int64_t kLeastRows = 64;
+constexpr std::int64_t kPacket = 8;  // Elements.
+
+bool by_rows(const MatmulDescription& d) { return d.b.row_stride == 1; }
+std::int64_t b_stride(const MatmulDescription& d) {
+  return by_rows(d) ? d.b.column_stride : d.b.row_stride;
+}
+
+bool suits_kernels(const MatmulDescription& d) {
+  return (by_rows(d) || d.b.column_stride == 1) && size_of(d.operands) == 2 &&
+         d.out == d.operands && d.batch == 1 && d.m >= kLeastRows && d.m <= INT32_MAX &&
+         d.n <= INT32_MAX && d.n % kPacket == 0 && d.k > 0 && d.k % kPacket == 0 &&
+         b_stride(d) % kPacket == 0 && d.a.column_stride == 1 && d.a.row_stride % kPacket == 0 &&
+         d.out_row_stride == d.n;
+}
+
+}  // namespace
+
+WideProduct::WideProduct(std::span<const MatmulDescription> products, std::int64_t panel_columns,
+                         const DeviceLimits& limits)
+    : panel_columns_(panel_columns) {
+  suits_ = limits.wide_products && std::all_of(products.begin(), products.end(), suits_kernels);
+  if (!suits_) return;
+  for (const MatmulDescription& d : products) {
+    steps_ += static_cast<std::int32_t>((d.k + kInner - 1) / kInner);
+  }
+  const MatmulDescription& first = products.front();
+  const std::int64_t rows = kPair * kWideProductRows;
+  const std::int64_t pairs =
+      (first.m + rows - 1) / rows * ((first.n + panel_columns - 1) / panel_columns);
+  const std::int64_t most = std::max<std::int64_t>(limits.multiprocessors / kPair, 1);
+  grid_ = {static_cast<std::uint32_t>(kPair * std::min(pairs, most))};
+}
+
+void WideProduct::describe(const GpuDevice& device, const MatmulDescription& d, const void* a,
+                           const void* b, ProductTerm& out) const {
+  device.describe({a, d.m, d.k, d.a.row_stride, kWideProductRows, kInner}, out.a);
+  const std::int64_t stride = b_stride(d);
+  out.by_rows = by_rows(d) ? 1 : 0;
+  device.describe(by_rows(d) ? BoxedMatrix{b, d.n, d.k, stride, panel_columns_ / 2, kInner}
+                             : BoxedMatrix{b, d.k, d.n, stride, kInner, kInner},
+                  out.b);
+  out.k = static_cast<std::int32_t>(d.k);
+}
+
+}  // namespace metal_candle::backend::gpu
