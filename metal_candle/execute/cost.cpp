@@ -50,6 +50,10 @@ double count_flops(const Operation& operation, std::span<const TensorLayout> inp
             }
             return all;
           },
+          [&](const op::SwiGluBackward& o) {
+            const double dy = o.of_product ? 2 * last(inputs[2]) : 0;
+            return elements(outputs[0]) * (1 + dy);
+          },
           [&](const op::NormLinear& o) { return matmul() * (o.gated ? 2 : 1); },
           [&](const op::Lora&) { return lora(1, 2); },
           [&](const op::LoraLinear&) { return matmul() + lora(2, 3); },

@@ -92,6 +92,7 @@ auto fields(const op::RmsNormBackward& operation) {
 }
 auto fields(const op::LayerNorm& operation) { return std::tuple(FIELD(eps)); }
 auto fields(const op::LayerNormBackward& operation) { return std::tuple(FIELD(eps)); }
+auto fields(const op::SwiGluBackward& operation) { return std::tuple(FIELD(of_product)); }
 auto fields(const op::Rope& operation) {
   return std::tuple(FIELD(dims), FIELD(interleaved), FIELD(inverse), FIELD(scale));
 }

@@ -399,8 +399,10 @@ struct LayerNormBackward {
 struct SwiGlu {
   METAL_CANDLE_OP_EQUALITY(SwiGlu);
 };
-/// (gate, up, dy), all of one shape -> (dgate, dup).
+/// (gate, up, dy), all of one shape -> (dgate, dup). Where `of_product`, (gate, up, a [..., m, k],
+/// b [k, n]), and dy is a @ b.
 struct SwiGluBackward {
+  bool of_product = false;
   METAL_CANDLE_OP_EQUALITY(SwiGluBackward);
 };
 /// (x [..., length, d], offset i32 [] or [batch], frequencies f32 [dims / 2]) rotates the first

@@ -110,6 +110,7 @@ TEST(Decompose, Activations) {
   check(op::SwiGlu{}, {f32({3, 5}), f32({3, 5})});
   check(op::SwiGlu{}, {f16({3, 1}), f16({5})});
   check(op::SwiGluBackward{}, {f32({3, 5}), f32({3, 5}), f32({3, 5})});
+  check(op::SwiGluBackward{true}, {f32({3, 5}), f32({3, 5}), f32({3, 4}), f32({4, 5})});
 }
 
 TEST(Decompose, ElementwisePrograms) {

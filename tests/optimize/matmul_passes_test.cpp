@@ -119,15 +119,36 @@ TEST_F(MatmulPassTest, ProductsThatStay) {
     };
   };
   const auto bf16 = of(DType::kBF16), f32 = of(DType::kF32);
-  output(f32(16) + f32(8));         // The library is as good.
-  output(bf16(4096) + bf16(2048));  // Each is worth the library's best kernel.
-  output(bf16(0) + bf16(8));        // Over nothing.
+  output(f32(16) + f32(8));   // The library is as good.
+  output(bf16(0) + bf16(8));  // Over nothing.
   const Expr read_twice = bf16(8);
   output(bf16(16) + read_twice);
   output(read_twice);
   output(bf16(16) + bf16(8) * 2.0);  // Scaled.
   optimize();
   EXPECT_THAT(operations(), Not(Contains("product_sum"))) << graph_.to_text();
+}
+
+TEST_F(MatmulPassTest, GatesGradientTakesTheProductThatItIsOf) {
+  const auto gradient = [&](DType dtype, bool read_twice) {
+    const Expr dy = matmul(input({2, 5, 6}, dtype), input({6, 12}, dtype));
+    const Expr both =
+        apply(op::SwiGluBackward{}, {input({2, 5, 12}, dtype), input({2, 5, 12}, dtype), dy});
+    for (const int which : {0, 1}) {
+      output(apply(op::Pick{which}, {both}, TensorSpec{{2, 5, 12}, dtype}));
+    }
+    if (read_twice) output(dy);
+  };
+  gradient(DType::kBF16, false);
+  gradient(DType::kF32, false);  // The library is as good.
+  gradient(DType::kBF16, true);
+  optimize();
+  std::vector<bool> of_product;
+  for (NodeId id = 0; id < graph_.size(); ++id) {
+    const auto* found = graph_.get_if<op::SwiGluBackward>(id);
+    if (found != nullptr) of_product.push_back(found->of_product);
+  }
+  EXPECT_THAT(of_product, ::testing::UnorderedElementsAre(true, false, false)) << graph_.to_text();
 }
 
 TEST_F(MatmulPassTest, NormsGradientTakesWhatWentAroundIt) {

@@ -51,13 +51,14 @@ class PassRegistryTest : public GraphTest {
 };
 
 TEST_F(PassRegistryTest, EveryPassHasItsNameAndTakesPart) {
-  EXPECT_THAT(pass_names(),
-              ElementsAre("dead_code", "layout", "constant_folding", "common_subexpressions",
-                          "sigmoid", "silu", "gelu", "softmax", "layer_norm", "rms_norm",
-                          "linear_cross_entropy", "cross_entropy", "attention", "lora",
-                          "lora_linear", "matmul_scale", "matmul_bias", "matmul_activation",
-                          "matmul_residual", "product_sum", "swiglu", "norm_backward_residual",
-                          "norm_linear", "lora_low", "cached_attention", "elementwise"));
+  EXPECT_THAT(
+      pass_names(),
+      ElementsAre("dead_code", "layout", "constant_folding", "common_subexpressions", "sigmoid",
+                  "silu", "gelu", "softmax", "layer_norm", "rms_norm", "linear_cross_entropy",
+                  "cross_entropy", "attention", "lora", "lora_linear", "matmul_scale",
+                  "matmul_bias", "matmul_activation", "matmul_residual", "product_sum", "swiglu",
+                  "swiglu_product", "norm_backward_residual", "norm_linear", "lora_low",
+                  "cached_attention", "elementwise"));
   for (const PassEntry& entry : passes_in_order(PassSet::all())) {
     EXPECT_EQ(entry.instance()->name(), entry.name);
   }

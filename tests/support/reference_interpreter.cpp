@@ -152,7 +152,12 @@ struct Evaluate {
     return reference::layer_norm_backward(static_cast<double>(o.eps), in);
   }
   Outputs operator()(const op::SwiGlu&) const { return outputs(reference::swiglu(in, spec)); }
-  Outputs operator()(const op::SwiGluBackward&) const { return reference::swiglu_backward(in); }
+  Outputs operator()(const op::SwiGluBackward& o) const {
+    if (!o.of_product) return reference::swiglu_backward(in);
+    const HostTensor dy = reference::matmul(*in[2], *in[3], spec.dtype);
+    const HostTensor* const operands[] = {in[0], in[1], &dy};
+    return reference::swiglu_backward(operands);
+  }
   Outputs operator()(const op::Rope& o) const { return outputs(reference::rope(o, in)); }
   Outputs operator()(const op::Lora& o) const {
     return outputs(reference::lora(static_cast<double>(o.scale), *in[0], *in[1], *in[2]));

@@ -27,7 +27,9 @@ constexpr Overload kFamilies{
     [](const op::Select&) -> Maker { return make_elementwise; },
     [](const op::Cast&) -> Maker { return make_elementwise; },
     [](const op::SwiGlu&) -> Maker { return make_elementwise; },
-    [](const op::SwiGluBackward&) -> Maker { return make_swiglu_backward; },
+    [](const op::SwiGluBackward& o) -> Maker {
+      return o.of_product ? nullptr : make_swiglu_backward;
+    },
     [](const op::Elementwise&) -> Maker { return make_elementwise; },
     [](const op::RandomBits&) -> Maker { return make_random; },
     [](const op::Reduce&) -> Maker { return make_reduce; },

@@ -108,6 +108,7 @@ InputLayout GpuBackend::input_layout(const Operation& operation, int input) cons
           [&](const op::ProductSum& o) {
             return input < 2 * o.count && input % 2 == 1 ? kMatrix : kContiguous;
           },
+          [&](const op::SwiGluBackward&) { return input == 3 ? kMatrix : kContiguous; },
           [&](const op::NormLinear& o) {
             return input == 2 || (o.gated && input == 3) ? kMatrix : kContiguous;
           },

@@ -13,6 +13,7 @@ constexpr std::int64_t kPair = 2;    // Groups that have neighbouring rows.
 // With fewer rows most of a panel would be empty.
 constexpr std::int64_t kLeastRows = 64;
 constexpr std::int64_t kPacket = 8;  // Elements.
+constexpr std::int32_t kShort = 32;  // Steps.
 
 bool by_rows(const MatmulDescription& d) { return d.b.row_stride == 1; }
 std::int64_t b_stride(const MatmulDescription& d) {
@@ -43,6 +44,8 @@ WideProduct::WideProduct(std::span<const MatmulDescription> products, std::int64
       (first.m + rows - 1) / rows * ((first.n + panel_columns - 1) / panel_columns);
   const std::int64_t most = std::max<std::int64_t>(limits.multiprocessors / kPair, 1);
   grid_ = {static_cast<std::uint32_t>(kPair * std::min(pairs, most))};
+  // Where panels leave much of the device idle, the library cuts long inner axes in parts.
+  if (2 * pairs < most && steps_ > kShort) suits_ = false;
 }
 
 void WideProduct::describe(const GpuDevice& device, const MatmulDescription& d, const void* a,

@@ -18,8 +18,8 @@ class WideProduct {
   WideProduct(std::span<const MatmulDescription> products, std::int64_t panel_columns,
               const DeviceLimits& limits);
 
-  /// Whether they can: the device has wide products, matrices are of 16 bits and of whole packets,
-  /// and there are rows enough. Operands have to be aligned besides (is_aligned() of rows.h).
+  /// Whether they can and should: the device has wide products, matrices are of 16 bits and of whole
+  /// packets, and there are rows enough. Operands have to be aligned besides (is_aligned() of rows.h).
   [[nodiscard]] bool suits() const { return suits_; }
   /// Steps along all inner axes.
   [[nodiscard]] std::int32_t steps() const { return steps_; }

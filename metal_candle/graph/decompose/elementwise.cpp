@@ -64,7 +64,13 @@ Outputs expand(const op::SwiGlu&, Builder& b) {
   return {b.cast(b.times(gate, b.wide(b.input(1))), b.dtype(b.input(0)))};
 }
 
-Outputs expand(const op::SwiGluBackward&, Builder& b) {
+Outputs expand(const op::SwiGluBackward& o, Builder& b) {
+  if (o.of_product) {  // A backend may have a kernel for what is left.
+    const NodeId dy = b.matmul(b.input(2), b.input(3));
+    const NodeId both = b.add(op::SwiGluBackward{}, {b.input(0), b.input(1), dy});
+    return {b.add(op::Pick{0}, {both}, b.spec(b.input(0))),
+            b.add(op::Pick{1}, {both}, b.spec(b.input(1)))};
+  }
   const NodeId gate = b.wide(b.input(0));
   const NodeId dy = b.wide(b.input(2));
   const NodeId one = b.real(1);

@@ -101,6 +101,21 @@ TensorSpec infer(const op::ProductSum& o, const Context& c) {
   return result;
 }
 
+TensorSpec infer(const op::SwiGluBackward& o, const Context& c) {
+  c.require_count(o.of_product ? 4 : 3);
+  c.require_floating(0);
+  c.require_one_dtype();
+  c.require_shape(1, c.shape(0));
+  if (o.of_product) {
+    require_matrix(c, 3);
+    if (product(c, 2, 3) != c.shape(0)) [[unlikely]]
+      c.shape_error("takes a product of the shape of gate and up");
+    return c[0];
+  }
+  c.require_shape(2, c.shape(0));
+  return c[0];
+}
+
 TensorSpec infer(const op::NormLinear& o, const Context& c) {
   const op::Linear& linear = o.linear;
   const std::size_t extra = (linear.has_bias ? 1u : 0u) + (linear.has_residual ? 1u : 0u);

@@ -181,15 +181,6 @@ TensorSpec infer(const op::SwiGlu&, const Context& c) {
   return {broadcast(c, c.shape(0), c.shape(1)), c.dtype(0)};
 }
 
-TensorSpec infer(const op::SwiGluBackward&, const Context& c) {
-  c.require_count(3);
-  c.require_floating(0);
-  c.require_one_dtype();
-  c.require_shape(1, c.shape(0));
-  c.require_shape(2, c.shape(0));
-  return c[0];
-}
-
 TensorSpec infer(const op::Rope& o, const Context& c) {
   c.require_count(3);
   c.require_floating(0);

@@ -34,6 +34,7 @@ std::vector<PassEntry> builtin_passes() {
       {"matmul_residual", kEpilogue, passes::matmul_residual},
       {"product_sum", kEpilogue, passes::product_sum},
       {"swiglu", kEpilogue, passes::swiglu},
+      {"swiglu_product", kEpilogue, passes::swiglu_product},
       {"norm_backward_residual", kEpilogue, passes::norm_backward_residual},
 
       {"norm_linear", kPrologue, passes::norm_linear},

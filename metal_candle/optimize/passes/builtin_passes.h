@@ -42,6 +42,7 @@ using PassPtr = std::unique_ptr<FusionPass>;
 [[nodiscard]] PassPtr swiglu();
 [[nodiscard]] PassPtr norm_backward_residual();
 [[nodiscard]] PassPtr product_sum();
+[[nodiscard]] PassPtr swiglu_product();
 [[nodiscard]] PassPtr norm_linear();
 [[nodiscard]] PassPtr lora_low();
 [[nodiscard]] PassPtr cached_attention();

@@ -31,8 +31,8 @@ struct FinishSwiGluBackward {
     for (int i = 0; i < 8; ++i) {
       swiglu_gradient<T>(x.values[i], u.values[i], dy.values[i], dx.values[i], du.values[i]);
     }
-    store_packet(dgate + at, dx);
-    store_packet(dup + at, du);
+    if (dgate != nullptr) store_packet(dgate + at, dx);
+    if (dup != nullptr) store_packet(dup + at, du);
   }
 };
 
