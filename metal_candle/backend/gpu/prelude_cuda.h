@@ -125,6 +125,8 @@ MC_FUNCTION float fast_reciprocal(float x) {
   return y;
 }
 
+#if !defined(__CUDACC_RTC__)  // No text that is made at run time multiplies matrices.
+
 // ---- Tiles
 struct Tiles4 {
   uint32_t at[4];
@@ -356,3 +358,5 @@ MC_FUNCTION void multiply_wide_columns(TileSums (&sums)[8], const Tiles4 (&a)[4]
   }
 }
 #endif
+
+#endif  // !defined(__CUDACC_RTC__)
