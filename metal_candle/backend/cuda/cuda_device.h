@@ -4,10 +4,12 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "metal_candle/backend/cuda/libraries.h"
@@ -21,15 +23,22 @@ class CudaFunction final : public gpu::Function {
   CudaFunction(CUfunction handle, std::string name) : handle_(handle), name_(std::move(name)) {}
   [[nodiscard]] CUfunction handle() const { return handle_; }
   [[nodiscard]] const std::string& name() const { return name_; }
-  [[nodiscard]] const gpu::Function* merged() const override { return merged_.get(); }
+  [[nodiscard]] const gpu::Function* merged() const override;
+  [[nodiscard]] bool has_merged() const override { return make_merged_ || merged_; }
   void set_merged(std::unique_ptr<CudaFunction> merged) { merged_ = std::move(merged); }
+  /// What makes it when it is first asked for.
+  void set_merged(std::function<std::unique_ptr<CudaFunction>()> make) {
+    make_merged_ = std::move(make);
+  }
   /// Lets dispatches ask for more group memory than every device has.
   void allow_group_bytes(std::uint32_t bytes) const;
 
  private:
   CUfunction handle_;
   std::string name_;
-  std::unique_ptr<CudaFunction> merged_;
+  std::function<std::unique_ptr<CudaFunction>()> make_merged_;
+  mutable std::once_flag merged_made_;
+  mutable std::unique_ptr<CudaFunction> merged_;
   mutable std::mutex mutex_;
   mutable std::uint32_t allowed_group_bytes_ = 48 << 10;
 };
@@ -59,6 +68,12 @@ class CudaDevice final : public gpu::GpuDevice, public BlockSource {
   [[nodiscard]] cublasLtHandle_t cublas() const { return cublas_; }
 
  private:
+  // The kernel of that name, of a text before which the macro is defined; or from this user's
+  // cache.
+  [[nodiscard]] std::unique_ptr<CudaFunction> compile_one(const std::string& name,
+                                                          std::string_view macro,
+                                                          const std::string& source) const;
+
   const Device id_;
   CUdevice device_ = 0;
   CUcontext context_ = nullptr;

@@ -3,6 +3,7 @@
 // Elementwise operations, by kernels that are generated for them (elementwise_source.h), and copies
 // of views. Inputs: kAny. The output may overwrite an input that lies as it does.
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -35,6 +36,62 @@ struct TransposedOperand {
   std::size_t scratch_offset;
 };
 
+class ElementwiseKernel final : public GpuKernel {
+ public:
+  ElementwiseKernel(const Operation& operation, ElementwiseLoop loop,
+                    std::vector<TransposedOperand> transposed, std::size_t scratch,
+                    GpuDevice& device)
+      : operation_(operation),
+        loop_(std::move(loop)),
+        transposed_(std::move(transposed)),
+        device_(device) {
+    scratch_bytes_ = scratch;
+    ElementwiseSource source = write_elementwise(operation, loop_);
+    aligned_ = &device.compile(source.name, source.text);
+    arguments_ = std::move(source.arguments);
+    threads_ = threads_for(loop_.packets / source.in_flight, device.limits());
+    const std::int64_t each = threads_ * static_cast<std::int64_t>(source.in_flight);
+    grid_ = {std::max(1u, groups_for(loop_.packets, each))};
+  }
+
+  void encode(const KernelArguments& arguments, Encoder& encoder) const override {
+    std::vector<const void*> addresses = {arguments.outputs[0]};
+    addresses.insert(addresses.end(), arguments.inputs.begin(), arguments.inputs.end());
+    for (const TransposedOperand& operand : transposed_) {
+      void* copy =
+          element_address(arguments.scratch, static_cast<std::int64_t>(operand.scratch_offset), 1);
+      operand.copy.encode(encoder, arguments.inputs[operand.index], copy);
+      addresses[operand.index + 1] = copy;
+    }
+    const Function& function = loop_.is_aligned(addresses) ? *aligned_ : unaligned();
+    std::vector<std::byte> filled = arguments_;
+    std::memcpy(filled.data(), addresses.data(), addresses.size() * sizeof(void*));
+    encoder.dispatch_bytes(function, grid_, threads_, 0, filled.data(), filled.size());
+  }
+
+ private:
+  // Compiled when it is first needed.
+  const Function& unaligned() const {
+    const Function* function = unaligned_.load(std::memory_order_acquire);
+    if (function == nullptr) {
+      const ElementwiseSource source = write_elementwise(operation_, loop_, false);
+      function = &device_.compile(source.name, source.text);
+      unaligned_.store(function, std::memory_order_release);
+    }
+    return *function;
+  }
+
+  const Operation operation_;
+  const ElementwiseLoop loop_;
+  const std::vector<TransposedOperand> transposed_;
+  GpuDevice& device_;
+  const Function* aligned_ = nullptr;
+  mutable std::atomic<const Function*> unaligned_{nullptr};
+  std::vector<std::byte> arguments_;
+  std::uint32_t threads_ = 0;
+  Grid grid_;
+};
+
 std::unique_ptr<Kernel> make_generated(const KernelRequest& request, GpuDevice& device) {
   std::vector<TensorLayout> inputs(request.inputs.begin(), request.inputs.end());
   std::vector<TransposedOperand> transposed;
@@ -49,29 +106,10 @@ std::unique_ptr<Kernel> make_generated(const KernelRequest& request, GpuDevice& 
     input.strides = dense;
     scratch += round_up(TensorSpec{input.shape, input.dtype}.bytes(), kScratchAlignment);
   }
-  const ElementwiseLoop loop(inputs, request.outputs[0]);
+  ElementwiseLoop loop(inputs, request.outputs[0]);
   if (loop.count == 0) return make_gpu_kernel([](const KernelArguments&, Encoder&) {});
-  ElementwiseSource source = write_elementwise(request.operation, loop);
-  const Function& function = device.compile(source.name, source.text);
-  const std::uint32_t threads = threads_for(loop.packets / source.in_flight, device.limits());
-  const std::int64_t each = threads * static_cast<std::int64_t>(source.in_flight);
-  const Grid grid{std::max(1u, groups_for(loop.packets, each))};
-  return make_gpu_kernel(
-      [&function, grid, threads, bytes = std::move(source.arguments),
-       transposed = std::move(transposed)](const KernelArguments& arguments, Encoder& encoder) {
-        std::vector<const void*> addresses = {arguments.outputs[0]};
-        addresses.insert(addresses.end(), arguments.inputs.begin(), arguments.inputs.end());
-        for (const TransposedOperand& operand : transposed) {
-          void* copy = element_address(arguments.scratch,
-                                       static_cast<std::int64_t>(operand.scratch_offset), 1);
-          operand.copy.encode(encoder, arguments.inputs[operand.index], copy);
-          addresses[operand.index + 1] = copy;
-        }
-        std::vector<std::byte> filled = bytes;
-        std::memcpy(filled.data(), addresses.data(), addresses.size() * sizeof(void*));
-        encoder.dispatch_bytes(function, grid, threads, 0, filled.data(), filled.size());
-      },
-      scratch);
+  return std::make_unique<ElementwiseKernel>(request.operation, std::move(loop),
+                                             std::move(transposed), scratch, device);
 }
 
 std::unique_ptr<Kernel> make_copy(const KernelRequest& request, GpuDevice& device) {

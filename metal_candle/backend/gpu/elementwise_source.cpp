@@ -65,6 +65,20 @@ ElementwiseLoop::ElementwiseLoop(std::span<const TensorLayout> inputs, const Ten
   }
 }
 
+bool ElementwiseLoop::is_aligned(std::span<const void* const> addresses) const {
+  if (packet == 1) return true;
+  const auto lies_well = [&](const void* address, DType dtype) {
+    const std::size_t bytes = static_cast<std::size_t>(packet) * size_of(dtype);
+    return reinterpret_cast<std::uintptr_t>(address) % bytes == 0;
+  };
+  if (!lies_well(addresses[0], output)) return false;
+  for (std::size_t k = 0; k < operands.size(); ++k) {
+    if (operands[k].access != PacketAccess::kDense) continue;
+    if (!lies_well(addresses[k + 1], operands[k].dtype)) return false;
+  }
+  return true;
+}
+
 namespace {
 
 int packets_in_flight(const ElementwiseLoop& loop, int instructions) {
@@ -105,8 +119,8 @@ std::string short_name(const Operation& operation) {
 /// Writes the loop around element().
 class LoopText {
  public:
-  LoopText(const Operation& operation, const ElementwiseLoop& loop)
-      : loop_(loop), last_(loop.shape.rank() - 1) {
+  LoopText(const Operation& operation, const ElementwiseLoop& loop, bool aligned)
+      : loop_(loop), last_(loop.shape.rank() - 1), aligned_(aligned ? "true" : "false") {
     add_addresses();
     add_shape();
     std::vector<DType> dtypes;
@@ -215,7 +229,8 @@ class LoopText {
     const std::string at = offset(k);
     if (is_single(k)) return fmt::format("    p{0}[u] = in{0}[{1}];\n", k, at);
     if (is(k, PacketAccess::kDense)) {
-      return fmt::format("    p{0}[u] = load_packet<{1}, kAligned>(in{0} + ({2}));\n", k, n, at);
+      return fmt::format("    p{0}[u] = load_packet<{1}, {2}>(in{0} + ({3}));\n", k, n, aligned_,
+                         at);
     }
     return fmt::format(
         "    MC_UNROLL\n    for (int e = 0; e < {1}; ++e) p{0}[u].values[e] = in{0}[{2} + e{3}];\n",
@@ -227,9 +242,7 @@ class LoopText {
     const int n = loop_.packet;
     std::string loads, values;
     std::string text = fmt::format(
-        "template <bool kAligned>\nMC_FUNCTION void run(MC_CONSTANT Arguments& a, {} first, Thread "
-        "self) {{\n",
-        index_);
+        "MC_FUNCTION void run(MC_CONSTANT Arguments& a, {} first, Thread self) {{\n", index_);
     text += fmt::format("  MC_GLOBAL {0}* out = static_cast<MC_GLOBAL {0}*>(a.out);\n",
                         stored_type(loop_.output));
     for (std::size_t k = 0; k < loop_.operands.size(); ++k) {
@@ -268,7 +281,8 @@ class LoopText {
       text += fmt::format("    Packet<{}, {}> y;\n", stored_type(loop_.output), n);
       text += fmt::format("    MC_UNROLL\n    for (int e = 0; e < {0}; ++e) y.values[e] = {1};\n",
                           n, element(fmt::format("p * {} + e", n)));
-      text += fmt::format("    if (p < a.packets) store_packet<kAligned>(out + p * {}, y);\n", n);
+      text +=
+          fmt::format("    if (p < a.packets) store_packet<{}>(out + p * {}, y);\n", aligned_, n);
     }
     return text + "  }\n}\n";
   }
@@ -280,19 +294,8 @@ class LoopText {
         "MC_FUNCTION void body(MC_CONSTANT Arguments& a, MC_GROUP char*, Thread self) {\n";
     text += fmt::format("  const {0} first = {0}(self.group) * (self.size * {1}) + self.index;\n",
                         index_, in_flight_);
-    if (n == 1) return text + "  if (first < a.packets) run<true>(a, first, self);\n}\n";
-    std::string aligned =
-        fmt::format("is_aligned(a.out, {})", n * static_cast<int>(size_of(loop_.output)));
-    for (std::size_t k = 0; k < loop_.operands.size(); ++k) {
-      if (!is(k, PacketAccess::kDense)) continue;
-      aligned += fmt::format(" && is_aligned(a.in{}, {})", k,
-                             n * static_cast<int>(size_of(loop_.operands[k].dtype)));
-    }
-    text += fmt::format(
-        "  if (first < a.packets) {{\n    if ({}) {{\n      run<true>(a, first, self);\n"
-        "    }} else {{\n      run<false>(a, first, self);\n    }}\n  }}\n",
-        aligned);
-    if (last_ > 0) return text + "}\n";
+    text += "  if (first < a.packets) run(a, first, self);\n";
+    if (n == 1 || last_ > 0) return text + "}\n";
     std::string values;
     for (std::size_t k = 0; k < loop_.operands.size(); ++k) {
       const DType dtype = loop_.operands[k].dtype;
@@ -313,6 +316,7 @@ class LoopText {
 
   const ElementwiseLoop& loop_;
   const int last_;  // Axis.
+  const std::string_view aligned_;
   const std::string_view index_ = loop_.wide ? "uint64_t" : "uint32_t";
   const std::string_view offset_ = loop_.wide ? "int64_t" : "int32_t";
   int in_flight_ = 1;
@@ -322,8 +326,9 @@ class LoopText {
 
 }  // namespace
 
-ElementwiseSource write_elementwise(const Operation& operation, const ElementwiseLoop& loop) {
-  return LoopText(operation, loop).finish(operation);
+ElementwiseSource write_elementwise(const Operation& operation, const ElementwiseLoop& loop,
+                                    bool aligned) {
+  return LoopText(operation, loop, aligned).finish(operation);
 }
 
 }  // namespace metal_candle::backend::gpu

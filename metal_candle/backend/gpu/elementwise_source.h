@@ -27,6 +27,9 @@ enum class PacketAccess : std::uint8_t {
 /// How the output is cut into packets, of up to 16 bytes, along the last of the collapsed axes.
 struct ElementwiseLoop {
   ElementwiseLoop(std::span<const TensorLayout> inputs, const TensorLayout& output);
+  /// Whether packets of the output and of dense operands lie at multiples of their size.
+  /// `addresses`: the output's, then those of the inputs.
+  [[nodiscard]] bool is_aligned(std::span<const void* const> addresses) const;
 
   struct Operand {
     DType dtype;
@@ -51,8 +54,10 @@ struct ElementwiseSource {
 };
 inline constexpr int kElementwiseThreads = 256;  // At most; a multiple of 32.
 
-/// Throws DTypeError when a dtype does not have an operation.
+/// For addresses of which is_aligned() says `aligned`. Two texts that take the same arguments,
+/// because compiling takes time and most programs never need the second. Throws DTypeError when a
+/// dtype does not have an operation.
 [[nodiscard]] ElementwiseSource write_elementwise(const Operation& operation,
-                                                  const ElementwiseLoop& loop);
+                                                  const ElementwiseLoop& loop, bool aligned = true);
 
 }  // namespace metal_candle::backend::gpu

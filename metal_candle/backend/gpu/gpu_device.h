@@ -26,8 +26,10 @@ namespace metal_candle::backend::gpu {
 class Function {
  public:
   virtual ~Function() = default;
-  /// The same for several dispatches in one (kernels/merged.h), or null.
+  /// The same for several dispatches in one (kernels/merged.h), or null. May compile it.
   [[nodiscard]] virtual const Function* merged() const { return nullptr; }
+  /// Whether there is such a one, at once.
+  [[nodiscard]] virtual bool has_merged() const { return merged() != nullptr; }
 };
 
 /// Groups of a grid.
@@ -157,9 +159,9 @@ class GpuDevice {
   /// The kernel of that name among those compiled with the library. Throws DeviceError when there
   /// is none.
   virtual const Function& function(std::string_view name) = 0;
-  /// Compiles dialect text that defines the kernel `name` (after dialect.h and kernels/common.h,
-  /// which are there already). The same text is compiled once a process, and on CUDA once a user:
-  /// it is kept on disk.
+  /// Compiles dialect text that defines the kernel `name` by MC_KERNEL_MERGED (after dialect.h, but
+  /// for tiles and what comes after them, and kernels/common.h, which are there already). The same
+  /// text is compiled once a process, and on CUDA once a user: it is kept on disk.
   virtual const Function& compile(std::string_view name, const std::string& source) = 0;
   /// Null if the device cannot do this product with its library in this form (an odd stride, an
   /// activation it does not have): then the caller asks for less and does the rest with a kernel.

@@ -133,6 +133,8 @@ MC_FUNCTION float fast_reciprocal(float x) {
   return y;
 }
 
+#if !defined(__CUDACC_RTC__)  // No text that is made at run time multiplies matrices.
+
 // ---- Tiles
 struct Tiles4 {
   uint32_t at[4];
@@ -522,3 +524,5 @@ MC_FUNCTION void leave_registers() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
 #endif
+
+#endif  // !defined(__CUDACC_RTC__)

@@ -119,7 +119,7 @@ std::vector<std::vector<std::uint32_t>> WaveEncoder::gather(
   std::vector<std::vector<std::uint32_t>> groups;
   for (const std::uint32_t i : round) {
     const Piece& piece = pieces_[i];
-    if (round.size() == 1 || piece.function == nullptr || piece.function->merged() == nullptr ||
+    if (round.size() == 1 || piece.function == nullptr || !piece.function->has_merged() ||
         piece.grid.y != 1 || piece.grid.z != 1) {
       groups.push_back({i});
       continue;

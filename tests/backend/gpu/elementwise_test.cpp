@@ -4,9 +4,11 @@
 // every way an operand may lie, and programs against their operations one by one.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <limits>
 #include <set>
+#include <vector>
 
 #include "metal_candle/backend/gpu/elementwise_source.h"
 #include "metal_candle/core/error.h"
@@ -44,8 +46,11 @@ void check_together(const std::vector<Case>& cases) {
     }
     const backend::gpu::ElementwiseLoop loop(layouts, TensorLayout::contiguous(c.spec));
     if (loop.count == 0) continue;
-    const auto source = backend::gpu::write_elementwise(c.operation, loop);
-    sources.emplace(source.name, source.text);
+    for (const bool aligned : {true, false}) {
+      if (!aligned && c.placement == Placement::kContiguous) continue;
+      const auto source = backend::gpu::write_elementwise(c.operation, loop, aligned);
+      sources.emplace(source.name, source.text);
+    }
   }
   const std::vector<gpu_sim::SimDevice::Source> all(sources.begin(), sources.end());
   static_cast<gpu_sim::SimDevice&>(gpu_sim::sim_backend().gpu()).compile_together(all);
@@ -246,6 +251,26 @@ TEST(GpuElementwiseTest, AtAnyAddressAndOverAnOperand) {
     EXPECT_TRUE(all_close(run_gpu_kernel_at(op::Cast{}, one, cast, {0, 0}),
                           reference(op::Cast{}, one, cast), {}));
   }
+}
+
+TEST(GpuElementwiseTest, PacketsLieAtMultiplesOfTheirSize) {
+  const TensorLayout x = TensorLayout::contiguous({{4, 64}, DType::kF32});
+  const TensorLayout row = TensorLayout::contiguous({{64}, DType::kBF16});
+  const TensorLayout scalar = TensorLayout::contiguous({{}, DType::kF32});
+  const TensorLayout inputs[] = {x, row, scalar};
+  const backend::gpu::ElementwiseLoop loop(inputs, x);
+  EXPECT_EQ(loop.packet, 4);
+  alignas(64) const std::byte memory[80] = {};
+  const auto aligned = [&](std::array<int, 4> offsets) {
+    std::vector<const void*> addresses;
+    for (const int offset : offsets) addresses.push_back(memory + offset);
+    return loop.is_aligned(addresses);
+  };
+  EXPECT_TRUE(aligned({64, 32, 16, 16}));
+  EXPECT_TRUE(aligned({64, 32, 8, 4}));  // 4 of bf16 have 8 bytes.
+  EXPECT_FALSE(aligned({64, 32, 4, 16}));
+  EXPECT_FALSE(aligned({64, 40, 16, 16}));
+  EXPECT_FALSE(aligned({68, 32, 16, 16}));
 }
 
 TEST(GpuElementwiseTest, LargeTransposedOperandsAreCopiedFirst) {

@@ -58,7 +58,7 @@ class Notes final : public backend::gpu::WaveSink {
   void dispatch_bytes(const Function& function, Grid grid, std::uint32_t threads, std::uint32_t,
                       const void* arguments, std::size_t bytes) override {
     std::string text = std::to_string(threads) + " threads:";
-    if (function.merged() == nullptr && bytes == sizeof(Merged<Arguments>)) {
+    if (!function.has_merged() && bytes == sizeof(Merged<Arguments>)) {
       const auto& all = *static_cast<const Merged<Arguments>*>(arguments);
       std::uint32_t begin = 0;
       for (std::uint32_t i = 0; i < all.count; ++i) {
@@ -106,6 +106,34 @@ TEST(WaveEncoder, JoinsDispatchesOfOneFunction) {
   Notes none;
   encoder.end_wave(none);
   EXPECT_TRUE(none.notes.empty());
+}
+
+// The form for many is perhaps compiled when it is asked for.
+TEST(WaveEncoder, AsksForTheFormForManyWhereThereAreMany) {
+  class Lazy final : public Function {
+   public:
+    [[nodiscard]] const Function* merged() const override {
+      ++asked;
+      return &merged_;
+    }
+    [[nodiscard]] bool has_merged() const override { return true; }
+    mutable int asked = 0;
+
+   private:
+    FunctionOfMany merged_{nullptr};
+  };
+  const Lazy alone, twice;
+  backend::gpu::WaveEncoder encoder;
+  std::uint32_t step = 0;
+  for (const Lazy* function : {&alone, &twice, &twice}) {
+    encoder.begin_step(step++);
+    encoder.dispatch(*function, {1}, 32, Arguments{step});
+  }
+  Notes notes;
+  encoder.end_wave(notes);
+  EXPECT_EQ(notes.notes.size(), 2u);
+  EXPECT_EQ(alone.asked, 0);
+  EXPECT_EQ(twice.asked, 1);
 }
 
 TEST(WaveEncoder, KeepsTheOrderWithinAStep) {

@@ -18,15 +18,26 @@ MC_FUNCTION uint32_t merged_item(MC_CONSTANT Merged<Arguments>& all, MC_THREAD T
   return item;
 }
 
-// A kernel, and the same for several dispatches in one (kernels/merged.h), called `name`_merged.
-#define MC_KERNEL_MERGED(name, Arguments, max_threads, group_bytes, ...)                     \
-  MC_KERNEL(name, Arguments, max_threads, group_bytes, __VA_ARGS__);                         \
+// A kernel for several dispatches in one (kernels/merged.h), called `name`_merged.
+#define MC_KERNEL_OF_MANY(name, Arguments, max_threads, group_bytes, ...)                    \
   MC_FUNCTION void name##_of_many(MC_CONSTANT Merged<Arguments>& all, MC_GROUP char* memory, \
                                   Thread self) {                                             \
     const uint32_t item = merged_item(all, self);                                            \
     __VA_ARGS__(all.at[item], memory, self);                                                 \
   }                                                                                          \
   MC_KERNEL(name##_merged, Merged<Arguments>, max_threads, group_bytes, name##_of_many)
+
+// A kernel, and the same for several dispatches in one; or that of them which who compiles the text
+// wants.
+#if defined(MC_ONLY_ONE)
+#define MC_KERNEL_MERGED MC_KERNEL
+#elif defined(MC_ONLY_MANY)
+#define MC_KERNEL_MERGED MC_KERNEL_OF_MANY
+#else
+#define MC_KERNEL_MERGED(name, Arguments, max_threads, group_bytes, ...) \
+  MC_KERNEL(name, Arguments, max_threads, group_bytes, __VA_ARGS__);     \
+  MC_KERNEL_OF_MANY(name, Arguments, max_threads, group_bytes, __VA_ARGS__)
+#endif
 
 // N elements, loaded and stored with one instruction when they are 4, 8 or 16 bytes.
 template <typename T, int N>
