@@ -196,12 +196,13 @@ void SimDevice::compile_together(std::span<const Source> sources) {
   }
 }
 
-std::unique_ptr<backend::gpu::Matmul> SimDevice::make_matmul(const MatmulDescription& description) {
+std::shared_ptr<const backend::gpu::Matmul> SimDevice::make_matmul(
+    const MatmulDescription& description) {
   if (description.activation == op::Activation::kGelu ||
       description.activation == op::Activation::kSilu) {
     return nullptr;  // As cuBLASLt, which has neither.
   }
-  return std::make_unique<HostMatmul>(description);
+  return std::make_shared<const HostMatmul>(description);
 }
 
 std::uint64_t grids_run() { return grid_count.load(std::memory_order_relaxed); }

@@ -61,10 +61,10 @@ void CommandList::zero(void* address, std::size_t bytes) {
 }
 
 void CommandList::matmul(const gpu::Matmul& product, const gpu::MatmulOperands& operands) {
-  append({.kind = Command::Kind::kMatmul,
-          .what = &static_cast<const CudaMatmul&>(product),
-          .identity = product.id()},
-         &operands, sizeof(operands));
+  const auto& one = static_cast<const CudaMatmul&>(product);
+  one.prepare(operands);
+  append({.kind = Command::Kind::kMatmul, .what = &one, .identity = product.id()}, &operands,
+         sizeof(operands));
 }
 
 void CommandList::dispatch_bytes(const gpu::Function& function, gpu::Grid grid,

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "metal_candle/backend/cuda/cuda_matmul.h"
 #include "metal_candle/backend/cuda/libraries.h"
 #include "metal_candle/backend/gpu/gpu_device.h"
 #include "metal_candle/backend/pool_allocator.h"
@@ -43,7 +44,8 @@ class CudaDevice final : public gpu::GpuDevice, public BlockSource {
   [[nodiscard]] const gpu::DeviceLimits& limits() const override { return limits_; }
   const gpu::Function& function(std::string_view name) override;
   const gpu::Function& compile(std::string_view name, const std::string& source) override;
-  std::unique_ptr<gpu::Matmul> make_matmul(const gpu::MatmulDescription& description) override;
+  std::shared_ptr<const gpu::Matmul> make_matmul(
+      const gpu::MatmulDescription& description) override;
 
   void* obtain(std::size_t size) override;
   void give_back(void* block) override;
@@ -69,6 +71,7 @@ class CudaDevice final : public gpu::GpuDevice, public BlockSource {
   CUlibrary library_ = nullptr;  // The kernels compiled with ours.
   // By name, or by source.
   std::map<std::string, std::unique_ptr<CudaFunction>, std::less<>> functions_;
+  ProductCache products_;
 };
 
 }  // namespace metal_candle::backend::cuda
