@@ -1,6 +1,7 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// What tests tell the driver that computes nothing (driver.cpp), and cuBLASLt's place beside it.
+// What tests tell, and ask, the driver that computes nothing (driver.cpp), and cuBLASLt's place
+// beside it.
 #pragma once
 
 #include <atomic>
@@ -16,6 +17,11 @@ enum class Control {
   kFailGraphs,    // The next `count` graphs find no memory.
 };
 
+/// What was asked of the driver.
+struct Calls {
+  std::atomic<int> kernels_loaded{0};
+};
+
 /// What was asked of cuBLASLt, and what it does not have.
 struct Products {
   std::atomic<int> asked{0};  // For an algorithm.
@@ -29,5 +35,6 @@ struct Products {
 
 /// Exported by the driver.
 extern "C" void metal_candle_cuda_sim(metal_candle::cuda_sim::Control what, int count);
+extern "C" metal_candle::cuda_sim::Calls& metal_candle_cuda_sim_calls();
 /// Exported by cuBLASLt's place.
 extern "C" metal_candle::cuda_sim::Products& metal_candle_cuda_sim_products();

@@ -89,6 +89,11 @@ void metal_candle_cuda_sim(Control what, int count) {
   }
 }
 
+metal_candle::cuda_sim::Calls& metal_candle_cuda_sim_calls() {
+  static metal_candle::cuda_sim::Calls calls;
+  return calls;
+}
+
 CUresult cuInit(unsigned) { return CUDA_SUCCESS; }
 CUresult cuDriverGetVersion(int* version) {
   *version = CUDA_VERSION;
@@ -215,11 +220,14 @@ CUresult cuLibraryLoadData(CUlibrary* library, const void*, CUjit_option*, void*
   *library = reinterpret_cast<CUlibrary>(&any);
   return CUDA_SUCCESS;
 }
-CUresult cuLibraryGetKernel(CUkernel* kernel, CUlibrary, const char*) {
+// There is a kernel of any name but this.
+CUresult cuLibraryGetKernel(CUkernel* kernel, CUlibrary, const char* name) {
+  if (std::strcmp(name, "no_such_kernel") == 0) return CUDA_ERROR_NOT_FOUND;
   *kernel = reinterpret_cast<CUkernel>(new int);  // Each unlike the others.
   return CUDA_SUCCESS;
 }
 CUresult cuKernelGetFunction(CUfunction* function, CUkernel kernel) {
+  ++metal_candle_cuda_sim_calls().kernels_loaded;
   *function = reinterpret_cast<CUfunction>(kernel);
   return CUDA_SUCCESS;
 }

@@ -71,6 +71,7 @@ void CommandList::dispatch_bytes(const gpu::Function& function, gpu::Grid grid,
                                  std::uint32_t threads, std::uint32_t dynamic_group_bytes,
                                  const void* arguments, std::size_t bytes) {
   const auto& kernel = static_cast<const CudaFunction&>(function);
+  static_cast<void>(kernel.handle());  // What fails is told on the thread that encodes.
   if (dynamic_group_bytes > (48u << 10)) kernel.allow_group_bytes(dynamic_group_bytes);
   append({.kind = Command::Kind::kDispatch,
           .what = &kernel,

@@ -8,7 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
-#include <vector>
+#include <utility>
 
 #include "metal_candle/backend/cuda/cuda_matmul.h"
 #include "metal_candle/backend/cuda/libraries.h"
@@ -17,20 +17,36 @@
 
 namespace metal_candle::backend::cuda {
 
+class CudaDevice;
+
+/// Loaded when it is first dispatched: the driver takes 16 us for it, and of the variants that a
+/// kernel may dispatch few are.
 class CudaFunction final : public gpu::Function {
  public:
-  CudaFunction(CUfunction handle, std::string name) : handle_(handle), name_(std::move(name)) {}
-  [[nodiscard]] CUfunction handle() const { return handle_; }
+  /// Null if the library has no kernel of that name.
+  static std::unique_ptr<CudaFunction> find(const CudaDevice& device, CUlibrary library,
+                                            std::string name);
+  [[nodiscard]] CUfunction handle() const {
+    const CUfunction handle = handle_.load(std::memory_order_acquire);
+    return handle != nullptr ? handle : load();
+  }
   [[nodiscard]] const std::string& name() const { return name_; }
-  [[nodiscard]] const gpu::Function* merged() const override { return merged_.get(); }
-  void set_merged(std::unique_ptr<CudaFunction> merged) { merged_ = std::move(merged); }
+  [[nodiscard]] const gpu::Function* merged() const override;
   /// Lets dispatches ask for more group memory than every device has.
   void allow_group_bytes(std::uint32_t bytes) const;
 
  private:
-  CUfunction handle_;
-  std::string name_;
-  std::unique_ptr<CudaFunction> merged_;
+  CudaFunction(const CudaDevice& device, CUlibrary library, CUkernel kernel, std::string name)
+      : device_(device), library_(library), kernel_(kernel), name_(std::move(name)) {}
+  CUfunction load() const;
+
+  const CudaDevice& device_;
+  const CUlibrary library_;
+  const CUkernel kernel_;
+  const std::string name_;
+  mutable std::atomic<CUfunction> handle_{nullptr};
+  mutable std::once_flag merged_sought_;
+  mutable std::unique_ptr<CudaFunction> merged_;
   mutable std::mutex mutex_;
   mutable std::uint32_t allowed_group_bytes_ = 48 << 10;
 };
