@@ -20,6 +20,8 @@ enum class Control {
 /// What was asked of the driver.
 struct Calls {
   std::atomic<int> kernels_loaded{0};
+  std::atomic<int> blocks_held{0};  // Of memory.
+  std::atomic<int> blocks_made{0};
 };
 
 /// What was asked of cuBLASLt, and what it does not have.

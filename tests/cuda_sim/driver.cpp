@@ -157,10 +157,14 @@ CUresult cuMemGetInfo(std::size_t* free, std::size_t* total) {
 }
 CUresult cuMemAlloc(CUdeviceptr* address, std::size_t bytes) {
   *address = reinterpret_cast<CUdeviceptr>(std::calloc(1, bytes));
-  return *address != 0 ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+  if (*address == 0) return CUDA_ERROR_OUT_OF_MEMORY;
+  ++metal_candle_cuda_sim_calls().blocks_held;
+  ++metal_candle_cuda_sim_calls().blocks_made;
+  return CUDA_SUCCESS;
 }
 CUresult cuMemFree(CUdeviceptr address) {
   std::free(reinterpret_cast<void*>(address));
+  if (address != 0) --metal_candle_cuda_sim_calls().blocks_held;
   return CUDA_SUCCESS;
 }
 CUresult cuMemcpyHtoDAsync(CUdeviceptr to, const void* from, std::size_t bytes, CUstream) {

@@ -66,6 +66,23 @@ TEST_F(CudaDeviceTest, SiblingsForSeveralDispatchesAreLoadedWhenTheyAreDispatche
   EXPECT_EQ(loaded_by([&] { softmax(x, -1).eval(); }), 1);
 }
 
+TEST_F(CudaDeviceTest, SmallBlocksAreCutFromFewOfTheDrivers) {
+  synchronize(device_);
+  clear_memory_cache(device_);
+  const int held = calls_->blocks_held, made = calls_->blocks_made;
+  {
+    std::vector<Tensor> all;
+    for (std::int64_t i = 1; i <= 60; ++i) {
+      all.push_back(zeros({i, 1024}, DType::kF32, device_).eval());
+      all.push_back(zeros({i, 12, 1024}, DType::kF32, device_).eval());
+    }
+    EXPECT_LE(calls_->blocks_made - made, 9);  // 7 MiB, and 86.
+  }
+  synchronize(device_);
+  clear_memory_cache(device_);
+  EXPECT_EQ(calls_->blocks_held, held);
+}
+
 TEST_F(CudaDeviceTest, AKernelThatThereIsNotIsAnErrorAtOnce) {
   EXPECT_THAT(message_of<DeviceError>([&] { static_cast<void>(gpu().function("no_such_kernel")); }),
               HasSubstr("no kernel no_such_kernel"));
