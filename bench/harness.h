@@ -24,7 +24,8 @@ struct Row {
   std::string goal = {};             // "ratio <= 4"; empty if there is none.
   std::optional<bool> met = {};
   std::string note = {};
-  /// What every peer took, in the row's unit; the best of them is the reference.
+  /// What every peer took, in the row's unit. The best of them is the reference; of first calls,
+  /// the best of those that ran first in a process.
   std::vector<std::pair<std::string, double>> peers = {};
   /// Of what the machine could do at best (MachineLimits); above 1 where operands stay in a cache.
   std::optional<double> limit_fraction = {};

@@ -3,8 +3,8 @@
 // metal-candle bench --suite ops: operations by themselves, on any device, each evaluated and
 // awaited, and queued many deep, against the machine's limit and against other frameworks on that
 // device, where installed, in every form that they have: eager, compiled, replayed. How long the
-// first call takes is a row of its own. And the engine against itself: the three modes, each fusion
-// pass, peak memory.
+// first call takes is a row of its own, whose reference is the form that runs first in a peer's
+// process. And the engine against itself: the three modes, each fusion pass, peak memory.
 #pragma once
 
 #include <memory>

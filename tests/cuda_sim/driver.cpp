@@ -89,6 +89,11 @@ void metal_candle_cuda_sim(Control what, int count) {
   }
 }
 
+metal_candle::cuda_sim::Calls& metal_candle_cuda_sim_calls() {
+  static metal_candle::cuda_sim::Calls calls;
+  return calls;
+}
+
 CUresult cuInit(unsigned) { return CUDA_SUCCESS; }
 CUresult cuDriverGetVersion(int* version) {
   *version = CUDA_VERSION;
@@ -152,10 +157,14 @@ CUresult cuMemGetInfo(std::size_t* free, std::size_t* total) {
 }
 CUresult cuMemAlloc(CUdeviceptr* address, std::size_t bytes) {
   *address = reinterpret_cast<CUdeviceptr>(std::calloc(1, bytes));
-  return *address != 0 ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+  if (*address == 0) return CUDA_ERROR_OUT_OF_MEMORY;
+  ++metal_candle_cuda_sim_calls().blocks_held;
+  ++metal_candle_cuda_sim_calls().blocks_made;
+  return CUDA_SUCCESS;
 }
 CUresult cuMemFree(CUdeviceptr address) {
   std::free(reinterpret_cast<void*>(address));
+  if (address != 0) --metal_candle_cuda_sim_calls().blocks_held;
   return CUDA_SUCCESS;
 }
 CUresult cuMemcpyHtoDAsync(CUdeviceptr to, const void* from, std::size_t bytes, CUstream) {
@@ -215,11 +224,14 @@ CUresult cuLibraryLoadData(CUlibrary* library, const void*, CUjit_option*, void*
   *library = reinterpret_cast<CUlibrary>(&any);
   return CUDA_SUCCESS;
 }
-CUresult cuLibraryGetKernel(CUkernel* kernel, CUlibrary, const char*) {
+// There is a kernel of any name but this.
+CUresult cuLibraryGetKernel(CUkernel* kernel, CUlibrary, const char* name) {
+  if (std::strcmp(name, "no_such_kernel") == 0) return CUDA_ERROR_NOT_FOUND;
   *kernel = reinterpret_cast<CUkernel>(new int);  // Each unlike the others.
   return CUDA_SUCCESS;
 }
 CUresult cuKernelGetFunction(CUfunction* function, CUkernel kernel) {
+  ++metal_candle_cuda_sim_calls().kernels_loaded;
   *function = reinterpret_cast<CUfunction>(kernel);
   return CUDA_SUCCESS;
 }

@@ -204,12 +204,13 @@ void SimDevice::describe(const backend::gpu::BoxedMatrix& matrix, TileMap& out) 
   std::memcpy(&out, &boxed, sizeof(boxed));
 }
 
-std::unique_ptr<backend::gpu::Matmul> SimDevice::make_matmul(const MatmulDescription& description) {
+std::shared_ptr<const backend::gpu::Matmul> SimDevice::make_matmul(
+    const MatmulDescription& description) {
   if (description.activation == op::Activation::kGelu ||
       description.activation == op::Activation::kSilu) {
     return nullptr;  // As cuBLASLt, which has neither.
   }
-  return std::make_unique<HostMatmul>(description);
+  return std::make_shared<const HostMatmul>(description);
 }
 
 std::uint64_t grids_run() { return grid_count.load(std::memory_order_relaxed); }

@@ -31,7 +31,7 @@ class SimDevice final : public backend::gpu::GpuDevice {
   /// Names and texts of many, in one go: compile() finds them then. For tests of many kernels.
   using Source = std::pair<std::string, std::string>;
   void compile_together(std::span<const Source> sources);
-  std::unique_ptr<backend::gpu::Matmul> make_matmul(
+  std::shared_ptr<const backend::gpu::Matmul> make_matmul(
       const backend::gpu::MatmulDescription& description) override;
 
   void describe(const backend::gpu::BoxedMatrix& matrix, TileMap& out) const override;

@@ -61,16 +61,17 @@ void CommandList::zero(void* address, std::size_t bytes) {
 }
 
 void CommandList::matmul(const gpu::Matmul& product, const gpu::MatmulOperands& operands) {
-  append({.kind = Command::Kind::kMatmul,
-          .what = &static_cast<const CudaMatmul&>(product),
-          .identity = product.id()},
-         &operands, sizeof(operands));
+  const auto& one = static_cast<const CudaMatmul&>(product);
+  one.prepare(operands);
+  append({.kind = Command::Kind::kMatmul, .what = &one, .identity = product.id()}, &operands,
+         sizeof(operands));
 }
 
 void CommandList::dispatch_bytes(const gpu::Function& function, gpu::Grid grid,
                                  std::uint32_t threads, std::uint32_t dynamic_group_bytes,
                                  const void* arguments, std::size_t bytes) {
   const auto& kernel = static_cast<const CudaFunction&>(function);
+  static_cast<void>(kernel.handle());  // What fails is told on the thread that encodes.
   if (dynamic_group_bytes > (48u << 10)) kernel.allow_group_bytes(dynamic_group_bytes);
   append({.kind = Command::Kind::kDispatch,
           .what = &kernel,

@@ -41,7 +41,8 @@ void stop_at_exit() {
 CudaBackend::CudaBackend(int index)
     : index_(static_cast<std::uint8_t>(index)),
       gpu_(index),
-      allocator_(to_string(Device{DeviceType::kCuda, static_cast<std::uint8_t>(index)}), gpu_,
+      slabs_(gpu_),
+      allocator_(to_string(Device{DeviceType::kCuda, static_cast<std::uint8_t>(index)}), slabs_,
                  /*host_visible=*/false, free_memory(gpu_), gpu_.total_memory()) {
   check(driver().cuStreamCreate(&upload_stream_, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
   check(driver().cuEventCreate(&uploaded_, CU_EVENT_DISABLE_TIMING), "cuEventCreate");

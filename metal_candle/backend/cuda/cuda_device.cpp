@@ -107,40 +107,46 @@ CUlibrary load(const void* image) {
   return library;
 }
 
-// Null if there is none.
-std::unique_ptr<CudaFunction> find_one(CUlibrary library, const std::string& symbol) {
-  CUkernel kernel = nullptr;
-  CUfunction function = nullptr;
-  const CUresult result = driver().cuLibraryGetKernel(&kernel, library, symbol.c_str());
-  if (result == CUDA_ERROR_NOT_FOUND) return nullptr;
-  check(result, symbol.c_str());
-  check(driver().cuKernelGetFunction(&function, kernel), "cuKernelGetFunction");
-  return std::make_unique<CudaFunction>(function, symbol);
-}
-
-std::unique_ptr<CudaFunction> require(CUlibrary library, const std::string& name) {
-  std::unique_ptr<CudaFunction> function = find_one(library, name);
+std::unique_ptr<CudaFunction> require(const CudaDevice& device, CUlibrary library,
+                                      std::string_view name) {
+  std::unique_ptr<CudaFunction> function = CudaFunction::find(device, library, std::string(name));
   if (!function) throw DeviceError(fmt::format("cuda: no kernel {}", name));
-  return function;
-}
-
-std::unique_ptr<CudaFunction> find(CUlibrary library, std::string_view name) {
-  std::unique_ptr<CudaFunction> function = require(library, std::string(name));
-  function->set_merged(find_one(library, fmt::format("{}_merged", name)));
   return function;
 }
 
 }  // namespace
 
+std::unique_ptr<CudaFunction> CudaFunction::find(const CudaDevice& device, CUlibrary library,
+                                                 std::string name) {
+  CUkernel kernel = nullptr;
+  const CUresult result = driver().cuLibraryGetKernel(&kernel, library, name.c_str());
+  if (result == CUDA_ERROR_NOT_FOUND) return nullptr;
+  check(result, name.c_str());
+  return std::unique_ptr<CudaFunction>(new CudaFunction(device, library, kernel, std::move(name)));
+}
+
+// Threads that come at once get the same from the driver.
+CUfunction CudaFunction::load() const {
+  device_.enter();
+  CUfunction function = nullptr;
+  check(driver().cuKernelGetFunction(&function, kernel_), name_.c_str());
+  handle_.store(function, std::memory_order_release);
+  return function;
+}
+
 const gpu::Function* CudaFunction::merged() const {
-  if (make_merged_) std::call_once(merged_made_, [&] { merged_ = make_merged_(); });
+  std::call_once(merged_made_, [&] {
+    device_.enter();
+    merged_ =
+        make_merged_ ? make_merged_() : find(device_, library_, fmt::format("{}_merged", name_));
+  });
   return merged_.get();
 }
 
 void CudaFunction::allow_group_bytes(std::uint32_t bytes) const {
   const std::lock_guard lock(mutex_);
   if (bytes <= allowed_group_bytes_) return;
-  check(driver().cuFuncSetAttribute(handle_, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+  check(driver().cuFuncSetAttribute(handle(), CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
                                     static_cast<int>(bytes)),
         "cuFuncSetAttribute");
   allowed_group_bytes_ = bytes;
@@ -167,7 +173,10 @@ CudaDevice::CudaDevice(int index) : id_{DeviceType::kCuda, static_cast<std::uint
   check(driver().cuDeviceTotalMem(&total_memory_, device_), "cuDeviceTotalMem");
   library_ = load(kernel_image());
   // There where the library was compiled for exactly this architecture.
-  limits_.wide_products = find_one(library_, "attention_dq_wide_64_bf16") != nullptr;
+  const auto wide = CudaFunction::find(*this, library_, "attention_dq_wide_64_bf16");
+  limits_.wide_products = wide != nullptr;
+  // The first function that is loaded brings the library onto the device.
+  if (wide) static_cast<void>(wide->handle());
   check(cublas_lt().cublasLtCreate(&cublas_), "cublasLtCreate");
   static_cast<void>(
       nvrtc());  // Its absence is one clear error now, not one in the middle of a run.
@@ -206,7 +215,7 @@ const gpu::Function& CudaDevice::function(std::string_view name) {
   const std::lock_guard lock(mutex_);
   const auto it = functions_.find(name);
   if (it != functions_.end()) return *it->second;
-  return *functions_.emplace(std::string(name), find(library_, name)).first->second;
+  return *functions_.emplace(std::string(name), require(*this, library_, name)).first->second;
 }
 
 void CudaDevice::describe(const gpu::BoxedMatrix& matrix, TileMap& out) const {
@@ -244,7 +253,7 @@ std::unique_ptr<CudaFunction> CudaDevice::compile_one(const std::string& name,
     image = compile_with_nvrtc(name, text, architecture, version);
     if (!folder.empty()) write_cached(path, key, image);
   }
-  return require(load(image.data()), name);
+  return require(*this, load(image.data()), name);
 }
 
 const gpu::Function& CudaDevice::compile(std::string_view name, const std::string& source) {

@@ -10,23 +10,33 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "metal_candle/backend/cuda/cuda_matmul.h"
 #include "metal_candle/backend/cuda/libraries.h"
 #include "metal_candle/backend/gpu/gpu_device.h"
 #include "metal_candle/backend/pool_allocator.h"
 
 namespace metal_candle::backend::cuda {
 
+class CudaDevice;
+
+/// Loaded when it is first dispatched: the driver takes 16 us for it, and of the variants that a
+/// kernel may dispatch few are.
 class CudaFunction final : public gpu::Function {
  public:
-  CudaFunction(CUfunction handle, std::string name) : handle_(handle), name_(std::move(name)) {}
-  [[nodiscard]] CUfunction handle() const { return handle_; }
+  /// Null if the library has no kernel of that name.
+  static std::unique_ptr<CudaFunction> find(const CudaDevice& device, CUlibrary library,
+                                            std::string name);
+  [[nodiscard]] CUfunction handle() const {
+    const CUfunction handle = handle_.load(std::memory_order_acquire);
+    return handle != nullptr ? handle : load();
+  }
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] const gpu::Function* merged() const override;
-  [[nodiscard]] bool has_merged() const override { return make_merged_ || merged_; }
-  void set_merged(std::unique_ptr<CudaFunction> merged) { merged_ = std::move(merged); }
-  /// What makes it when it is first asked for.
+  [[nodiscard]] bool has_merged() const override { return make_merged_ || merged() != nullptr; }
+  /// What makes that when it is first asked for, if it is not of this function's library.
   void set_merged(std::function<std::unique_ptr<CudaFunction>()> make) {
     make_merged_ = std::move(make);
   }
@@ -34,8 +44,15 @@ class CudaFunction final : public gpu::Function {
   void allow_group_bytes(std::uint32_t bytes) const;
 
  private:
-  CUfunction handle_;
-  std::string name_;
+  CudaFunction(const CudaDevice& device, CUlibrary library, CUkernel kernel, std::string name)
+      : device_(device), library_(library), kernel_(kernel), name_(std::move(name)) {}
+  CUfunction load() const;
+
+  const CudaDevice& device_;
+  const CUlibrary library_;
+  const CUkernel kernel_;
+  const std::string name_;
+  mutable std::atomic<CUfunction> handle_{nullptr};
   std::function<std::unique_ptr<CudaFunction>()> make_merged_;
   mutable std::once_flag merged_made_;
   mutable std::unique_ptr<CudaFunction> merged_;
@@ -52,7 +69,8 @@ class CudaDevice final : public gpu::GpuDevice, public BlockSource {
   [[nodiscard]] const gpu::DeviceLimits& limits() const override { return limits_; }
   const gpu::Function& function(std::string_view name) override;
   const gpu::Function& compile(std::string_view name, const std::string& source) override;
-  std::unique_ptr<gpu::Matmul> make_matmul(const gpu::MatmulDescription& description) override;
+  std::shared_ptr<const gpu::Matmul> make_matmul(
+      const gpu::MatmulDescription& description) override;
   void describe(const gpu::BoxedMatrix& matrix, TileMap& out) const override;
 
   void* obtain(std::size_t size) override;
@@ -85,6 +103,7 @@ class CudaDevice final : public gpu::GpuDevice, public BlockSource {
   CUlibrary library_ = nullptr;  // The kernels compiled with ours.
   // By name, or by source.
   std::map<std::string, std::unique_ptr<CudaFunction>, std::less<>> functions_;
+  ProductCache products_;
 };
 
 }  // namespace metal_candle::backend::cuda

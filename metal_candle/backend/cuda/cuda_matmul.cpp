@@ -9,10 +9,12 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstdint>
-#include <string>
+#include <utility>
 
 #include "metal_candle/backend/cuda/cuda_device.h"
+#include "metal_candle/core/error.h"
 
 namespace metal_candle::backend::cuda {
 namespace {
@@ -105,7 +107,8 @@ cublasLtMatrixLayout_t make_layout(DType dtype, const Orientation& matrix, std::
 CudaMatmul::CudaMatmul(CudaDevice& device, const gpu::MatmulDescription& description)
     : device_(device), description_(description) {}
 
-std::unique_ptr<CudaMatmul> CudaMatmul::make(CudaDevice& device, const gpu::MatmulDescription& d) {
+std::shared_ptr<const CudaMatmul> CudaMatmul::make(CudaDevice& device,
+                                                   const gpu::MatmulDescription& d) {
   const CublasLt& library = cublas_lt();
   device.enter();
   Orientation a;
@@ -119,7 +122,9 @@ std::unique_ptr<CudaMatmul> CudaMatmul::make(CudaDevice& device, const gpu::Matm
   const bool in_packets =
       a.leading % packet == 0 && b.leading % packet == 0 && d.out_row_stride % packet == 0;
   if (kind != CUBLASLT_EPILOGUE_DEFAULT && size_of(d.operands) == 2 && !in_packets) return nullptr;
-  std::unique_ptr<CudaMatmul> product(new CudaMatmul(device, d));
+  // Whether the library has it is known when it is asked: of a plain one it is known before.
+  if (kind != CUBLASLT_EPILOGUE_DEFAULT && d.seldom) return nullptr;
+  const std::shared_ptr<CudaMatmul> product(new CudaMatmul(device, d));
   // b^T [n, k] is the first factor, a^T [k, m] the second.
   product->a_ = make_layout(d.operands, b, d.batch, d.b.batch_stride);
   product->b_ = make_layout(d.operands, a, d.batch, d.a.batch_stride);
@@ -137,20 +142,25 @@ std::unique_ptr<CudaMatmul> CudaMatmul::make(CudaDevice& device, const gpu::Matm
     set(product->operation_, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, data_type(d.out));
   }
 
-  const auto aligned = choose(device, *product, kAlignment);
-  const auto unaligned = choose(device, *product, size_of(d.operands));
-  if (!aligned || !unaligned) return nullptr;
-  product->aligned_ = aligned->algo;
-  product->unaligned_ = unaligned->algo;
-  product->scratch_bytes_ = std::max(aligned->workspaceSize, unaligned->workspaceSize);
+  if (d.seldom) return product;
+  product->wanted_ = device.tuning().get(
+      Tunable::kGpuProductAlgorithm,
+      [&] {
+        const std::int64_t form = (d.a.row_stride == 1 ? 1 : 0) + (d.b.row_stride == 1 ? 2 : 0);
+        return ShapeClass{d.operands, {d.m, d.n, d.k}, form + 4 * d.batch};
+      },
+      0);
+  const auto aligned = product->choose(kAlignment, kMaxWorkspace);
+  if (!aligned) return nullptr;
+  product->scratch_bytes_ = aligned->workspaceSize;
+  std::call_once(product->aligned_.made, [&] { product->aligned_.algorithm = aligned->algo; });
   return product;
 }
 
 // The library's best guess for operands that begin at multiples of `alignment` bytes, or that of
 // its next ones which tuning chose.
-std::optional<cublasLtMatmulHeuristicResult_t> CudaMatmul::choose(CudaDevice& device,
-                                                                  const CudaMatmul& product,
-                                                                  std::size_t alignment) {
+std::optional<cublasLtMatmulHeuristicResult_t> CudaMatmul::choose(
+    std::size_t alignment, std::size_t most_workspace) const {
   const CublasLt& library = cublas_lt();
   cublasLtMatmulPreference_t preference = nullptr;
   check(library.cublasLtMatmulPreferenceCreate(&preference), "cublasLtMatmulPreferenceCreate");
@@ -158,7 +168,7 @@ std::optional<cublasLtMatmulHeuristicResult_t> CudaMatmul::choose(CudaDevice& de
     check(library.cublasLtMatmulPreferenceSetAttribute(preference, which, &value, sizeof(value)),
           "cublasLtMatmulPreferenceSetAttribute");
   };
-  prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, kMaxWorkspace);
+  prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, most_workspace);
   // Parts of a sum are added up in f32: none is rounded to the output's dtype before.
   prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
          static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
@@ -167,22 +177,12 @@ std::optional<cublasLtMatmulHeuristicResult_t> CudaMatmul::choose(CudaDevice& de
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
     prefer(which, static_cast<std::uint32_t>(alignment));
   }
-  const gpu::MatmulDescription& d = product.description_;
-  const auto form = static_cast<std::int64_t>((d.a.row_stride == 1 ? 1 : 0) +
-                                              (d.b.row_stride == 1 ? 2 : 0) + 4 * d.batch);
-  const std::int64_t wanted = device.tuning().get(
-      Tunable::kGpuProductAlgorithm,
-      [&] {
-        return ShapeClass{d.operands, {d.m, d.n, d.k}, form};
-      },
-      0);
   constexpr int kMostAlgorithms = 8;
   std::array<cublasLtMatmulHeuristicResult_t, kMostAlgorithms> found{};
-  const int asked = static_cast<int>(std::clamp<std::int64_t>(wanted, 0, kMostAlgorithms - 1)) + 1;
+  const int asked = static_cast<int>(std::clamp<std::int64_t>(wanted_, 0, kMostAlgorithms - 1)) + 1;
   int count = 0;
   const cublasStatus_t status = library.cublasLtMatmulAlgoGetHeuristic(
-      device.cublas(), product.operation_, product.a_, product.b_, product.out_, product.out_,
-      preference, asked, found.data(), &count);
+      device_.cublas(), operation_, a_, b_, out_, out_, preference, asked, found.data(), &count);
   library.cublasLtMatmulPreferenceDestroy(preference);
   if (status == CUBLAS_STATUS_NOT_SUPPORTED || (status == CUBLAS_STATUS_SUCCESS && count == 0)) {
     return {};
@@ -199,6 +199,34 @@ CudaMatmul::~CudaMatmul() {
   if (operation_ != nullptr) library.cublasLtMatmulDescDestroy(operation_);
 }
 
+const cublasLtMatmulAlgo_t& CudaMatmul::algorithm(const gpu::MatmulOperands& operands) const {
+  const auto misaligned = [](const void* address) {
+    return reinterpret_cast<std::uintptr_t>(address) % kAlignment != 0;
+  };
+  const bool unaligned = misaligned(operands.a) || misaligned(operands.b) ||
+                         misaligned(operands.c) || misaligned(operands.out);
+  Choice& choice = unaligned ? unaligned_ : aligned_;
+  std::call_once(choice.made, [&] {
+    device_.enter();
+    const std::size_t alignment = unaligned ? size_of(description_.operands) : kAlignment;
+    const auto found = choose(alignment, scratch_bytes_);
+    if (!found) {
+      throw DeviceError(
+          fmt::format("cuda: cuBLASLt has no algorithm for {} at multiples of {} "
+                      "bytes with a workspace of {}",
+                      describe(), alignment, scratch_bytes_));
+    }
+    choice.algorithm = found->algo;
+  });
+  return choice.algorithm;
+}
+
+std::string CudaMatmul::describe() const {
+  return fmt::format("{} times [{}, {}] and [{}, {}], {}", description_.batch, description_.m,
+                     description_.k, description_.k, description_.n,
+                     metal_candle::name(description_.operands));
+}
+
 void CudaMatmul::run(const gpu::MatmulOperands& operands, CUstream stream) const {
   const CublasLt& library = cublas_lt();
   cublasLtMatmulDesc_t operation = operation_;
@@ -209,24 +237,57 @@ void CudaMatmul::run(const gpu::MatmulOperands& operands, CUstream stream) const
     operation = &copy;
     set(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, operands.bias);
   }
-  const auto misaligned = [](const void* address) {
-    return reinterpret_cast<std::uintptr_t>(address) % kAlignment != 0;
-  };
-  const bool unaligned = misaligned(operands.a) || misaligned(operands.b) ||
-                         misaligned(operands.c) || misaligned(operands.out);
-  const cublasStatus_t status = library.cublasLtMatmul(
-      device_.cublas(), operation, &description_.alpha, operands.b, a_, operands.a, b_,
-      &description_.beta, operands.c, out_, operands.out, out_, unaligned ? &unaligned_ : &aligned_,
-      operands.scratch, scratch_bytes_, stream);
+  const cublasStatus_t status =
+      library.cublasLtMatmul(device_.cublas(), operation, &description_.alpha, operands.b, a_,
+                             operands.a, b_, &description_.beta, operands.c, out_, operands.out,
+                             out_, &algorithm(operands), operands.scratch, scratch_bytes_, stream);
   if (status == CUBLAS_STATUS_SUCCESS) return;
-  const std::string call = fmt::format(
-      "cublasLtMatmul of {} times [{}, {}] and [{}, {}], {}", description_.batch, description_.m,
-      description_.k, description_.k, description_.n, metal_candle::name(description_.operands));
-  check(status, call.c_str());
+  check(status, fmt::format("cublasLtMatmul of {}", describe()).c_str());
 }
 
-std::unique_ptr<gpu::Matmul> CudaDevice::make_matmul(const gpu::MatmulDescription& description) {
-  return CudaMatmul::make(*this, description);
+// Everything that a product is made of. Floats by their bits: NaN compares with nothing.
+ProductCache::Key ProductCache::key_of(CudaDevice& device, const gpu::MatmulDescription& d) {
+  const auto number = [](auto value) { return static_cast<std::int64_t>(value); };
+  return {number(device.tuning().id()),
+          d.batch,
+          d.m,
+          d.n,
+          d.k,
+          d.a.row_stride,
+          d.a.column_stride,
+          d.a.batch_stride,
+          d.b.row_stride,
+          d.b.column_stride,
+          d.b.batch_stride,
+          d.out_row_stride,
+          d.out_batch_stride,
+          number(d.operands),
+          number(d.out),
+          number(std::bit_cast<std::int32_t>(d.alpha)),
+          number(std::bit_cast<std::int32_t>(d.beta)),
+          number(d.has_bias),
+          number(d.activation),
+          number(d.seldom)};
+}
+
+std::shared_ptr<const CudaMatmul> ProductCache::find_or_make(
+    CudaDevice& device, const gpu::MatmulDescription& description) {
+  const Key key = key_of(device, description);
+  {
+    const std::lock_guard lock(mutex_);
+    const auto it = products_.find(key);
+    if (it != products_.end()) return it->second;
+  }
+  // The library takes its time: others need not wait for it.
+  std::shared_ptr<const CudaMatmul> product = CudaMatmul::make(device, description);
+  const std::lock_guard lock(mutex_);
+  if (products_.size() >= kCapacity) products_.clear();
+  return products_.try_emplace(key, std::move(product)).first->second;
+}
+
+std::shared_ptr<const gpu::Matmul> CudaDevice::make_matmul(
+    const gpu::MatmulDescription& description) {
+  return products_.find_or_make(*this, description);
 }
 
 }  // namespace metal_candle::backend::cuda

@@ -1,11 +1,17 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// Matrix products by cuBLASLt, with the algorithm chosen when the product is made.
+// Matrix products by cuBLASLt. The algorithm for operands where packets of 16 bytes begin is chosen
+// when a product is made; that for others, of which most products never see any, when they come.
 #pragma once
 
+#include <array>
 #include <cstddef>
+#include <cstdint>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
+#include <string>
 
 #include "metal_candle/backend/cuda/libraries.h"
 #include "metal_candle/backend/gpu/gpu_device.h"
@@ -17,19 +23,28 @@ class CudaDevice;
 class CudaMatmul final : public gpu::Matmul {
  public:
   /// Null if cuBLASLt has no such product.
-  static std::unique_ptr<CudaMatmul> make(CudaDevice& device,
-                                          const gpu::MatmulDescription& description);
+  static std::shared_ptr<const CudaMatmul> make(CudaDevice& device,
+                                                const gpu::MatmulDescription& description);
   ~CudaMatmul() override;
   CudaMatmul(const CudaMatmul&) = delete;
   CudaMatmul& operator=(const CudaMatmul&) = delete;
 
+  /// Chooses the algorithm for such operands, if that has not been done. run() does too, but it may
+  /// be called while a stream is captured, and is told on the thread that encodes if there is none.
+  void prepare(const gpu::MatmulOperands& operands) const { algorithm(operands); }
   void run(const gpu::MatmulOperands& operands, CUstream stream) const;
 
  private:
+  struct Choice {
+    std::once_flag made;
+    cublasLtMatmulAlgo_t algorithm{};
+  };
+
   CudaMatmul(CudaDevice& device, const gpu::MatmulDescription& description);
-  static std::optional<cublasLtMatmulHeuristicResult_t> choose(CudaDevice& device,
-                                                               const CudaMatmul& product,
-                                                               std::size_t alignment);
+  std::optional<cublasLtMatmulHeuristicResult_t> choose(std::size_t alignment,
+                                                        std::size_t most_workspace) const;
+  const cublasLtMatmulAlgo_t& algorithm(const gpu::MatmulOperands& operands) const;
+  [[nodiscard]] std::string describe() const;
 
   CudaDevice& device_;
   gpu::MatmulDescription description_;
@@ -37,8 +52,26 @@ class CudaMatmul final : public gpu::Matmul {
   cublasLtMatrixLayout_t b_ = nullptr;
   cublasLtMatrixLayout_t out_ = nullptr;
   cublasLtMatmulDesc_t operation_ = nullptr;
-  cublasLtMatmulAlgo_t aligned_{};
-  cublasLtMatmulAlgo_t unaligned_{};  // For operands that begin anywhere.
+  std::int64_t wanted_ = 0;  // Which of the library's suggestions.
+  mutable Choice aligned_;
+  mutable Choice unaligned_;  // For operands that begin anywhere.
+};
+
+/// Products by description: plans, and layers of one, ask for the same again. Thread safe.
+class ProductCache {
+ public:
+  /// Null if cuBLASLt has no such product.
+  std::shared_ptr<const CudaMatmul> find_or_make(CudaDevice& device,
+                                                 const gpu::MatmulDescription& description);
+
+ private:
+  // Those in use are kept by who uses them.
+  static constexpr std::size_t kCapacity = 1024;
+  using Key = std::array<std::int64_t, 20>;
+  static Key key_of(CudaDevice& device, const gpu::MatmulDescription& description);
+
+  std::mutex mutex_;
+  std::map<Key, std::shared_ptr<const CudaMatmul>> products_;
 };
 
 }  // namespace metal_candle::backend::cuda

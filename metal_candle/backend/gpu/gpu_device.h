@@ -67,6 +67,9 @@ struct MatmulDescription {
   float beta = 0;         // 0: c is not read.
   bool has_bias = false;  // bias [n].
   op::Activation activation = op::Activation::kNone;
+  // It stands in for a kernel of ours that almost always runs: what is slow about making it may
+  // wait until it runs.
+  bool seldom = false;
 };
 
 /// The addresses of a product.
@@ -165,7 +168,8 @@ class GpuDevice {
   virtual const Function& compile(std::string_view name, const std::string& source) = 0;
   /// Null if the device cannot do this product with its library in this form (an odd stride, an
   /// activation it does not have): then the caller asks for less and does the rest with a kernel.
-  virtual std::unique_ptr<Matmul> make_matmul(const MatmulDescription& description) = 0;
+  /// Products of one description may be one object.
+  virtual std::shared_ptr<const Matmul> make_matmul(const MatmulDescription& description) = 0;
   /// For copy_tile() of the dialect. Only where limits().wide_products.
   virtual void describe(const BoxedMatrix& matrix, TileMap& out) const;
 };

@@ -307,9 +307,10 @@ std::unique_ptr<Kernel> make_matmul(const KernelRequest& request, GpuDevice& dev
     plan.product.alpha = linear->scale;
     epilogue = {linear->activation, linear->has_bias, linear->has_residual};
   }
+  const bool few_rows = plan.product.k > 0 && suits_few_rows(plan, device);
+  plan.product.seldom = few_rows;
   std::unique_ptr<Kernel> general = make_general(plan, epilogue, out.dtype, count, device);
-  if (plan.product.k == 0 || !suits_few_rows(plan, device)) return general;
-  return make_few_rows(plan, epilogue, std::move(general), device);
+  return few_rows ? make_few_rows(plan, epilogue, std::move(general), device) : std::move(general);
 }
 
 namespace {

@@ -198,7 +198,8 @@ const gpu::Function& MetalDevice::compile(std::string_view name, const std::stri
   return *functions_.emplace(source, std::move(function)).first->second;
 }
 
-std::unique_ptr<gpu::Matmul> MetalDevice::make_matmul(const gpu::MatmulDescription& description) {
+std::shared_ptr<const gpu::Matmul> MetalDevice::make_matmul(
+    const gpu::MatmulDescription& description) {
   return MetalMatmul::make(*this, description);
 }
 

@@ -43,7 +43,8 @@ class MetalDevice final : public gpu::GpuDevice, public BlockSource {
   [[nodiscard]] const gpu::DeviceLimits& limits() const override { return limits_; }
   const gpu::Function& function(std::string_view name) override;
   const gpu::Function& compile(std::string_view name, const std::string& source) override;
-  std::unique_ptr<gpu::Matmul> make_matmul(const gpu::MatmulDescription& description) override;
+  std::shared_ptr<const gpu::Matmul> make_matmul(
+      const gpu::MatmulDescription& description) override;
 
   void* obtain(std::size_t size) override;
   void give_back(void* block) override;
