@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <numeric>
 #include <vector>
 
 #include "metal_candle/backend/batch.h"
@@ -88,6 +89,10 @@ std::unique_ptr<Kernel> make_product_sum(const KernelRequest& request, GpuDevice
   const Function* function =
       suits ? &device.function(fmt::format("product_sum_{}_{}", columns, name(products[0].out)))
             : nullptr;
+  std::vector<std::size_t> order(products.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_partition(order.begin(), order.end(),
+                        [&](std::size_t i) { return !WideProduct::by_rows(products[i]); });
   return make_gpu_kernel(
       [=, &device, has_residual = sum.has_residual](const KernelArguments& run, Encoder& encoder) {
         if (function == nullptr || !std::all_of(run.inputs.begin(), run.inputs.end(), is_aligned) ||
@@ -96,15 +101,14 @@ std::unique_ptr<Kernel> make_product_sum(const KernelRequest& request, GpuDevice
           return;
         }
         ProductSumArguments arguments{};
-        for (std::size_t i = 0; i < products.size(); ++i) {
+        for (std::size_t place = 0; place < order.size(); ++place) {
+          const std::size_t i = order[place];
           wide.describe(device, products[i], run.inputs[2 * i], run.inputs[2 * i + 1],
-                        arguments.terms[i]);
+                        arguments.terms[place]);
         }
         arguments.residual = has_residual ? run.inputs.back() : nullptr;
         arguments.out = run.outputs[0];
-        arguments.m = static_cast<std::int32_t>(products[0].m);
-        arguments.n = static_cast<std::int32_t>(n);
-        arguments.steps = wide.steps();
+        arguments.shape = wide.shape();
         encoder.dispatch(*function, wide.grid(), kWideProductThreads, arguments, kWideProductBytes);
       },
       scratch);

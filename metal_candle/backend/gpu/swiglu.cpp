@@ -66,11 +66,8 @@ std::unique_ptr<Kernel> make_of_product(const KernelRequest& request, GpuDevice&
       round_up(static_cast<std::size_t>(of_given.count) * size_of(gate.dtype), 256);
   const std::size_t scratch = dy_bytes + product->scratch_bytes();
   const WideProduct wide({&d, 1}, 256, device.limits());
-  const Function* function = nullptr;
-  if (wide.suits()) {
-    function = &device.function(
-        fmt::format("swiglu_product_{}{}", d.b.row_stride == 1 ? "rows_" : "", name(d.operands)));
-  }
+  const Function* function =
+      wide.suits() ? &device.function(fmt::format("swiglu_product_{}", name(d.operands))) : nullptr;
   return make_gpu_kernel(
       [=, &device](const KernelArguments& run, Encoder& encoder) {
         if (function == nullptr || !all_aligned(run.inputs) || !all_aligned(run.outputs)) {
@@ -88,9 +85,7 @@ std::unique_ptr<Kernel> make_of_product(const KernelRequest& request, GpuDevice&
         arguments.up = run.inputs[1];
         arguments.dgate = run.outputs[0];
         arguments.dup = run.outputs[1];
-        arguments.m = static_cast<std::int32_t>(d.m);
-        arguments.n = static_cast<std::int32_t>(d.n);
-        arguments.steps = wide.steps();
+        arguments.shape = wide.shape();
         encoder.dispatch(*function, wide.grid(), kWideProductThreads, arguments, kWideProductBytes);
       },
       scratch);

@@ -15,7 +15,7 @@ constexpr std::int64_t kLeastRows = 64;
 constexpr std::int64_t kPacket = 8;  // Elements.
 constexpr std::int32_t kShort = 32;  // Steps.
 
-bool by_rows(const MatmulDescription& d) { return d.b.row_stride == 1; }
+bool by_rows(const MatmulDescription& d) { return WideProduct::by_rows(d); }
 std::int64_t b_stride(const MatmulDescription& d) {
   return by_rows(d) ? d.b.column_stride : d.b.row_stride;
 }
@@ -35,17 +35,21 @@ WideProduct::WideProduct(std::span<const MatmulDescription> products, std::int64
     : panel_columns_(panel_columns) {
   suits_ = limits.wide_products && std::all_of(products.begin(), products.end(), suits_kernels);
   if (!suits_) return;
-  for (const MatmulDescription& d : products) {
-    steps_ += static_cast<std::int32_t>((d.k + kInner - 1) / kInner);
-  }
   const MatmulDescription& first = products.front();
+  shape_.m = static_cast<std::int32_t>(first.m);
+  shape_.n = static_cast<std::int32_t>(first.n);
+  for (const MatmulDescription& d : products) {
+    const auto steps = static_cast<std::int32_t>((d.k + kInner - 1) / kInner);
+    shape_.steps += steps;
+    if (!by_rows(d)) shape_.steps_by_columns += steps;
+  }
   const std::int64_t rows = kPair * kWideProductRows;
   const std::int64_t pairs =
       (first.m + rows - 1) / rows * ((first.n + panel_columns - 1) / panel_columns);
   const std::int64_t most = std::max<std::int64_t>(limits.multiprocessors / kPair, 1);
   grid_ = {static_cast<std::uint32_t>(kPair * std::min(pairs, most))};
   // Where panels leave much of the device idle, the library cuts long inner axes in parts.
-  if (2 * pairs < most && steps_ > kShort) suits_ = false;
+  if (2 * pairs < most && shape_.steps > kShort) suits_ = false;
 }
 
 void WideProduct::describe(const GpuDevice& device, const MatmulDescription& d, const void* a,

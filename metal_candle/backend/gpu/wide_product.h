@@ -18,12 +18,16 @@ class WideProduct {
   WideProduct(std::span<const MatmulDescription> products, std::int64_t panel_columns,
               const DeviceLimits& limits);
 
-  /// Whether they can and should: the device has wide products, matrices are of 16 bits and of whole
-  /// packets, and there are rows enough. Operands have to be aligned besides (is_aligned() of rows.h).
+  /// Whether they can and should: the device has wide products, matrices are of 16 bits and of
+  /// whole packets, and there are rows enough. Operands have to be aligned besides (is_aligned() of
+  /// rows.h).
   [[nodiscard]] bool suits() const { return suits_; }
-  /// Steps along all inner axes.
-  [[nodiscard]] std::int32_t steps() const { return steps_; }
+  [[nodiscard]] const WideProductShape& shape() const { return shape_; }
   [[nodiscard]] Grid grid() const { return grid_; }
+  /// Whether the right operand lies by rows: such terms come last.
+  [[nodiscard]] static bool by_rows(const MatmulDescription& product) {
+    return product.b.row_stride == 1;
+  }
   /// `product` is one of those given.
   void describe(const GpuDevice& device, const MatmulDescription& product, const void* a,
                 const void* b, ProductTerm& out) const;
@@ -31,7 +35,7 @@ class WideProduct {
  private:
   bool suits_ = false;
   std::int64_t panel_columns_;
-  std::int32_t steps_ = 0;
+  WideProductShape shape_{};
   Grid grid_;
 };
 

@@ -342,6 +342,11 @@ struct ProductTerm {
   int32_t k;
   uint32_t by_rows;
 };
+// Terms whose right operands lie by columns come first.
+struct WideProductShape {
+  int32_t m, n;
+  int32_t steps, steps_by_columns;  // Of 64 along the inner axes, each of which begins with one.
+};
 enum {
   kWideProductRows = 128,  // Of a group.
   kWideProductThreads = 384,
@@ -354,8 +359,7 @@ struct ProductSumArguments {
   ProductTerm terms[kMostProducts];
   const MC_GLOBAL void* residual;  // [m, n], or null
   MC_GLOBAL void* out;             // [m, n]
-  int32_t m, n;
-  int32_t steps;  // Of 64 along the k of all terms.
+  WideProductShape shape;
 };
 
 // ---- swiglu_product.h
@@ -365,8 +369,7 @@ struct SwiGluProductArguments {
   const MC_GLOBAL void* up;
   MC_GLOBAL void* dgate;
   MC_GLOBAL void* dup;
-  int32_t m, n;
-  int32_t steps;
+  WideProductShape shape;
 };
 
 // ---- rope.h

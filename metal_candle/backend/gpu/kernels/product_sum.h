@@ -34,9 +34,8 @@ template <typename T, int kColumns>
 MC_FUNCTION void product_sum(MC_CONSTANT ProductSumArguments& arguments, MC_GROUP char* memory,
                              Thread self) {
   const FinishProductSum<T> finish = {static_cast<const MC_GLOBAL T*>(arguments.residual),
-                                      static_cast<MC_GLOBAL T*>(arguments.out), arguments.n};
-  wide_product<T, kColumns, kRightEither>(arguments.terms, arguments.steps, arguments.m,
-                                          arguments.n, finish, memory, self);
+                                      static_cast<MC_GLOBAL T*>(arguments.out), arguments.shape.n};
+  wide_product<T, kColumns>(arguments.terms, arguments.shape, finish, memory, self);
 }
 
 #define MC_PRODUCT_SUM_KERNELS(type, T)                                              \

@@ -36,24 +36,19 @@ struct FinishSwiGluBackward {
   }
 };
 
-template <typename T, RightOperands kRight>
+template <typename T>
 MC_FUNCTION void swiglu_product(MC_CONSTANT SwiGluProductArguments& arguments,
                                 MC_GROUP char* memory, Thread self) {
-  const FinishSwiGluBackward<T> finish = {static_cast<const MC_GLOBAL T*>(arguments.gate),
-                                          static_cast<const MC_GLOBAL T*>(arguments.up),
-                                          static_cast<MC_GLOBAL T*>(arguments.dgate),
-                                          static_cast<MC_GLOBAL T*>(arguments.dup), arguments.n};
-  wide_product<T, 256, kRight>(&arguments.term, arguments.steps, arguments.m, arguments.n, finish,
-                               memory, self);
+  const FinishSwiGluBackward<T> finish = {
+      static_cast<const MC_GLOBAL T*>(arguments.gate),
+      static_cast<const MC_GLOBAL T*>(arguments.up), static_cast<MC_GLOBAL T*>(arguments.dgate),
+      static_cast<MC_GLOBAL T*>(arguments.dup), arguments.shape.n};
+  wide_product<T, 256>(&arguments.term, arguments.shape, finish, memory, self);
 }
 
-#define MC_SWIGLU_PRODUCT_KERNELS(type, T)                                                  \
-  MC_KERNEL_PAIRED(swiglu_product_##type, SwiGluProductArguments, kWideProductThreads,      \
-                   swiglu_product<T, kRightByColumns>);                                     \
-  MC_KERNEL_PAIRED(swiglu_product_rows_##type, SwiGluProductArguments, kWideProductThreads, \
-                   swiglu_product<T, kRightByRows>);
-MC_SWIGLU_PRODUCT_KERNELS(f16, half)
-MC_SWIGLU_PRODUCT_KERNELS(bf16, bfloat)
-#undef MC_SWIGLU_PRODUCT_KERNELS
+MC_KERNEL_PAIRED(swiglu_product_f16, SwiGluProductArguments, kWideProductThreads,
+                 swiglu_product<half>);
+MC_KERNEL_PAIRED(swiglu_product_bf16, SwiGluProductArguments, kWideProductThreads,
+                 swiglu_product<bfloat>);
 
 #endif  // defined(MC_HAS_WIDE_PRODUCTS)

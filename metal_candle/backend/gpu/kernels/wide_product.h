@@ -20,9 +20,6 @@ constexpr MC_CONSTANT int kPanelChunks = 16;  // In which results are finished: 
 constexpr MC_CONSTANT int kPanelWorkers = 256;
 constexpr MC_CONSTANT int kPanelRing = 2 * 2 * kPanelWorkers * 8;  // Elements: two chunks of two.
 
-// How right operands lie; kRightEither: each term says.
-enum RightOperands { kRightByColumns, kRightByRows, kRightEither };
-
 template <typename T>
 struct PanelMemory {
   MC_GROUP T* stages;
@@ -166,50 +163,67 @@ struct PanelFinisher {
   }
 };
 
-template <typename T, int kColumns, RightOperands kRight, typename Finish>
-MC_FUNCTION void multiply_panels(MC_CONSTANT ProductTerm* terms, int32_t steps, Panels panels,
-                                 PanelMemory<T> memory, Finish finish, Thread self) {
-  constexpr int kTiles = kColumns / 8;
+// Where a worker is.
+struct PanelProgress {
+  PanelStage stage;
+  int32_t step;    // Of the panel.
+  int32_t before;  // The stage of the step before.
+};
+
+// Steps up to `end`, whose right operands lie in one way: a product that one of two instructions
+// may do would wait for itself.
+template <typename T, bool kByRows, int kTiles, typename Finish>
+MC_FUNCTION void multiply_steps(MC_THREAD TileSums (&sums)[kTiles],
+                                MC_THREAD PanelProgress& progress, int32_t end,
+                                const MC_THREAD PanelFinisher<T, Finish>& finisher, Thread self) {
   const int32_t team = int32_t(self.warp) / 4;  // Of 64 rows.
   const bool leads = self.index % 128 == 0;
   Thread mate = self;
   mate.warp %= 4;
+  for (; progress.step < end; ++progress.step) {
+    const int32_t step = progress.step, index = progress.stage.index;
+    signal_wait(finisher.memory.full + index, progress.stage.phase);
+    const MC_GROUP T* const a = finisher.memory.stages + index * kPanelStage;
+    const MC_GROUP T* const b = a + 2 * kPanelBlock;
+    wide_begin();
+    if (kByRows) {
+      multiply_panel_rows<T>(sums, a + team * kPanelBlock, b, step > 0, mate);
+    } else {
+      multiply_panel_by_columns<T>(sums, a + team * kPanelBlock, b, step > 0, mate);
+    }
+    wide_commit();
+    if (step > 0) {
+      wide_wait<1>();
+      if (leads) signal_arrive_pair(finisher.memory.empty + progress.before);
+    }
+    progress.before = index;
+    progress.stage.advance();
+    if (finisher.panel >= 0 && step < kPanelChunks) finisher.run(step);
+  }
+}
+
+template <typename T, int kColumns, typename Finish>
+MC_FUNCTION void multiply_panels(int32_t steps_by_columns, int32_t steps, Panels panels,
+                                 PanelMemory<T> memory, Finish finish, Thread self) {
+  constexpr int kTiles = kColumns / 8;
+  const int32_t row = int32_t(self.warp) * 16 + int32_t(self.lane) % 16;
+  const bool leads = self.index % 128 == 0;
   PanelFinisher<T, Finish> finisher = {finish, memory, panels, -1, int32_t(self.index)};
-  PanelStage stage = {0, 0};
+  PanelProgress progress = {{0, 0}, 0, 0};
   TileSums sums[kTiles];
   for (int32_t panel = panels.first; panel < panels.count; panel += panels.step) {
-    ProductPlace place = {0, 0};
-    int32_t before = 0;
-    for (int32_t step = 0; step < steps; ++step) {
-      signal_wait(memory.full + stage.index, stage.phase);
-      const MC_GROUP T* const a = memory.stages + stage.index * kPanelStage;
-      const MC_GROUP T* const b = a + 2 * kPanelBlock;
-      wide_begin();
-      if (kRight == kRightByRows || (kRight == kRightEither && terms[place.term].by_rows != 0)) {
-        multiply_panel_rows<T>(sums, a + team * kPanelBlock, b, step > 0, mate);
-      } else {
-        multiply_panel_by_columns<T>(sums, a + team * kPanelBlock, b, step > 0, mate);
-      }
-      wide_commit();
-      if (step > 0) {
-        wide_wait<1>();
-        if (leads) signal_arrive_pair(memory.empty + before);
-      }
-      before = stage.index;
-      stage.advance();
-      if (kRight == kRightEither) place.advance(terms);
-      if (finisher.panel >= 0 && step < kPanelChunks) finisher.run(step);
-    }
+    progress.step = 0;
+    multiply_steps<T, false>(sums, progress, steps_by_columns, finisher, self);
+    multiply_steps<T, true>(sums, progress, steps, finisher, self);
     for (int32_t chunk = steps; finisher.panel >= 0 && chunk < kPanelChunks; ++chunk) {
       finisher.run(chunk);
     }
     wide_wait<0>();
     wide_settle(sums);
-    if (leads) signal_arrive_pair(memory.empty + before);
+    if (leads) signal_arrive_pair(memory.empty + progress.before);
     // Nobody needs the results of the panel before any more.
     signal_arrive(memory.turn);
     signal_wait(memory.turn, 0);
-    const int32_t row = team * 64 + int32_t(mate.warp) * 16 + int32_t(self.lane) % 16;
     MC_GROUP T* const to = memory.results + row * kPanelRow;
     MC_UNROLL
     for (int i = 0; i < kTiles; i += 2) {
@@ -235,12 +249,11 @@ MC_FUNCTION void multiply_panels(MC_CONSTANT ProductTerm* terms, int32_t steps, 
 //   void start(MC_GROUP T* ring, int32_t row, int32_t column) const
 //     begins copies to two packets, one at ring and one kPanelRing / 4 elements on
 //   void run(Packet<T, 8> packet, MC_GROUP const T* ring, int32_t row, int32_t column) const
-// steps: of kPanelInner along the inner axes of all terms, each of which begins with one.
-template <typename T, int kColumns, RightOperands kRight, typename Finish>
-MC_FUNCTION void wide_product(MC_CONSTANT ProductTerm* terms, int32_t steps, int32_t m, int32_t n,
+template <typename T, int kColumns, typename Finish>
+MC_FUNCTION void wide_product(MC_CONSTANT ProductTerm* terms, MC_CONSTANT WideProductShape& shape,
                               Finish finish, MC_GROUP char* group_memory, Thread self) {
   const PanelMemory<T> memory(group_memory);
-  const Panels panels(m, n, kColumns, self);
+  const Panels panels(shape.m, shape.n, kColumns, self);
   if (self.index == 0) {
     for (int stage = 0; stage < kPanelStages; ++stage) {
       signal_init(memory.full + stage, 1);
@@ -252,10 +265,10 @@ MC_FUNCTION void wide_product(MC_CONSTANT ProductTerm* terms, int32_t steps, int
   pair_barrier();
   if (self.index >= kPanelWorkers) {
     leave_registers<24>();
-    if (self.index == kPanelWorkers) copy_panels<T>(terms, steps, panels, memory);
+    if (self.index == kPanelWorkers) copy_panels<T>(terms, shape.steps, panels, memory);
   } else {
     take_registers<240>();
-    multiply_panels<T, kColumns, kRight>(terms, steps, panels, memory, finish, self);
+    multiply_panels<T, kColumns>(shape.steps_by_columns, shape.steps, panels, memory, finish, self);
   }
   pair_barrier();  // A group's memory is there as long as its neighbour copies to it.
 }
