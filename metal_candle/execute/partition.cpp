@@ -4,6 +4,7 @@
 #include "metal_candle/execute/partition.h"
 
 #include <numeric>
+#include <utility>
 
 #include "metal_candle/execute/cost.h"
 
@@ -37,11 +38,11 @@ double work_of(const ComputationGraph& graph, NodeId id) {
   return label.flops + label.bytes;
 }
 
-GraphPart whole(const ComputationGraph& graph) {
+GraphPart whole(ComputationGraph graph) {
   GraphPart part;
-  part.graph = graph;
-  part.inputs.resize(graph.inputs().size());
-  part.outputs.resize(graph.outputs().size());
+  part.graph = std::move(graph);
+  part.inputs.resize(part.graph.inputs().size());
+  part.outputs.resize(part.graph.outputs().size());
   std::iota(part.inputs.begin(), part.inputs.end(), 0);
   std::iota(part.outputs.begin(), part.outputs.end(), 0);
   return part;
@@ -49,10 +50,10 @@ GraphPart whole(const ComputationGraph& graph) {
 
 }  // namespace
 
-std::vector<GraphPart> partition(const ComputationGraph& graph) {
+std::vector<GraphPart> partition(ComputationGraph graph) {
   std::vector<GraphPart> parts;
   if (graph.outputs().size() < 2) {
-    parts.push_back(whole(graph));
+    parts.push_back(whole(std::move(graph)));
     return parts;
   }
   const auto count = static_cast<std::size_t>(graph.size());
@@ -72,7 +73,7 @@ std::vector<GraphPart> partition(const ComputationGraph& graph) {
     if (before < kMinPartWork && work[root] >= kMinPartWork) ++components;
   }
   if (components < 2) {
-    parts.push_back(whole(graph));
+    parts.push_back(whole(std::move(graph)));
     return parts;
   }
   // Part 0 gathers what is small, and outputs that are plain inputs.

@@ -22,6 +22,6 @@ inline constexpr double kMinPartWork = 1e6;
 
 /// The connected components of a compacted graph (joined through operations, not through inputs),
 /// those that are too small gathered in one. A graph that does not split is one part.
-[[nodiscard]] std::vector<GraphPart> partition(const ComputationGraph& graph);
+[[nodiscard]] std::vector<GraphPart> partition(ComputationGraph graph);
 
 }  // namespace metal_candle

@@ -573,6 +573,10 @@ std::vector<StepAccess> Planner::accesses() const {
 }
 
 void Planner::form_waves() {
+  if (steps_.size() == 1) {
+    plan_.steps[0].wave = 0;
+    return;
+  }
   const std::vector<std::int32_t> waves = waves_of(accesses());
   std::vector<std::size_t> order(waves.size());
   std::iota(order.begin(), order.end(), std::size_t{0});

@@ -3,6 +3,9 @@
 // See plan_cache.h.
 #include "metal_candle/execute/plan_cache.h"
 
+#include <optional>
+#include <utility>
+
 #include "metal_candle/backend/registry.h"
 #include "metal_candle/backend/tuning.h"
 #include "metal_candle/core/host_observer.h"
@@ -67,10 +70,34 @@ std::size_t PlanCache::size() const {
   return entries_.size();
 }
 
+namespace {
+
+// The last one, while the same passes are asked for: its list of them is long to copy and to sort.
+std::shared_ptr<const GraphOptimizer> optimizer_of(const PassSet& passes) {
+  struct Last {
+    std::mutex mutex;
+    std::optional<PassSet> passes;
+    std::shared_ptr<const GraphOptimizer> optimizer;
+  };
+  static auto* const last = new Last;  // Used by workers until the process ends.
+  {
+    const std::lock_guard lock(last->mutex);
+    if (last->passes == passes) return last->optimizer;
+  }
+  auto made = std::make_shared<const GraphOptimizer>(passes);
+  std::shared_ptr<const GraphOptimizer> previous = made;  // Freed outside the lock.
+  const std::lock_guard lock(last->mutex);
+  last->passes = passes;
+  last->optimizer.swap(previous);
+  return made;
+}
+
+}  // namespace
+
 OptimizationReport optimize_for_device(ComputationGraph& graph, const PassSet& passes,
                                        Device device) {
   const backend::Backend& backend = backend::backend_for(device);
-  return optimize_for_backend(graph, GraphOptimizer(passes),
+  return optimize_for_backend(graph, *optimizer_of(passes),
                               [&](const Operation& operation, std::span<const TensorSpec> inputs) {
                                 return backend.supports(operation, inputs);
                               });
@@ -86,7 +113,7 @@ std::shared_ptr<const CompiledGraph> compile(const Trace& trace, const PassSet& 
     optimize_for_device(graph, passes, device);
   }
   const ScopedPhase planning(HostPhase::kPlan);
-  for (GraphPart& part : partition(graph)) {
+  for (GraphPart& part : partition(std::move(graph))) {
     compiled->parts.push_back({make_plan(part.graph, backend::backend_for(device)),
                                std::move(part.inputs), std::move(part.outputs)});
   }

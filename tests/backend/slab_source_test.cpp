@@ -23,6 +23,7 @@ class FakeDriver final : public BlockSource {
     if (size > left) return nullptr;
     left -= size;
     obtained.push_back(size);
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): nothing is there.
     auto* const block = reinterpret_cast<std::byte*>(next_);
     next_ += (size + SlabSource::kAlignment - 1) / SlabSource::kAlignment * SlabSource::kAlignment;
     held.emplace(block, size);

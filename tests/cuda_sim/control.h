@@ -19,6 +19,7 @@ enum class Control {
 
 /// What was asked of the driver.
 struct Calls {
+  std::atomic<int> kernels_sought{0};
   std::atomic<int> kernels_loaded{0};
   std::atomic<int> blocks_held{0};  // Of memory.
   std::atomic<int> blocks_made{0};

@@ -226,6 +226,7 @@ CUresult cuLibraryLoadData(CUlibrary* library, const void*, CUjit_option*, void*
 }
 // There is a kernel of any name but this.
 CUresult cuLibraryGetKernel(CUkernel* kernel, CUlibrary, const char* name) {
+  ++metal_candle_cuda_sim_calls().kernels_sought;
   if (std::strcmp(name, "no_such_kernel") == 0) return CUDA_ERROR_NOT_FOUND;
   *kernel = reinterpret_cast<CUkernel>(new int);  // Each unlike the others.
   return CUDA_SUCCESS;

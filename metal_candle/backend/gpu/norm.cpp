@@ -25,8 +25,10 @@ std::unique_ptr<Kernel> make_forward(const KernelRequest& request, bool layer, f
                                      GpuDevice& device) {
   const AxisPlan axis = plan_rows_of({request.inputs[0], request.outputs[0]});
   const RowLaunches launches = plan_rows(device, "norm_rows", axis, kElements, kMaxThreads);
-  const Function& long_rows = device.function(fmt::format("norm_long_rows_{}", name(axis.dtype)));
-  return make_gpu_kernel([=, &long_rows](const KernelArguments& run, Encoder& encoder) {
+  const Function* const long_rows =
+      launches.fit() ? nullptr
+                     : &device.function(fmt::format("norm_long_rows_{}", name(axis.dtype)));
+  return make_gpu_kernel([=](const KernelArguments& run, Encoder& encoder) {
     const void* weight = run.inputs.size() > 1 ? run.inputs[1] : nullptr;
     const void* bias = run.inputs.size() > 2 ? run.inputs[2] : nullptr;
     const RowLaunch& launch = launches.choose({run.inputs[0], weight, bias, run.outputs[0]});
@@ -41,7 +43,7 @@ std::unique_ptr<Kernel> make_forward(const KernelRequest& request, bool layer, f
                                   .eps = eps,
                                   .layer = layer ? 1u : 0u};
     if (launch.function != nullptr) return launch.run(encoder, arguments);
-    encoder.dispatch(long_rows, {arguments.rows}, kLongRowThreads, arguments);
+    encoder.dispatch(*long_rows, {arguments.rows}, kLongRowThreads, arguments);
   });
 }
 

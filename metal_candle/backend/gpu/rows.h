@@ -75,6 +75,8 @@ struct RowLaunches {
   RowLaunch aligned;  // Null if rows never are.
   RowLaunch unaligned;
 
+  /// Whether rows fit in registers wherever they begin.
+  [[nodiscard]] bool fit() const { return unaligned.function != nullptr; }
   [[nodiscard]] const RowLaunch& choose(std::initializer_list<const void*> addresses) const {
     for (const void* address : addresses) {
       if (!is_aligned(address)) return unaligned;

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 
 #include "metal_candle/backend/gpu/gpu_kernel.h"
 #include "metal_candle/backend/gpu/rows.h"
@@ -41,19 +42,28 @@ std::unique_ptr<Kernel> make_columns(const AxisPlan& axis, SoftmaxMode mode, Gpu
   });
 }
 
+// For rows that do not fit in registers.
+struct ChunkForm {
+  ChunkForm(GpuDevice& device, const AxisPlan& axis)
+      : sums(device, axis),
+        outputs(device, fmt::format("softmax_chunks_{}", name(axis.dtype)), axis.packets),
+        log_sum_exp(&device.function(fmt::format("log_sum_exp_chunks_{}", name(axis.dtype)))) {}
+
+  ChunkSums sums;
+  PacketFunction outputs;
+  const Function* log_sum_exp;
+};
+
 std::unique_ptr<Kernel> make_rows(const AxisPlan& axis, SoftmaxMode mode, GpuDevice& device) {
   const RowLaunches launches = plan_rows(device, "softmax_rows", axis, kElements, kMaxThreads);
-  const ChunkSums sums(device, axis);
-  const PacketFunction outputs(device, fmt::format("softmax_chunks_{}", name(axis.dtype)),
-                               axis.packets);
-  const Function& log_sum_exp =
-      device.function(fmt::format("log_sum_exp_chunks_{}", name(axis.dtype)));
+  std::optional<ChunkForm> in_chunks;
+  if (!launches.fit()) in_chunks.emplace(device, axis);
   return make_gpu_kernel(
-      [=, &log_sum_exp](const KernelArguments& run, Encoder& encoder) {
+      [=](const KernelArguments& run, Encoder& encoder) {
         const void* x = run.inputs[0];
         void* out = run.outputs[0];
         const RowLaunch& launch = launches.choose({x, out});
-        const RowChunks& chunks = sums.chunks();
+        const RowChunks chunks = in_chunks ? in_chunks->sums.chunks() : RowChunks{};
         const SoftmaxArguments arguments{.x = x,
                                          .out = out,
                                          .partials = static_cast<float*>(run.scratch),
@@ -65,14 +75,15 @@ std::unique_ptr<Kernel> make_rows(const AxisPlan& axis, SoftmaxMode mode, GpuDev
                                          .chunk = chunks.chunk,
                                          .chunks = chunks.count};
         if (launch.function != nullptr) return launch.run(encoder, arguments);
-        sums.encode(encoder, x, run.scratch);
+        in_chunks->sums.encode(encoder, x, run.scratch);
         if (mode == SoftmaxMode::kLogSumExp) {
-          encoder.dispatch(log_sum_exp, {arguments.rows}, 32, arguments);
+          encoder.dispatch(*in_chunks->log_sum_exp, {arguments.rows}, 32, arguments);
         } else {
-          encoder.dispatch(outputs.choose({x, out}), {chunks.groups}, chunks.threads, arguments);
+          encoder.dispatch(in_chunks->outputs.choose({x, out}), {chunks.groups}, chunks.threads,
+                           arguments);
         }
       },
-      launches.unaligned.function != nullptr ? 0 : sums.bytes());
+      in_chunks ? in_chunks->sums.bytes() : 0);
 }
 
 std::unique_ptr<Kernel> make_forward(const KernelRequest& request, SoftmaxMode mode, int axis,
@@ -113,9 +124,11 @@ std::unique_ptr<Kernel> make_backward(const KernelRequest& request, int axis, Gp
   if (!plan.rows) return make_backward_columns(plan, device);
   const RowLaunches launches =
       plan_rows(device, "softmax_backward_rows", plan, kBackwardElements, kMaxThreads);
-  const Function& long_rows =
-      device.function(fmt::format("softmax_backward_long_rows_{}", name(plan.dtype)));
-  return make_gpu_kernel([=, &long_rows](const KernelArguments& run, Encoder& encoder) {
+  const Function* const long_rows =
+      launches.fit()
+          ? nullptr
+          : &device.function(fmt::format("softmax_backward_long_rows_{}", name(plan.dtype)));
+  return make_gpu_kernel([=](const KernelArguments& run, Encoder& encoder) {
     const RowLaunch& launch = launches.choose({run.inputs[0], run.inputs[1], run.outputs[0]});
     const SoftmaxBackwardArguments arguments{.y = run.inputs[0],
                                              .dy = run.inputs[1],
@@ -126,7 +139,7 @@ std::unique_ptr<Kernel> make_backward(const KernelRequest& request, int axis, Gp
                                              .n = checked_count(plan.n),
                                              .team_shift = launch.team_shift};
     if (launch.function != nullptr) return launch.run(encoder, arguments);
-    encoder.dispatch(long_rows, {arguments.rows}, kLongRowThreads, arguments);
+    encoder.dispatch(*long_rows, {arguments.rows}, kLongRowThreads, arguments);
   });
 }
 

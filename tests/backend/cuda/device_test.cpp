@@ -58,6 +58,13 @@ TEST_F(CudaDeviceTest, KernelsAreLoadedWhenTheyAreFirstDispatched) {
   EXPECT_EQ(loaded_by([&] { static_cast<void>(gpu().function("any_name")); }), 0);
 }
 
+TEST_F(CudaDeviceTest, RowsThatFitInRegistersSeekNoKernelsForLongOnes) {
+  const Tensor x = zeros({80, 1024}, DType::kF32, device_).eval();
+  const int before = calls_->kernels_sought;
+  logsumexp(x, -1).eval();
+  EXPECT_LE(calls_->kernels_sought - before, 2);  // For aligned rows, and others.
+}
+
 TEST_F(CudaDeviceTest, SiblingsForSeveralDispatchesAreLoadedWhenTheyAreDispatched) {
   const Tensor x = zeros({64, 1024}, DType::kF16, device_).eval();
   const Tensor y = zeros({64, 1024}, DType::kF16, device_).eval();
