@@ -185,12 +185,17 @@ int operations_of(std::uint64_t seed) {
   return 3 + random.below(kMostOperations - 2);
 }
 
-TEST(RandomGraphs, EveryWayToEvaluateGivesTheSame) {
+// Every kParts-th graph: parts are suites, which ctest runs beside each other.
+constexpr int kParts = 16;
+class RandomGraphsPart : public ::testing::TestWithParam<int> {};
+
+TEST_P(RandomGraphsPart, EveryWayToEvaluateGivesTheSame) {
   const std::int64_t one = from_environment("METAL_CANDLE_SEED", -1);
   const std::int64_t first = one >= 0 ? one : 1;
   const std::int64_t count = one >= 0 ? 1 : from_environment("METAL_CANDLE_RANDOM_GRAPHS", kGraphs);
   int failures = 0;
   for (std::int64_t i = first; i < first + count && failures < 3; ++i) {
+    if (i % kParts != GetParam()) continue;
     const auto seed = static_cast<std::uint64_t>(i);
     const int operations = operations_of(seed);
     if (const auto problem = Differential(seed, operations).run()) {
@@ -200,6 +205,27 @@ TEST(RandomGraphs, EveryWayToEvaluateGivesTheSame) {
     }
   }
 }
+
+#define METAL_CANDLE_PART(part) \
+  INSTANTIATE_TEST_SUITE_P(Part##part, RandomGraphsPart, ::testing::Values(part))
+METAL_CANDLE_PART(0);
+METAL_CANDLE_PART(1);
+METAL_CANDLE_PART(2);
+METAL_CANDLE_PART(3);
+METAL_CANDLE_PART(4);
+METAL_CANDLE_PART(5);
+METAL_CANDLE_PART(6);
+METAL_CANDLE_PART(7);
+METAL_CANDLE_PART(8);
+METAL_CANDLE_PART(9);
+METAL_CANDLE_PART(10);
+METAL_CANDLE_PART(11);
+METAL_CANDLE_PART(12);
+METAL_CANDLE_PART(13);
+METAL_CANDLE_PART(14);
+METAL_CANDLE_PART(15);
+#undef METAL_CANDLE_PART
+static_assert(kParts == 16);
 
 TEST(RandomGraphs, SameSeedSameGraph) {
   for (const std::uint64_t seed : {3u, 11u}) {

@@ -119,8 +119,9 @@ TEST_F(MatmulPassTest, ProductsThatStay) {
     };
   };
   const auto bf16 = of(DType::kBF16), f32 = of(DType::kF32);
-  output(f32(16) + f32(8));   // The library is as good.
-  output(bf16(0) + bf16(8));  // Over nothing.
+  output(f32(16) + f32(8));         // The library is as good.
+  output(bf16(4096) + bf16(2048));  // Each is worth the library's best kernel.
+  output(bf16(0) + bf16(8));        // Over nothing.
   const Expr read_twice = bf16(8);
   output(bf16(16) + read_twice);
   output(read_twice);

@@ -7,7 +7,8 @@
 //   product_sum(..) + product_sum(.., residual r) -> product_sum(.., residual r)
 //   product_sum(..) + r                          -> product_sum(.., residual r)
 //
-// Gradients by what several layers read are such sums.
+// Gradients by what several layers read are such sums. A product over a long axis stays as it is:
+// it is worth the library's best kernel.
 #include <algorithm>
 #include <optional>
 #include <utility>
@@ -18,6 +19,7 @@
 namespace metal_candle::passes {
 namespace {
 
+constexpr std::int64_t kMostInner = 1024;
 constexpr int kMostProducts = 8;
 
 // What a node adds up, if it can be a part of a sum of products.
@@ -28,9 +30,10 @@ struct Terms {
   [[nodiscard]] int count() const { return static_cast<int>(operands.size() / 2); }
 };
 
-bool is_of_rows(const ComputationGraph& graph, NodeId a, NodeId b) {
+bool is_short(const ComputationGraph& graph, NodeId a, NodeId b) {
   const Shape& left = graph.node(a).spec.shape;
-  return graph.node(b).spec.shape.rank() == 2 && left.rank() >= 2 && left.back() > 0;
+  return graph.node(b).spec.shape.rank() == 2 && left.rank() >= 2 && left.back() > 0 &&
+         left.back() <= kMostInner;
 }
 
 bool is_sum(const op::Linear& linear) {
@@ -42,10 +45,10 @@ Terms terms_of(const ComputationGraph& graph, NodeId id) {
   const GraphNode& node = graph.node(id);
   const std::vector<NodeId>& in = node.inputs;
   Terms terms;
-  if (graph.get_if<op::Matmul>(id) != nullptr && is_of_rows(graph, in[0], in[1])) {
+  if (graph.get_if<op::Matmul>(id) != nullptr && is_short(graph, in[0], in[1])) {
     terms.operands = in;
   } else if (const auto* linear = graph.get_if<op::Linear>(id)) {
-    if (!is_sum(*linear) || !is_of_rows(graph, in[0], in[1])) return terms;
+    if (!is_sum(*linear) || !is_short(graph, in[0], in[1])) return terms;
     terms.operands = {in[0], in[1]};
     if (linear->has_residual) terms.residual = in[2];
   } else if (const auto* sum = graph.get_if<op::ProductSum>(id)) {
