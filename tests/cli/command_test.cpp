@@ -51,7 +51,7 @@ TEST_F(Command, FailuresExitWithOneAndSayWhat) {
   EXPECT_EQ(bad_line.exit_code, 1);
   EXPECT_THAT(bad_line.err, HasSubstr("train.jsonl:2: \"text\": expected a string"));
 
-  EXPECT_THAT(run("generate --prompt x --device cuda --model " + kModel).err, HasSubstr("cuda"));
+  EXPECT_THAT(run("generate --prompt x --device cuda:99 --model " + kModel).err, HasSubstr("cuda"));
   EXPECT_THAT(run("generate --prompt x --adapter-path /nonexistent --model " + kModel).err,
               HasSubstr("/nonexistent"));
   // The last of an option given twice wins.
@@ -94,8 +94,8 @@ TEST_F(Command, ProfilesAndTracesAnySubcommand) {
   const Outcome outcome = run("generate --quiet --max-tokens 4 --prompt hope --model " + kModel +
                               " --profile --trace " + trace);
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
-  for (const char* word : {"operation", "matmul", "GB/s", "find plan", "wait", "cpu queue 0",
-                           "memory of cpu", "plan hits", "graphs replayed", "recording took"}) {
+  for (const char* word : {"operation", "matmul", "GB/s", "find plan", "wait", " queue 0",
+                           "memory of ", "plan hits", "graphs replayed", "recording took"}) {
     EXPECT_THAT(outcome.err, HasSubstr(word));
   }
   const auto events = nlohmann::json::parse(folder_.read("trace.json")).at("traceEvents");
@@ -151,7 +151,7 @@ TEST_F(Command, BenchDoesWithoutPeersAndFindsRegressions) {
   const Outcome measured = run(bench + first);
   ASSERT_EQ(measured.exit_code, 0) << measured.err;
   for (const char* word : {"without PyTorch: /nonexistent/python did not start", "without MLX",
-                           "without JAX", "limits of cpu: copies", "pass softmax"}) {
+                           "without JAX", "limits of ", "pass softmax"}) {
     EXPECT_THAT(measured.out, HasSubstr(word));
   }
   auto rows = nlohmann::json::parse(folder_.read("first.json"));
@@ -453,7 +453,9 @@ TEST_F(Command, BenchMeasuresTrainingAndGeneration) {
     ASSERT_GE(rows.size(), 4u);
     for (const auto& row : rows) {
       EXPECT_THAT(row["name"].get<std::string>(), StartsWith("definitions-5m, "));
-      EXPECT_GT(row["value"].get<double>(), 0) << row;
+      // A peer's form that we have no counterpart of has no value of ours.
+      const auto& shown = row[row["value"].is_null() ? "reference" : "value"];
+      EXPECT_GT(shown.get<double>(), 0) << row;
       EXPECT_TRUE(row["reference"].is_number() || row["reference_name"] == "PyTorch" ||
                   row["reference_name"] == "Hugging Face tokenizers")
           << row;
