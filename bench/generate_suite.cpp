@@ -24,9 +24,10 @@
 namespace metal_candle::bench {
 namespace {
 
-constexpr std::int64_t kNew = 32;
-// A GPU reads a long prompt as quickly as a short one.
+// A GPU reads a long prompt as quickly as a short one, and few new tokens would be a short turn
+// beside the change from one process to another.
 std::int64_t prompt_length() { return default_device() == Device::cpu() ? 32 : 128; }
+std::int64_t new_tokens() { return default_device() == Device::cpu() ? 32 : 128; }
 constexpr int kRounds = 7;
 constexpr double kMaxSeconds = 40;  // The rate of memory changes in between.
 
@@ -58,8 +59,9 @@ GenerationStats generate(const Decoder& model, std::int64_t count, float tempera
 
 // Seconds a token after the first.
 Contestant stepper(const Decoder& model, float temperature = 0) {
-  return
-      [model, temperature] { return 1 / generate(model, kNew, temperature).tokens_per_second(); };
+  return [model, temperature] {
+    return 1 / generate(model, new_tokens(), temperature).tokens_per_second();
+  };
 }
 
 // The bytes of weights that a step reads: of an embedding that is not the head, a row.
@@ -87,7 +89,7 @@ void step_rows(Table& table, const ModelCase& c, const Decoder& model) {
   const std::size_t first_peer = contestants.size();
   const bool compiled = !on_cpu && c.torch() != nullptr;
   if (table.wants(speed)) {
-    const std::string sizes = fmt::format("{} {}", prompt_length(), kNew);
+    const std::string sizes = fmt::format("{} {}", prompt_length(), new_tokens());
     for (Contestant& peer : c.contestants("step " + sizes)) contestants.push_back(std::move(peer));
     if (compiled) {
       add_compiling_row(table, c, speed, "stepcompiled " + sizes);
@@ -141,10 +143,10 @@ void memory_row(Table& table, const ModelCase& c, const Decoder& model) {
   const std::string name = c.row(kMemory);
   if (!table.wants(name)) return;
   clear_memory_cache();
-  const auto ours = peak_bytes([&] { static_cast<void>(generate(model, kNew)); });
+  const auto ours = peak_bytes([&] { static_cast<void>(generate(model, new_tokens())); });
   Row row{.name = name, .unit = "MB"};
   if (ours) row.value = 1e-6 * *ours;
-  PeerValues peers = c.ask(fmt::format("peak {} {}", prompt_length(), kNew));
+  PeerValues peers = c.ask(fmt::format("peak {} {}", prompt_length(), new_tokens()));
   for (double& value : peers) value *= 1e-6;
   row = c.compare(row, peers);
   c.add(table, judge_ratio(row, Bound::kAtMost, 1), peers);
@@ -197,7 +199,7 @@ void encode_row(Table& table, const ModelCase& c) {
 void run_generate_suite(Table& table, const std::string& folder,
                         const std::vector<std::string>& peers) {
   const std::string note =
-      fmt::format("A prompt of {} tokens, {} new ones.", prompt_length(), kNew);
+      fmt::format("A prompt of {} tokens, {} new ones.", prompt_length(), new_tokens());
   for_each_model(table, folder, peers, note, all_rows(), [&](const ModelCase& c) {
     const Decoder model = Decoder::load(c.folder);
     memory_row(table, c, model);  // Before there is a block of memory to read.
