@@ -52,8 +52,9 @@ WideProduct::WideProduct(std::span<const MatmulDescription> products, std::int64
   if (2 * pairs < most && shape_.steps > kShort) suits_ = false;
 }
 
-void WideProduct::describe(const GpuDevice& device, const MatmulDescription& d, const void* a,
+void WideProduct::describe(const GpuDevice& device, const MatmulDescription& product, const void* a,
                            const void* b, ProductTerm& out) const {
+  const MatmulDescription& d = product;
   device.describe({a, d.m, d.k, d.a.row_stride, kWideProductRows, kInner}, out.a);
   const std::int64_t stride = b_stride(d);
   out.by_rows = by_rows(d) ? 1 : 0;
