@@ -8,6 +8,7 @@
 
 #include "bench/ops_cases.h"
 #include "bench/ops_suite.h"
+#include "metal_candle/autograd/grad.h"
 #include "metal_candle/execute/evaluate.h"
 #include "metal_candle/execute/plan_traffic.h"
 #include "metal_candle/graph/ops.h"
@@ -107,6 +108,66 @@ std::vector<PassCase> pass_cases() {
          const Tensor x = make({256, 256}), w = make({256, 8192}, DType::kF32, 0.06);
          const Tensor targets = astype(arange(256), DType::kI32).to(x.device()).eval();
          return [=] { return cross_entropy(matmul(x, w), targets); };
+       }},
+      {"product_sum",
+       [](Operands& make) -> std::function<Tensor()> {
+         const Tensor a = make({512, 896}, DType::kBF16), b = make({896, 896}, DType::kBF16, 0.03),
+                      c = make({512, 128}, DType::kBF16), d = make({128, 896}, DType::kBF16, 0.03);
+         return [=] { return matmul(a, b) + matmul(c, d); };
+       }},
+      {"norm_linear",
+       [](Operands& make) -> std::function<Tensor()> {
+         const Tensor x = make({1, 2048}), norm = make({2048}),
+                      w = make({2048, 2048}, DType::kF32, 0.03);
+         return [=] { return matmul(rms_norm(x, norm), w); };
+       }},
+      {"cached_attention",
+       [](Operands& make) -> std::function<Tensor()> {
+         const Tensor q = make({1, 8, 1, 64}), k = make({1, 8, 1, 64}), v = make({1, 8, 1, 64}),
+                      keys = make({1, 8, 256, 64}), values = make({1, 8, 256, 64});
+         RopeOptions rotation;
+         rotation.frequencies = make({32});
+         const Tensor offset = Tensor(std::int32_t{200}).to(q.device()).eval();
+         return [=] {
+           AttentionOptions options;
+           options.causal = true;
+           options.key_length = offset + 1;
+           return scaled_dot_product_attention(
+               rope(q, offset, rotation),
+               dynamic_slice_update(keys, rope(k, offset, rotation), offset, {2}),
+               dynamic_slice_update(values, v, offset, {2}), options);
+         };
+       }},
+      // Gradients, of which one tensor is made.
+      {"swiglu_product",
+       [](Operands& make) -> std::function<Tensor()> {
+         const Tensor gate = make({512, 2048}, DType::kBF16), up = make({512, 2048}, DType::kBF16),
+                      down = make({2048, 512}, DType::kBF16, 0.03),
+                      dy = make({512, 512}, DType::kBF16);
+         const auto gradients = grad([=](const std::vector<Tensor>& x) {
+           return sum(astype(matmul(swiglu(x[0], x[1]), down) * dy, DType::kF32));
+         });
+         return [=] {
+           const std::vector<Tensor> both = gradients({gate, up});
+           return both[0] + both[1];
+         };
+       }},
+      {"norm_backward_residual",
+       [](Operands& make) -> std::function<Tensor()> {
+         const Tensor x = make({1024, 2048}), norm = make({2048}), dy = make({1024, 2048});
+         const auto gradient =
+             grad([=](const Tensor& y) { return sum((y + rms_norm(y, norm)) * dy); });
+         return [=] { return gradient(x); };
+       }},
+      {"lora_low",
+       [](Operands& make) -> std::function<Tensor()> {
+         const Tensor x = make({128, 1024}), w = make({1024, 1024}, DType::kF32, 0.03),
+                      a = make({1024, 8}), b = make({8, 1024});
+         const auto gradient = grad([=](const Tensor& right) {
+           const Tensor y = matmul(x, w) + lora(x, a, right, 2);
+           return sum(y * y);
+         });
+         return [=] { return gradient(b); };
        }},
   };
 }
