@@ -14,6 +14,8 @@ constexpr std::int64_t kPair = 2;    // Groups that have neighbouring rows.
 constexpr std::int64_t kLeastRows = 64;
 constexpr std::int64_t kPacket = 8;  // Elements.
 constexpr std::int32_t kShort = 32;  // Steps.
+// Panels go on beyond the matrix, and are counted in 32 bits.
+constexpr std::int64_t kMost = INT32_MAX - 1024;
 
 bool by_rows(const MatmulDescription& d) { return WideProduct::by_rows(d); }
 std::int64_t b_stride(const MatmulDescription& d) {
