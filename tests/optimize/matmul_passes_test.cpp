@@ -131,8 +131,8 @@ TEST_F(MatmulPassTest, ProductsThatStay) {
 }
 
 TEST_F(MatmulPassTest, GatesGradientTakesTheProductThatItIsOf) {
-  const auto gradient = [&](DType dtype, bool read_twice) {
-    const Expr dy = matmul(input({2, 5, 6}, dtype), input({6, 12}, dtype));
+  const auto gradient = [&](DType dtype, bool read_twice, std::int64_t inner = 6) {
+    const Expr dy = matmul(input({2, 5, inner}, dtype), input({inner, 12}, dtype));
     const Expr both =
         apply(op::SwiGluBackward{}, {input({2, 5, 12}, dtype), input({2, 5, 12}, dtype), dy});
     for (const int which : {0, 1}) {
@@ -143,13 +143,15 @@ TEST_F(MatmulPassTest, GatesGradientTakesTheProductThatItIsOf) {
   gradient(DType::kBF16, false);
   gradient(DType::kF32, false);  // The library is as good.
   gradient(DType::kBF16, true);
+  gradient(DType::kBF16, false, 0);  // Over nothing.
   optimize();
   std::vector<bool> of_product;
   for (NodeId id = 0; id < graph_.size(); ++id) {
     const auto* found = graph_.get_if<op::SwiGluBackward>(id);
     if (found != nullptr) of_product.push_back(found->of_product);
   }
-  EXPECT_THAT(of_product, ::testing::UnorderedElementsAre(true, false, false)) << graph_.to_text();
+  EXPECT_THAT(of_product, ::testing::UnorderedElementsAre(true, false, false, false))
+      << graph_.to_text();
 }
 
 TEST_F(MatmulPassTest, NormsGradientTakesWhatWentAroundIt) {

@@ -24,7 +24,8 @@ class SwiGluProduct final : public FusionPass {
       return false;
     }
     const GraphNode& product = graph.node(dy);
-    if (graph.node(product.inputs[1]).spec.shape.rank() != 2) return false;
+    const Shape& left = graph.node(product.inputs[0]).spec.shape;
+    if (graph.node(product.inputs[1]).spec.shape.rank() != 2 || left.back() == 0) return false;
     const std::vector<NodeId> inputs = {node.inputs[0], node.inputs[1], product.inputs[0],
                                         product.inputs[1]};
     graph.replace(id, graph.add(op::SwiGluBackward{true}, inputs));
