@@ -49,6 +49,36 @@ MC_FUNCTION void lanes(MC_CONSTANT SumArguments& arguments, MC_GROUP char*, Thre
 }
 MC_KERNEL(test_lanes, SumArguments, 64, 0, lanes);
 
+// Two warps hand values to each other in turns, by a signal for each direction. With `x` of 1 the
+// last turn of the first warp does not come.
+MC_FUNCTION void hand_over(MC_CONSTANT SumArguments& arguments, MC_GROUP char* memory,
+                           Thread self) {
+  auto* const signals = reinterpret_cast<MC_GROUP Signal*>(memory);
+  auto* const value = reinterpret_cast<MC_GROUP float*>(memory + 64);
+  if (self.index == 0) {
+    signal_init(signals, 32);
+    signal_init(signals + 1, 32);
+    *value = 0;
+    signals_publish();
+  }
+  pair_barrier();
+  constexpr uint32_t kTurns = 5;
+  for (uint32_t turn = 0; turn < kTurns; ++turn) {
+    if (self.warp == 0) {
+      signal_wait(signals + 1, 1 ^ (turn & 1));  // At once in the first turn.
+      if (self.lane == 0) *value += 1;
+      if (arguments.x[0] != 1 || turn + 1 < kTurns) signal_arrive(signals);
+    } else {
+      signal_wait(signals, turn & 1);
+      if (self.lane == 0) *value *= 3;
+      signal_arrive(signals + 1);
+    }
+  }
+  pair_barrier();
+  if (self.index == 0) arguments.y[0] = *value;
+}
+MC_KERNEL(test_hand_over, SumArguments, 64, 80, hand_over);
+
 using metal_candle::gpu_sim::find_kernel;
 using metal_candle::gpu_sim::run_grid;
 
@@ -89,6 +119,15 @@ TEST(FibresTest, ShufflesStayInTheWarp) {
 TEST(FibresTest, ABarrierThatSomeNeverReachIsAnError) {
   std::vector<float> y(64);
   EXPECT_THROW(run("test_diverge", 1, 64, counting(64), y), std::logic_error);
+}
+
+TEST(FibresTest, SignalsTellWhoMayGoOn) {
+  std::vector<float> y(1);
+  run("test_hand_over", 1, 64, {0}, y);
+  EXPECT_EQ(y[0], 363);  // ((((1 * 3 + 1) * 3 + 1) ..
+  EXPECT_THROW(run("test_hand_over", 1, 64, {1}, y), std::logic_error);
+  run("test_hand_over", 1, 64, {0}, y);  // And what was stopped is forgotten.
+  EXPECT_EQ(y[0], 363);
 }
 
 TEST(FibresTest, WhatAGpuWouldNotLaunchIsAnError) {
