@@ -4,7 +4,6 @@
 #include "metal_candle/backend/slab_source.h"
 
 #include <algorithm>
-#include <iterator>
 
 namespace metal_candle::backend {
 
@@ -27,29 +26,25 @@ void SlabSource::give_back(void* block) {
   below_.give_back(block);
 }
 
-// From the smallest range that is large enough.
+// From the smallest gap that is large enough.
 void* SlabSource::cut(Kind& kind, std::size_t size) {
   for (;;) {
-    Slab* slab = nullptr;
-    Ranges::iterator best;
-    for (auto& [base, candidate] : kind.slabs) {
-      for (auto range = candidate.free.begin(); range != candidate.free.end(); ++range) {
-        if (range->second < size || (slab != nullptr && range->second >= best->second)) continue;
-        slab = &candidate;
-        best = range;
-      }
+    auto best = kind.slabs.end();
+    std::size_t smallest = 0;
+    for (auto at = kind.slabs.begin(); at != kind.slabs.end(); ++at) {
+      const std::size_t fit = at->second.free.fit(size);
+      if (fit == 0 || (smallest != 0 && fit >= smallest)) continue;
+      best = at;
+      smallest = fit;
     }
-    if (slab != nullptr) return cut_from(*slab, best, size);
+    if (best != kind.slabs.end()) {
+      auto& [base, slab] = *best;
+      const std::size_t offset = *slab.free.take(size);
+      slab.used.emplace(offset, size);
+      return base + offset;
+    }
     if (!add_slab(kind)) return nullptr;
   }
-}
-
-void* SlabSource::cut_from(Slab& slab, Ranges::iterator range, std::size_t size) {
-  const auto [address, available] = *range;
-  slab.free.erase(range);
-  if (available > size) slab.free.emplace(address + size, available - size);
-  slab.used.emplace(address, size);
-  return address;
 }
 
 bool SlabSource::add_slab(Kind& kind) {
@@ -57,7 +52,9 @@ bool SlabSource::add_slab(Kind& kind) {
                                       kind.slab_size, kLargestSlab);
   auto* const base = static_cast<std::byte*>(below_.obtain(size));
   if (base == nullptr) return false;
-  kind.slabs.emplace(base, Slab{size, {{base, size}}, {}});
+  Slab& slab = kind.slabs[base];
+  slab.size = size;
+  slab.free.add(0, size);
   kind.total += size;
   return true;
 }
@@ -66,30 +63,15 @@ bool SlabSource::give_back_to(Kind& kind, std::byte* block) {
   auto at = kind.slabs.upper_bound(block);
   if (at == kind.slabs.begin()) return false;
   Slab& slab = (--at)->second;
-  const auto used = slab.used.find(block);
+  const auto offset = static_cast<std::size_t>(block - at->first);
+  const auto used = slab.used.find(offset);
   if (used == slab.used.end()) return false;
-  std::size_t size = used->second;
+  slab.free.add(offset, used->second);
   slab.used.erase(used);
-  if (slab.used.empty()) {
-    below_.give_back(at->first);
-    kind.total -= slab.size;
-    kind.slabs.erase(at);
-    return true;
-  }
-  // With the free ranges on both sides.
-  auto next = slab.free.lower_bound(block);
-  if (next != slab.free.end() && next->first == block + size) {
-    size += next->second;
-    next = slab.free.erase(next);
-  }
-  if (next != slab.free.begin()) {
-    const auto before = std::prev(next);
-    if (before->first + before->second == block) {
-      before->second += size;
-      return true;
-    }
-  }
-  slab.free.emplace(block, size);
+  if (!slab.used.empty()) return true;
+  below_.give_back(at->first);
+  kind.total -= slab.size;
+  kind.slabs.erase(at);
   return true;
 }
 

@@ -8,6 +8,7 @@
 #include <mutex>
 
 #include "metal_candle/backend/pool_allocator.h"
+#include "metal_candle/core/gaps.h"
 
 namespace metal_candle::backend {
 
@@ -32,10 +33,10 @@ class SlabSource final : public BlockSource {
   static constexpr std::size_t kPartOfAll = 8;
 
  private:
-  using Ranges = std::map<std::byte*, std::size_t>;  // Bytes by address.
   struct Slab {
     std::size_t size = 0;
-    Ranges free, used;
+    Gaps free;
+    std::map<std::size_t, std::size_t> used;  // Bytes by offset.
   };
   using Slabs = std::map<std::byte*, Slab>;
   struct Kind {
@@ -45,7 +46,6 @@ class SlabSource final : public BlockSource {
   };
 
   void* cut(Kind& kind, std::size_t size);
-  static void* cut_from(Slab& slab, Ranges::iterator range, std::size_t size);
   bool add_slab(Kind& kind);
   bool give_back_to(Kind& kind, std::byte* block);
 

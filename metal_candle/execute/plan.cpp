@@ -7,11 +7,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
 #include <numeric>
 #include <optional>
 
 #include "metal_candle/core/error.h"
+#include "metal_candle/core/gaps.h"
 #include "metal_candle/execute/cost.h"
 #include "metal_candle/execute/layouts.h"
 #include "metal_candle/execute/views.h"
@@ -471,18 +471,7 @@ void Planner::assign_arena() {
         static_cast<std::int32_t>(b));
     ending[last_step_in_arena(blocks_[b])].push_back(static_cast<std::int32_t>(b));
   }
-  std::map<std::size_t, std::size_t> gaps;                 // Offset to length.
-  std::multimap<std::size_t, std::size_t> gaps_by_length;  // Length to offset.
-  const auto add_gap = [&](std::size_t offset, std::size_t length) {
-    gaps.emplace(offset, length);
-    gaps_by_length.emplace(length, offset);
-  };
-  const auto remove_gap = [&](std::map<std::size_t, std::size_t>::iterator gap) {
-    auto [it, end] = gaps_by_length.equal_range(gap->second);
-    while (it != end && it->second != gap->first) ++it;
-    gaps_by_length.erase(it);
-    gaps.erase(gap);
-  };
+  Gaps gaps;
   std::size_t top = 0;  // End of the arena so far.
   for (std::size_t s = 0; s < steps_.size(); ++s) {
     // Large ones first: they are the hardest to place.
@@ -493,47 +482,18 @@ void Planner::assign_arena() {
     for (const std::int32_t b : starting[s]) {
       Block& block = blocks_[static_cast<std::size_t>(b)];
       const std::size_t bytes = align(block.bytes);
-      const auto fit = gaps_by_length.lower_bound(bytes);
-      if (fit != gaps_by_length.end()) {
-        const auto gap = gaps.find(fit->second);
-        const auto [offset, length] = *gap;
-        remove_gap(gap);
-        block.arena_offset = offset;
-        if (length > bytes) add_gap(offset + bytes, length - bytes);
+      if (const std::optional<std::size_t> offset = gaps.take(bytes)) {
+        block.arena_offset = *offset;
       } else {
         // Grow, into the last gap if that reaches the top.
-        std::size_t offset = top;
-        if (!gaps.empty()) {
-          const auto last = std::prev(gaps.end());
-          if (last->first + last->second == top) {
-            offset = last->first;
-            remove_gap(last);
-          }
-        }
-        block.arena_offset = offset;
-        top = offset + bytes;
+        block.arena_offset = gaps.take_before(top).value_or(top);
+        top = block.arena_offset + bytes;
         plan_.peak_step = static_cast<std::int32_t>(s);
       }
     }
     for (const std::int32_t b : ending[s]) {
       const Block& block = blocks_[static_cast<std::size_t>(b)];
-      std::size_t offset = block.arena_offset;
-      std::size_t length = align(block.bytes);
-      const auto next = gaps.find(offset + length);
-      if (next != gaps.end()) {
-        length += next->second;
-        remove_gap(next);
-      }
-      const auto after = gaps.lower_bound(offset);
-      if (after != gaps.begin()) {
-        const auto before = std::prev(after);
-        if (before->first + before->second == offset) {
-          offset = before->first;
-          length += before->second;
-          remove_gap(before);
-        }
-      }
-      add_gap(offset, length);
+      gaps.add(block.arena_offset, align(block.bytes));
     }
   }
   plan_.arena_bytes = top;
