@@ -12,11 +12,15 @@
 #include <string>
 #include <vector>
 
+#include "metal_candle/core/device.h"
 #include "tests/support/temporary_folder.h"
 
 namespace metal_candle::testing {
 
 inline const std::string kModel = METAL_CANDLE_SOURCE_DIR "/assets/definitions-5m";
+
+/// As the command prints it.
+inline std::string device_name() { return to_string(default_device()); }
 
 struct Outcome {
   int exit_code = -1;

@@ -102,10 +102,11 @@
 //                            sums = a @ b^T, plus sums if add
 //   multiply_wide_columns<T>(TileSums (&sums)[8], Tiles4 (&a)[4], MC_GROUP const T* b, self)
 //                            sums += a @ b
-//   multiply_panel_rows<T>(TileSums (&sums)[n], MC_GROUP const T* a, MC_GROUP const T* b, bool add,
-//   self), multiply_panel_by_columns<T>(..)
-//                            the same for n = 28 or 32, which is 8 n columns at once: b has 8 n
-//                            rows, or is blocks of 64 columns one after another
+//   multiply_panel<T, rows>(TileSums (&sums)[n], MC_GROUP const T* a, MC_GROUP const T* b, bool
+//   add, self)
+//                            as multiply_wide_rows if rows, else as multiply_wide_by_columns, for
+//                            n = 28 or 32, which is 8 n columns at once: b has 8 n rows, or is
+//                            blocks of 64 columns one after another
 //   store_tiles(MC_GROUP T* row, Tiles4 tiles, self)
 //                            four tiles to memory: each lane says where row lane % 8 of tile
 //                            lane / 8 goes

@@ -336,25 +336,20 @@ MC_WIDE_OPERATIONS(bfloat, "bf16")
       MC_SUMS_OF_8(s, 16), MC_SUMS_OF_8(s, 18), MC_SUMS_OF_8(s, 20), MC_SUMS_OF_8(s, 22), \
       MC_SUMS_OF_8(s, 24), MC_SUMS_OF_8(s, 26)
 #define MC_SUMS_OF_128(s) MC_SUMS_OF_112(s), MC_SUMS_OF_8(s, 28), MC_SUMS_OF_8(s, 30)
-#define MC_LIST_OF_112                                                           \
-  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, " \
+#define MC_NAMES_OF_112                                                          \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, "  \
   "%17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "  \
   "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, "  \
   "%47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, "  \
   "%62, %63, %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, "  \
   "%77, %78, %79, %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, "  \
   "%92, %93, %94, %95, %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, " \
-  "%106, %107, %108, %109, %110, %111}"
-#define MC_LIST_OF_128                                                           \
-  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, " \
-  "%17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "  \
-  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, "  \
-  "%47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, "  \
-  "%62, %63, %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, "  \
-  "%77, %78, %79, %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, "  \
-  "%92, %93, %94, %95, %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, " \
-  "%106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, "     \
-  "%118, %119, %120, %121, %122, %123, %124, %125, %126, %127}"
+  "%106, %107, %108, %109, %110, %111"
+#define MC_LIST_OF_112 "{" MC_NAMES_OF_112 "}"
+#define MC_LIST_OF_128                                             \
+  "{" MC_NAMES_OF_112                                              \
+  ", %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, " \
+  "%122, %123, %124, %125, %126, %127}"
 template <typename T, int kTiles, int kColumnMajor>
 struct PanelOperations;
 #define MC_PANEL_OPERATION(T, name, columns, registers, left, right, adds, column_major)           \
@@ -380,6 +375,7 @@ MC_PANEL_OPERATIONS(bfloat, "bf16")
 #undef MC_PANEL_OPERATIONS
 #undef MC_PANEL_OPERATION
 #undef MC_LIST_OF_112
+#undef MC_NAMES_OF_112
 #undef MC_LIST_OF_128
 #undef MC_SUMS_OF_112
 #undef MC_SUMS_OF_128
@@ -423,24 +419,17 @@ MC_FUNCTION void multiply_wide_columns(TileSums (&sums)[8], const Tiles4 (&a)[4]
   }
 }
 
-template <typename T, int kTiles>
-MC_FUNCTION void multiply_panel_rows(TileSums (&sums)[kTiles], const T* a, const T* b, bool add,
-                                     Thread) {
-  const uint64_t left = wide_descriptor(a), right = wide_descriptor(b);
-  MC_UNROLL
-  for (int step = 0; step < 4; ++step) {
-    PanelOperations<T, kTiles, 0>::run(sums, left + 2 * step, right + 2 * step, add || step > 0);
-  }
-}
-template <typename T, int kTiles>
-MC_FUNCTION void multiply_panel_by_columns(TileSums (&sums)[kTiles], const T* a, const T* b,
-                                           bool add, Thread) {
-  // From 64 columns to the next 64 it is 8192 bytes.
+template <typename T, bool kRows, int kTiles>
+MC_FUNCTION void multiply_panel(TileSums (&sums)[kTiles], const T* a, const T* b, bool add,
+                                Thread) {
   const uint64_t left = wide_descriptor(a);
-  const uint64_t right = (wide_descriptor(b) & ~(uint64_t{0x3fff} << 16)) | uint64_t{512} << 16;
+  // By columns, it is 8192 bytes from 64 of them to the next 64.
+  constexpr uint64_t kLead = kRows ? 64 : 512;
+  const uint64_t right = (wide_descriptor(b) & ~(uint64_t{0x3fff} << 16)) | kLead << 16;
   MC_UNROLL
   for (int step = 0; step < 4; ++step) {
-    PanelOperations<T, kTiles, 1>::run(sums, left + 2 * step, right + 128 * step, add || step > 0);
+    PanelOperations<T, kTiles, kRows ? 0 : 1>::run(
+        sums, left + 2 * step, right + (kRows ? 2 : 128) * step, add || step > 0);
   }
 }
 

@@ -378,17 +378,6 @@ MC_FUNCTION void multiply_panel(TileSums (&sums)[kTiles], const T* a, const T* b
     }
   }
 }
-template <typename T, int kTiles>
-MC_FUNCTION void multiply_panel_rows(TileSums (&sums)[kTiles], const T* a, const T* b, bool add,
-                                     const Thread& self) {
-  multiply_panel<T, true>(sums, a, b, add, self);
-}
-template <typename T, int kTiles>
-MC_FUNCTION void multiply_panel_by_columns(TileSums (&sums)[kTiles], const T* a, const T* b,
-                                           bool add, const Thread& self) {
-  multiply_panel<T, false>(sums, a, b, add, self);
-}
-
 template <typename T>
 struct StoredTiles {
   T* row;

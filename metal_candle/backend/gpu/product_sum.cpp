@@ -14,7 +14,6 @@
 #include <numeric>
 #include <vector>
 
-#include "metal_candle/backend/batch.h"
 #include "metal_candle/backend/gpu/gpu_kernel.h"
 #include "metal_candle/backend/gpu/kernels/arguments.h"
 #include "metal_candle/backend/gpu/rows.h"
@@ -25,19 +24,9 @@ namespace {
 
 std::vector<MatmulDescription> products_of(const op::ProductSum& sum,
                                            const KernelRequest& request) {
-  const TensorLayout& out = request.outputs[0];
   std::vector<MatmulDescription> products;
   for (std::size_t i = 0; i < static_cast<std::size_t>(sum.count); ++i) {
-    const TensorLayout& b = request.inputs[2 * i + 1];
-    MatmulDescription d;
-    d.m = num_elements(leading(out.shape, 1));
-    d.n = out.shape.back();
-    d.k = b.shape[0];
-    d.a = {d.k, 1, 0};
-    d.b = {b.strides[0], b.strides[1], 0};
-    d.out_row_stride = d.n;
-    d.operands = out.dtype;
-    d.out = out.dtype;
+    MatmulDescription d = product_of_rows(request.outputs[0], request.inputs[2 * i + 1]);
     d.beta = i > 0 || sum.has_residual ? 1.0f : 0.0f;
     products.push_back(d);
   }

@@ -9,7 +9,6 @@
 
 #include <algorithm>
 
-#include "metal_candle/backend/batch.h"
 #include "metal_candle/backend/gpu/gpu_kernel.h"
 #include "metal_candle/backend/gpu/kernels/arguments.h"
 #include "metal_candle/backend/gpu/rows.h"
@@ -49,16 +48,7 @@ struct OfGiven {
 
 std::unique_ptr<Kernel> make_of_product(const KernelRequest& request, GpuDevice& device) {
   const TensorLayout& gate = request.inputs[0];
-  const TensorLayout& b = request.inputs[3];
-  MatmulDescription d;
-  d.m = num_elements(leading(gate.shape, 1));
-  d.n = gate.shape.back();
-  d.k = b.shape[0];
-  d.a = {d.k, 1, 0};
-  d.b = {b.strides[0], b.strides[1], 0};
-  d.out_row_stride = d.n;
-  d.operands = gate.dtype;
-  d.out = gate.dtype;
+  const MatmulDescription d = product_of_rows(gate, request.inputs[3]);
   if (d.m == 0 || d.n == 0) return make_gpu_kernel([](const KernelArguments&, Encoder&) {});
   const OfGiven of_given(gate, device);
   std::shared_ptr<const Matmul> product = require_matmul(device, d, "swiglu_backward");

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "metal_candle/backend/batch.h"
+
 namespace metal_candle::backend::gpu {
 namespace {
 
@@ -17,13 +19,12 @@ constexpr std::int32_t kShort = 32;  // Steps.
 // Panels go on beyond the matrix, and are counted in 32 bits.
 constexpr std::int64_t kMost = INT32_MAX - 1024;
 
-bool by_rows(const MatmulDescription& d) { return WideProduct::by_rows(d); }
 std::int64_t b_stride(const MatmulDescription& d) {
-  return by_rows(d) ? d.b.column_stride : d.b.row_stride;
+  return WideProduct::by_rows(d) ? d.b.column_stride : d.b.row_stride;
 }
 
 bool suits_kernels(const MatmulDescription& d) {
-  return (by_rows(d) || d.b.column_stride == 1) && size_of(d.operands) == 2 &&
+  return (WideProduct::by_rows(d) || d.b.column_stride == 1) && size_of(d.operands) == 2 &&
          d.out == d.operands && d.batch == 1 && d.m >= kLeastRows && d.m <= INT32_MAX &&
          d.n <= INT32_MAX && d.n % kPacket == 0 && d.k > 0 && d.k % kPacket == 0 &&
          b_stride(d) % kPacket == 0 && d.a.column_stride == 1 && d.a.row_stride % kPacket == 0 &&
@@ -31,6 +32,19 @@ bool suits_kernels(const MatmulDescription& d) {
 }
 
 }  // namespace
+
+MatmulDescription product_of_rows(const TensorLayout& out, const TensorLayout& b) {
+  MatmulDescription d;
+  d.m = num_elements(leading(out.shape, 1));
+  d.n = out.shape.back();
+  d.k = b.shape[0];
+  d.a = {d.k, 1, 0};
+  d.b = {b.strides[0], b.strides[1], 0};
+  d.out_row_stride = d.n;
+  d.operands = out.dtype;
+  d.out = out.dtype;
+  return d;
+}
 
 WideProduct::WideProduct(std::span<const MatmulDescription> products, std::int64_t panel_columns,
                          const DeviceLimits& limits)
@@ -43,7 +57,7 @@ WideProduct::WideProduct(std::span<const MatmulDescription> products, std::int64
   for (const MatmulDescription& d : products) {
     const auto steps = static_cast<std::int32_t>((d.k + kInner - 1) / kInner);
     shape_.steps += steps;
-    if (!by_rows(d)) shape_.steps_by_columns += steps;
+    if (!WideProduct::by_rows(d)) shape_.steps_by_columns += steps;
   }
   const std::int64_t rows = kPair * kWideProductRows;
   const std::int64_t pairs =
@@ -59,9 +73,10 @@ void WideProduct::describe(const GpuDevice& device, const MatmulDescription& pro
   const MatmulDescription& d = product;
   device.describe({a, d.m, d.k, d.a.row_stride, kWideProductRows, kInner}, out.a);
   const std::int64_t stride = b_stride(d);
-  out.by_rows = by_rows(d) ? 1 : 0;
-  device.describe(by_rows(d) ? BoxedMatrix{b, d.n, d.k, stride, panel_columns_ / 2, kInner}
-                             : BoxedMatrix{b, d.k, d.n, stride, kInner, kInner},
+  out.by_rows = WideProduct::by_rows(d) ? 1 : 0;
+  device.describe(WideProduct::by_rows(d)
+                      ? BoxedMatrix{b, d.n, d.k, stride, panel_columns_ / 2, kInner}
+                      : BoxedMatrix{b, d.k, d.n, stride, kInner, kInner},
                   out.b);
   out.k = static_cast<std::int32_t>(d.k);
 }

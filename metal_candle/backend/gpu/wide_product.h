@@ -8,8 +8,12 @@
 
 #include "metal_candle/backend/gpu/gpu_device.h"
 #include "metal_candle/backend/gpu/kernels/arguments.h"
+#include "metal_candle/graph/tensor_spec.h"
 
 namespace metal_candle::backend::gpu {
+
+/// Dense rows [m, k] times b [k, n], of the shape and dtype of `out`, dense [.., n].
+[[nodiscard]] MatmulDescription product_of_rows(const TensorLayout& out, const TensorLayout& b);
 
 /// The sum of products whose results all have one shape, as the kernels of wide_product.h make it.
 class WideProduct {

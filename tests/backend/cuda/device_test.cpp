@@ -1,11 +1,9 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
 // What the CUDA backend asks of the driver, over one that computes nothing (tests/cuda_sim).
-#include <dlfcn.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <vector>
 
 #include "metal_candle/backend/gpu/gpu_backend.h"
@@ -13,9 +11,8 @@
 #include "metal_candle/core/error.h"
 #include "metal_candle/execute/evaluate.h"
 #include "metal_candle/graph/ops.h"
-#include "tests/cuda_sim/control.h"
+#include "tests/backend/cuda/cuda_sim_test.h"
 #include "tests/support/message_of.h"
-#include "tests/support/temporary_folder.h"
 
 namespace metal_candle {
 namespace {
@@ -23,15 +20,11 @@ namespace {
 using ::testing::HasSubstr;
 using testing::message_of;
 
-class CudaDeviceTest : public ::testing::Test {
+class CudaDeviceTest : public testing::CudaSimTest {
  protected:
   void SetUp() override {
-    // What this compiler gives must not stay for another one.
-    setenv("METAL_CANDLE_CACHE", cache_.path().c_str(), 1);
-    void* driver = dlopen("libcuda.so.1", RTLD_NOW);
-    ASSERT_NE(driver, nullptr) << dlerror();
-    const auto calls = reinterpret_cast<decltype(&metal_candle_cuda_sim_calls)>(
-        dlsym(driver, "metal_candle_cuda_sim_calls"));
+    auto* const calls =
+        find<decltype(metal_candle_cuda_sim_calls)>("libcuda.so.1", "metal_candle_cuda_sim_calls");
     if (calls == nullptr) GTEST_SKIP() << "this is the driver of a GPU";
     calls_ = &calls();
   }
@@ -46,8 +39,6 @@ class CudaDeviceTest : public ::testing::Test {
     return calls_->kernels_loaded - before;
   }
 
-  const testing::TemporaryFolder cache_;
-  const Device device_ = parse_device("cuda");
   cuda_sim::Calls* calls_ = nullptr;
 };
 

@@ -1,11 +1,9 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
 // What the CUDA backend asks of cuBLASLt, over one that computes nothing (tests/cuda_sim).
-#include <dlfcn.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <thread>
 #include <vector>
 
@@ -13,9 +11,8 @@
 #include "metal_candle/core/error.h"
 #include "metal_candle/execute/evaluate.h"
 #include "metal_candle/graph/ops.h"
-#include "tests/cuda_sim/control.h"
+#include "tests/backend/cuda/cuda_sim_test.h"
 #include "tests/support/message_of.h"
-#include "tests/support/temporary_folder.h"
 
 namespace metal_candle {
 namespace {
@@ -23,15 +20,11 @@ namespace {
 using ::testing::HasSubstr;
 using testing::message_of;
 
-class CudaProductTest : public ::testing::Test {
+class CudaProductTest : public testing::CudaSimTest {
  protected:
   void SetUp() override {
-    // What this compiler gives must not stay for another one.
-    setenv("METAL_CANDLE_CACHE", cache_.path().c_str(), 1);
-    void* library = dlopen("libcublasLt.so.13", RTLD_NOW);
-    ASSERT_NE(library, nullptr) << dlerror();
-    const auto products = reinterpret_cast<decltype(&metal_candle_cuda_sim_products)>(
-        dlsym(library, "metal_candle_cuda_sim_products"));
+    auto* const products = find<decltype(metal_candle_cuda_sim_products)>(
+        "libcublasLt.so.13", "metal_candle_cuda_sim_products");
     if (products == nullptr) GTEST_SKIP() << "this is NVIDIA's library";
     products_ = &products();
     products_->least_alignment = 0;
@@ -52,8 +45,6 @@ class CudaProductTest : public ::testing::Test {
     return products_->asked - before;
   }
 
-  const testing::TemporaryFolder cache_;
-  const Device device_ = parse_device("cuda");
   cuda_sim::Products* products_ = nullptr;
   Tensor memory_;
   Tensor weight_;

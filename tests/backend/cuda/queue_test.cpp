@@ -1,13 +1,11 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
 // Queues of the CUDA backend, over a driver that computes nothing (tests/cuda_sim).
-#include <dlfcn.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <atomic>
 #include <chrono>
-#include <cstdlib>
 #include <thread>
 #include <vector>
 
@@ -15,9 +13,8 @@
 #include "metal_candle/execute/counters.h"
 #include "metal_candle/execute/evaluate.h"
 #include "metal_candle/graph/ops.h"
-#include "tests/cuda_sim/control.h"
+#include "tests/backend/cuda/cuda_sim_test.h"
 #include "tests/support/message_of.h"
-#include "tests/support/temporary_folder.h"
 
 namespace metal_candle {
 namespace {
@@ -26,14 +23,10 @@ using cuda_sim::Control;
 using ::testing::HasSubstr;
 using testing::message_of;
 
-class CudaQueueTest : public ::testing::Test {
+class CudaQueueTest : public testing::CudaSimTest {
  protected:
   void SetUp() override {
-    // What this compiler gives must not stay for another one.
-    setenv("METAL_CANDLE_CACHE", cache_.path().c_str(), 1);
-    void* driver = dlopen("libcuda.so.1", RTLD_NOW);
-    ASSERT_NE(driver, nullptr) << dlerror();
-    control_ = reinterpret_cast<decltype(control_)>(dlsym(driver, "metal_candle_cuda_sim"));
+    control_ = find<decltype(metal_candle_cuda_sim)>("libcuda.so.1", "metal_candle_cuda_sim");
     if (control_ == nullptr) GTEST_SKIP() << "this is the driver of a GPU";
     x_ = zeros({16}, DType::kF32, device_).eval();
   }
@@ -50,8 +43,6 @@ class CudaQueueTest : public ::testing::Test {
     return y;
   }
 
-  const testing::TemporaryFolder cache_;
-  const Device device_ = parse_device("cuda");
   decltype(&metal_candle_cuda_sim) control_ = nullptr;
   Tensor x_;
 };

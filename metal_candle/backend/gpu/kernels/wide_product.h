@@ -19,6 +19,9 @@ constexpr MC_CONSTANT int kPanelResults = kWideProductRows * kPanelRow;
 constexpr MC_CONSTANT int kPanelChunks = 16;  // In which results are finished: 8 rows each.
 constexpr MC_CONSTANT int kPanelWorkers = 256;
 constexpr MC_CONSTANT int kPanelRing = 2 * 2 * kPanelWorkers * 8;  // Elements: two chunks of two.
+static_assert(1024 + 2 * (kPanelStages * kPanelStage + kPanelResults + kPanelRing) +
+                  8 * (2 * kPanelStages + 1) <=
+              kWideProductBytes);
 
 template <typename T>
 struct PanelMemory {
@@ -186,11 +189,7 @@ MC_FUNCTION void multiply_steps(MC_THREAD TileSums (&sums)[kTiles],
     const MC_GROUP T* const a = finisher.memory.stages + index * kPanelStage;
     const MC_GROUP T* const b = a + 2 * kPanelBlock;
     wide_begin();
-    if (kByRows) {
-      multiply_panel_rows<T>(sums, a + team * kPanelBlock, b, step > 0, mate);
-    } else {
-      multiply_panel_by_columns<T>(sums, a + team * kPanelBlock, b, step > 0, mate);
-    }
+    multiply_panel<T, kByRows>(sums, a + team * kPanelBlock, b, step > 0, mate);
     wide_commit();
     if (step > 0) {
       wide_wait<1>();
