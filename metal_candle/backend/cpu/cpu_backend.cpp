@@ -31,6 +31,7 @@ constexpr Overload kFamilies{
       return o.of_product ? nullptr : make_swiglu_backward;
     },
     [](const op::Elementwise&) -> Maker { return make_elementwise; },
+    [](const op::ElementwiseReduce&) -> Maker { return nullptr; },
     [](const op::RandomBits&) -> Maker { return make_random; },
     [](const op::Reduce&) -> Maker { return make_reduce; },
     [](const op::ArgReduce&) -> Maker { return make_reduce; },

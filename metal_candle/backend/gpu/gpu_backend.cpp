@@ -29,6 +29,7 @@ constexpr Overload kFamilies{
     [](const op::SwiGlu&) -> Maker { return make_elementwise; },
     [](const op::SwiGluBackward&) -> Maker { return make_swiglu_backward; },
     [](const op::Elementwise&) -> Maker { return make_elementwise; },
+    [](const op::ElementwiseReduce&) -> Maker { return nullptr; },
     [](const op::Reshape&) -> Maker { return make_elementwise; },
     [](const op::Transpose&) -> Maker { return make_elementwise; },
     [](const op::Slice&) -> Maker { return make_elementwise; },
