@@ -48,6 +48,11 @@ class ArgumentStruct {
 [[nodiscard]] std::string load_text(DType dtype, std::string_view element);
 [[nodiscard]] std::string store_text(DType dtype, std::string_view value);
 
+/// What a kernel of the operation does, in a word or a few.
+[[nodiscard]] std::string short_name(const Operation& operation);
+/// Of a kernel that differs from others of that name in its text.
+[[nodiscard]] std::string name_with_hash(std::string_view what, std::string_view text);
+
 /// Writes the function
 ///   MC_FUNCTION VALUE element(MC_CONSTANT Arguments& a, INDEX i, VALUE v0, VALUE v1, ...)
 /// which gives the element of an operation at row-major position i from those of its inputs. Values
@@ -69,7 +74,7 @@ class ElementText {
   };
 
   void add(const Operation& operation, std::span<const std::int32_t> arguments, DType dtype,
-           bool last);
+           bool is_stored);
   std::string expression(const Operation& operation, std::span<const Value> in, DType dtype);
   std::string unary(UnaryKind kind, const Value& x);
   std::string binary(BinaryKind kind, const Value& x, const Value& y);
