@@ -11,6 +11,7 @@ namespace {
 class ElementwiseFusion final : public FusionPass {
  public:
   [[nodiscard]] std::string_view name() const override { return "elementwise"; }
+  [[nodiscard]] bool reusable() const override { return true; }
   /// So that a node is offered only after each group that it could have joined.
   [[nodiscard]] Order order() const override { return Order::kUsersFirst; }
   [[nodiscard]] OperationSet roots() const override {

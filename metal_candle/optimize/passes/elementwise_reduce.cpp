@@ -11,6 +11,7 @@ namespace {
 class ElementwiseReduceFusion final : public FusionPass {
  public:
   [[nodiscard]] std::string_view name() const override { return "elementwise_reduce"; }
+  [[nodiscard]] bool reusable() const override { return true; }
   /// Before what is reduced is a program of its own.
   [[nodiscard]] Order order() const override { return Order::kUsersFirst; }
   [[nodiscard]] OperationSet roots() const override { return OperationSet::of<op::Reduce>(); }
