@@ -9,9 +9,9 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 
+#include "hwy/base.h"
 #include "metal_candle/backend/cpu/cpu_kernel.h"
 #include "metal_candle/backend/cpu/elementwise_tiles.h"
 #include "metal_candle/backend/cpu/parallel.h"
@@ -40,10 +40,9 @@ struct ReducePlan {
   [[nodiscard]] bool is_empty() const { return rows == 0 || row_length == 0; }
 };
 
-inline constexpr std::int64_t kReduceChunk = 16384;   // Elements of a unit along rows.
-inline constexpr std::int64_t kReducePanel = 1024;    // Columns reduced side by side,
-inline constexpr std::int64_t kComputedPanel = 4096;  // or if they are computed.
-inline constexpr std::int64_t kReduceBlock = 256;     // Rows added up before they join a total.
+inline constexpr std::int64_t kReduceChunk = 16384;  // Elements of a unit along rows.
+inline constexpr std::int64_t kReducePanel = 1024;   // Columns reduced side by side.
+inline constexpr std::int64_t kReduceBlock = 256;    // Rows added up before they join a total.
 
 ReducePlan plan_reduce(const TensorLayout& x, const op::Reduce& op);
 
@@ -76,126 +75,141 @@ typename Policy::Accumulator join_all(const typename Policy::Accumulator* values
 // join(a, b) and finish(a) of accumulators; fold_run(p, count, stride), the accumulator of a run;
 // add_row(accumulators, p, columns) and add_four_rows(accumulators, p0, p1, p2, p3, columns).
 
-/// The elements of a plan, for one thread.
-template <typename T>
-class ReduceElements {
+template <class Policy, class Address>
+void add_rows_at(Address at, std::int64_t row, std::int64_t last, std::int64_t columns,
+                 typename Policy::Accumulator* total) {
+  for (; row + 4 <= last; row += 4) {
+    Policy::add_four_rows(total, at(row), at(row + 1), at(row + 2), at(row + 3), columns);
+  }
+  for (; row < last; ++row) Policy::add_row(total, at(row), columns);
+}
+
+// The elements of a plan, for one thread: kPanel, the columns that are reduced side by side, and
+//   fold(offset, length, stride, limit), the accumulator of a run; if it is followed by others of
+// its length that will be asked for, `limit` is where they end;
+//   add_rows(offset, first, last, columns, total), which adds rows [first, last) of the panel at
+// `offset` to accumulators.
+
+template <class Policy>
+class StridedElements {
  public:
-  ReduceElements(const ReducePlan& plan, const ReduceSource& source)
-      : plan_(plan), x_(static_cast<const T*>(source.x)) {
-    if (source.computed == nullptr) {
-      x_ += plan.base;
-      return;
-    }
-    reader_.emplace(*source.computed, source.inputs);
-    tile_ = source.computed->tile();
-    buffer_ = reader_->workspace().template take<T>(std::max(kBuffer, tile_));
-  }
+  static constexpr std::int64_t kPanel = kReducePanel;
+  using Accumulator = typename Policy::Accumulator;
 
-  /// The accumulator of a run. If it is followed by others of its length that will be asked for,
-  /// `limit` is where they end.
-  template <class Policy>
-  typename Policy::Accumulator fold(std::int64_t offset, std::int64_t length, std::int64_t stride,
-                                    std::int64_t limit) {
-    if (reader_ && length > tile_) {
-      // Tiles are joined in halves, as Policy::fold_run() joins its blocks.
-      const std::int64_t half = (length / 2 + tile_ - 1) / tile_ * tile_;
-      const auto first = fold<Policy>(offset, half, stride, offset + half);
-      return Policy::join(first,
-                          fold<Policy>(offset + half, length - half, stride, offset + length));
-    }
-    const T* const run = reader_ ? computed_run(offset, length, limit) : x_ + offset;
-    return Policy::fold_run(run, length, stride);
-  }
+  StridedElements(const ReducePlan& plan, const ReduceSource& source)
+      : plan_(plan), x_(static_cast<const typename Policy::Element*>(source.x) + plan.base) {}
 
-  /// Adds rows [first, last) of the panel of columns at `offset` to accumulators.
-  template <class Policy>
+  Accumulator fold(std::int64_t offset, std::int64_t length, std::int64_t stride,
+                   std::int64_t /*limit*/) const {
+    return Policy::fold_run(x_ + offset, length, stride);
+  }
   void add_rows(std::int64_t offset, std::int64_t first, std::int64_t last, std::int64_t columns,
-                typename Policy::Accumulator* total) {
-    if (!reader_) {
-      const T* const x = x_ + offset;
-      add_rows_at<Policy>([&](std::int64_t row) { return x + plan_.reduced(row); }, first, last,
-                          columns, total);
-      return;
-    }
-    // Narrow rows follow each other. Wide ones are read from one end to the other, in parts that
-    // stay in the first-level cache until they are added.
-    const std::int64_t part = std::min(columns, kReducePanel);
+                Accumulator* total) const {
+    const auto* const x = x_ + offset;
+    add_rows_at<Policy>([x, reduced = plan_.reduced](std::int64_t row) { return x + reduced(row); },
+                        first, last, columns, total);
+  }
+
+ private:
+  const ReducePlan& plan_;
+  const typename Policy::Element* x_;
+};
+
+template <class Policy>
+class ComputedElements {
+ public:
+  // Operands are best read from one end to the other: rows are not cut until the accumulators get
+  // too many for the first-level cache.
+  static constexpr std::int64_t kPanel = 4096;
+  using Accumulator = typename Policy::Accumulator;
+
+  ComputedElements(const ReducePlan& plan, const ReduceSource& source)
+      : plan_(plan), reader_(*source.computed, source.inputs), tile_(source.computed->tile()) {
+    buffer_ = reader_.workspace().template take<Element>(std::max(kBuffer, tile_));
+  }
+
+  /// The stride is 1, or there is one element.
+  Accumulator fold(std::int64_t offset, std::int64_t length, std::int64_t /*stride*/,
+                   std::int64_t limit) {
+    if (length > tile_) return fold_tiles(offset, length);
+    if (offset < begin_ || offset + length > end_) load_runs(offset, length, limit);
+    return Policy::fold_run(buffer_ + (offset - begin_), length, 1);
+  }
+
+  void add_rows(std::int64_t offset, std::int64_t first, std::int64_t last, std::int64_t columns,
+                Accumulator* total) {
+    // Narrow rows follow each other. Wide ones are computed in parts that stay in the first-level
+    // cache until they are added.
+    const std::int64_t part = std::min(columns, kPart);
     const bool narrow = columns == plan_.columns && columns == part;
     const std::int64_t most = narrow ? kBuffer / columns : 1;
-    for (std::int64_t row = first; row < last;) {
+    for (std::int64_t row = first; row < last; row += most) {
       const std::int64_t count = std::min(last - row, most);
       const std::int64_t begin = offset + plan_.reduced(row);
       for (std::int64_t c = 0; c < columns; c += part) {
         const std::int64_t width = std::min(part, columns - c);
-        reader_->compute(begin + c, count * width, buffer_);
-        add_rows_at<Policy>([&](std::int64_t i) { return buffer_ + i * width; }, 0, count, width,
-                            total + c);
+        const Element* const rows = buffer_;
+        reader_.compute(begin + c, count * width, buffer_);
+        add_rows_at<Policy>([rows, width](std::int64_t i) { return rows + i * width; }, 0, count,
+                            width, total + c);
       }
-      row += count;
     }
   }
 
  private:
-  static constexpr std::int64_t kBuffer = 4 * kReducePanel;
+  using Element = typename Policy::Element;
+  static constexpr std::int64_t kPart = 1024, kBuffer = 4 * kPart;
 
-  template <class Policy, class Address>
-  static void add_rows_at(const Address& at, std::int64_t row, std::int64_t last,
-                          std::int64_t columns, typename Policy::Accumulator* total) {
-    for (; row + 4 <= last; row += 4) {
-      Policy::add_four_rows(total, at(row), at(row + 1), at(row + 2), at(row + 3), columns);
-    }
-    for (; row < last; ++row) Policy::add_row(total, at(row), columns);
+  /// In halves, as Policy::fold_run() joins its blocks.
+  HWY_NOINLINE Accumulator fold_tiles(std::int64_t offset, std::int64_t length) {
+    if (length <= tile_) return fold(offset, length, 1, offset + length);
+    const std::int64_t half = (length / 2 + tile_ - 1) / tile_ * tile_;
+    const Accumulator first = fold_tiles(offset, half);
+    return Policy::join(first, fold_tiles(offset + half, length - half));
   }
-
-  /// Of no more than a tile. Computes as many runs at once as have room in it.
-  const T* computed_run(std::int64_t offset, std::int64_t length, std::int64_t limit) {
-    if (offset < begin_ || offset + length > end_) {
-      const std::int64_t whole = (std::min(limit, offset + tile_) - offset) / length;
-      begin_ = offset;
-      end_ = offset + std::max<std::int64_t>(whole, 1) * length;
-      reader_->compute(begin_, end_ - begin_, buffer_);
-    }
-    return buffer_ + (offset - begin_);
+  /// Computes a run and as many of those after it, until `limit`, as have room in a tile.
+  HWY_NOINLINE void load_runs(std::int64_t offset, std::int64_t length, std::int64_t limit) {
+    const std::int64_t whole = (std::min(limit, offset + tile_) - offset) / length;
+    begin_ = offset;
+    end_ = offset + std::max<std::int64_t>(whole, 1) * length;
+    reader_.compute(begin_, end_ - begin_, buffer_);
   }
 
   const ReducePlan& plan_;
-  const T* x_;
-  std::optional<ElementwiseTiles::Reader> reader_;
-  std::int64_t tile_ = 0;
-  T* buffer_ = nullptr;
+  ElementwiseTiles::Reader reader_;
+  std::int64_t tile_;
+  Element* buffer_;
   std::int64_t begin_ = 0, end_ = 0;  // The elements in the buffer, along rows.
 };
 
 /// Units until `limit` that are not cut into pieces follow each other.
-template <class Policy>
-typename Policy::Accumulator reduce_unit(const ReducePlan& plan,
-                                         ReduceElements<typename Policy::Element>& elements,
+template <class Policy, class Elements>
+typename Policy::Accumulator reduce_unit(const ReducePlan& plan, Elements& elements,
                                          std::int64_t group, std::int64_t unit,
                                          std::int64_t limit) {
   if (plan.pieces > 1) {
     const std::int64_t start = unit % plan.pieces * kReduceChunk;
     const std::int64_t offset = group + plan.reduced(unit / plan.pieces) + start * plan.row_stride;
     const std::int64_t length = std::min(kReduceChunk, plan.row_length - start);
-    return elements.template fold<Policy>(offset, length, plan.row_stride, offset + length);
+    return elements.fold(offset, length, plan.row_stride, offset + length);
   }
   auto total = Policy::identity();
   const std::int64_t last = std::min(plan.rows, (unit + 1) * plan.unit_rows);
   for (std::int64_t row = unit * plan.unit_rows; row < last; ++row) {
-    total = Policy::join(total,
-                         elements.template fold<Policy>(group + plan.reduced(row), plan.row_length,
-                                                        plan.row_stride, limit));
+    total = Policy::join(
+        total, elements.fold(group + plan.reduced(row), plan.row_length, plan.row_stride, limit));
   }
   return total;
 }
 
-template <class Policy>
+template <class Policy, class Elements>
 void reduce_rows(const ReducePlan& plan, const ReduceSource& source, typename Policy::Output* out,
                  typename Policy::Accumulator* partials) {
   const std::int64_t units = plan.units;
   const std::int64_t grain =
       row_grain(std::min(kReduceChunk, plan.unit_rows * plan.row_length) * plan.cost);
   parallel_for(plan.outer * units, grain, [&](std::int64_t begin, std::int64_t end) {
-    ReduceElements<typename Policy::Element> elements(plan, source);
+    Elements elements(plan, source);
     const std::int64_t limit = end * plan.row_length;
     for (std::int64_t i = begin; i < end; ++i) {
       const auto value =
@@ -214,35 +228,34 @@ void reduce_rows(const ReducePlan& plan, const ReduceSource& source, typename Po
 }
 
 /// Adds rows [first, last) of the panel of columns at `offset` up into total.
-template <class Policy>
-void reduce_panel(ReduceElements<typename Policy::Element>& elements, std::int64_t offset,
-                  std::int64_t first, std::int64_t last, std::int64_t columns,
-                  typename Policy::Accumulator* total) {
+template <class Policy, class Elements>
+void reduce_panel(Elements& elements, std::int64_t offset, std::int64_t first, std::int64_t last,
+                  std::int64_t columns, typename Policy::Accumulator* total) {
   using A = typename Policy::Accumulator;
-  A block[kComputedPanel];
+  A block[Elements::kPanel];
   std::fill_n(total, columns, Policy::identity());
   for (std::int64_t start = first; start < last; start += kReduceBlock) {
     const std::int64_t stop = std::min(last, start + kReduceBlock);
     std::fill_n(block, columns, Policy::identity());
-    elements.template add_rows<Policy>(offset, start, stop, columns, block);
+    elements.add_rows(offset, start, stop, columns, block);
     for (std::int64_t c = 0; c < columns; ++c) total[c] = Policy::join(total[c], block[c]);
   }
 }
 
-template <class Policy>
+template <class Policy, class Elements>
 void reduce_columns(const ReducePlan& plan, const ReduceSource& source,
                     typename Policy::Output* out, typename Policy::Accumulator* partials) {
   using A = typename Policy::Accumulator;
   const std::int64_t width = plan.columns, units = plan.units;
-  const std::int64_t panel = source.computed == nullptr ? kReducePanel : kComputedPanel;
-  const std::int64_t panels = (width + panel - 1) / panel;
-  const std::int64_t grain = row_grain(std::min(width, panel) * plan.unit_rows * plan.cost);
+  constexpr std::int64_t kPanel = Elements::kPanel;
+  const std::int64_t panels = (width + kPanel - 1) / kPanel;
+  const std::int64_t grain = row_grain(std::min(width, kPanel) * plan.unit_rows * plan.cost);
   parallel_for(plan.outer * units * panels, grain, [&](std::int64_t begin, std::int64_t end) {
-    ReduceElements<typename Policy::Element> elements(plan, source);
+    Elements elements(plan, source);
     for (std::int64_t i = begin; i < end; ++i) {
-      const std::int64_t column = i % panels * panel;
+      const std::int64_t column = i % panels * kPanel;
       const std::int64_t unit = i / panels % units, group = i / panels / units;
-      const std::int64_t count = std::min(panel, width - column);
+      const std::int64_t count = std::min(kPanel, width - column);
       const std::int64_t first = unit * plan.unit_rows;
       const std::int64_t last = std::min(plan.rows, first + plan.unit_rows);
       const std::int64_t offset = plan.kept(group) + column;
@@ -251,7 +264,7 @@ void reduce_columns(const ReducePlan& plan, const ReduceSource& source,
                              partials + (group * units + unit) * width + column);
         continue;
       }
-      A total[kComputedPanel];
+      A total[Elements::kPanel];
       reduce_panel<Policy>(elements, offset, first, last, count, total);
       for (std::int64_t c = 0; c < count; ++c) {
         out[group * width + column + c] = Policy::finish(total[c]);
@@ -267,16 +280,26 @@ void reduce_columns(const ReducePlan& plan, const ReduceSource& source,
   });
 }
 
+template <class Policy, class Elements>
+void reduce_elements(const ReducePlan& plan, const ReduceSource& source,
+                     typename Policy::Output* out, typename Policy::Accumulator* partials) {
+  if (plan.by_columns) {
+    reduce_columns<Policy, Elements>(plan, source, out, partials);
+  } else {
+    reduce_rows<Policy, Elements>(plan, source, out, partials);
+  }
+}
+
 template <class Policy>
 void run_reduce(const ReducePlan& plan, const ReduceSource& source, void* output, void* scratch) {
   auto* out = static_cast<typename Policy::Output*>(output);
   auto* partials = static_cast<typename Policy::Accumulator*>(scratch);
   if (plan.is_empty()) {
     std::fill_n(out, plan.outer * plan.columns, Policy::finish(Policy::identity()));
-  } else if (plan.by_columns) {
-    reduce_columns<Policy>(plan, source, out, partials);
+  } else if (source.computed != nullptr) {
+    reduce_elements<Policy, ComputedElements<Policy>>(plan, source, out, partials);
   } else {
-    reduce_rows<Policy>(plan, source, out, partials);
+    reduce_elements<Policy, StridedElements<Policy>>(plan, source, out, partials);
   }
 }
 
