@@ -178,7 +178,7 @@ TEST(ElementwiseReduceKernel, LongAndShortRowsAndColumns) {
     for (const std::int64_t n : {1, 3, 7, 64, 191, 192, 1000, 1025, 4097, 40000}) {
       for (const Shape& shape :
            {Shape{3, n}, Shape{n, 3}, Shape{n, 40}, Shape{4, n, 5}, Shape{n}}) {
-        if (num_elements(shape) > 200000 && dtype != DType::kF32) continue;
+        if (num_elements(shape) > 100000 && dtype != DType::kF32) continue;
         for (const Axes& axes : axes_of_rank(shape.rank())) {
           check({{squares(dtype), {ReduceKind::kSum, axes, false}}, {ordinary(shape, dtype, 2)}});
         }
@@ -302,15 +302,12 @@ TEST(ElementwiseReduceKernel, NothingToReduce) {
 }
 
 TEST(ElementwiseReduceKernel, HalfPrecisionIsRoundedBeforeItIsReduced) {
-  // 1 + 2^-9 is not a bf16; the sum of 1000 of them would show it.
+  // 1 + 2^-8 is not a bf16, but 1 is; the sum of 1000 of them would show it.
   HostTensor x({1000}, DType::kBF16);
   for (double& value : x.real) value = 1;
   const op::Elementwise program =
       program_of({DType::kBF16}, {{op::Full{Scalar::from_real(0x1p-8)}, DType::kBF16, {}},
-                                  {op::Binary{BinaryKind::kMultiply}, DType::kBF16, {0, 1}},
-                                  {op::Binary{BinaryKind::kAdd}, DType::kBF16, {0, 2}},
-                                  {op::Binary{BinaryKind::kSubtract}, DType::kBF16, {3, 0}},
-                                  {op::Binary{BinaryKind::kAdd}, DType::kBF16, {0, 2}}});
+                                  {op::Binary{BinaryKind::kAdd}, DType::kBF16, {0, 1}}});
   const Case c{{program, {ReduceKind::kSum, {0}, false}}, {x}};
   EXPECT_EQ(c.run().r(0), c.unfused().r(0));
   EXPECT_EQ(c.run().r(0), 1000);
