@@ -3,7 +3,8 @@
 # What the peers of the suite ops share; goes between peer_loop.py and their scripts. Commands, answered with seconds:
 #   MODE DEPTH CASE...   of one call, of as many as take two milliseconds; DEPTH calls are queued before the device is
 #                        waited for, and each one's result is computed
-#   first MODE CASE...   of the first call: compiling, and whatever else happens once
+#   first MODE CASE...   of the first call: compiling, and whatever else happens once; but not waking up: operands are
+#                        made again and again for a while before
 
 
 def operands(words, types, randn):
@@ -37,6 +38,11 @@ def serve(types, randn, cases, prepare, run):
     def make(words):
         return cases[words[0]](*operands(words, types, randn))
 
+    def stay_awake(words):
+        begin = time.perf_counter()
+        while time.perf_counter() - begin < LEAST_WARM_UP_SECONDS:
+            operands(words, types, randn)
+
     def function(mode, words):
         nonlocal prepared
         if words != prepared:
@@ -50,6 +56,7 @@ def serve(types, randn, cases, prepare, run):
     def answer(line):
         command, argument, *words = line.split()
         if command == "first":
+            stay_awake(words)
             fn = function(argument, words)
             start = time.perf_counter()  # Compilers may be processes of their own.
             run(fn, 1)

@@ -15,7 +15,10 @@ TYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 
 
 def randn(*shape, dtype, scale=1.0):
-    return (torch.randn(*shape, device=device) * scale).to(dtype)
+    x = (torch.randn(*shape, device=device) * scale).to(dtype)
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return x
 
 
 def lora(x, layers):
