@@ -123,6 +123,8 @@ CudaDevice::CudaDevice(int index)
   check(cublas_lt().cublasLtCreate(&cublas_), "cublasLtCreate");
   // The absence of NVRTC is one clear error now, not one in the middle of a run.
   compiler_.emplace(limits_.architecture);
+  // The functions of another one might differ in a last bit from what interprets programs.
+  if (compiler_->version() != CUDA_VERSION) compiles_at_once_ = true;
 }
 
 void CudaDevice::enter() const {

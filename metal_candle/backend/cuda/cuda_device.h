@@ -71,7 +71,8 @@ class CudaDevice final : public gpu::GpuDevice, public BlockSource {
   [[nodiscard]] const gpu::DeviceLimits& limits() const override { return limits_; }
   const gpu::Function& function(std::string_view name) override;
   const gpu::Function& compile(std::string_view name, const std::string& source) override;
-  /// On a thread of this device's, unless METAL_CANDLE_COMPILE says "now".
+  /// On a thread of this device's; at once if METAL_CANDLE_COMPILE says "now", or if NVRTC is not
+  /// of the toolkit that this library was built with.
   std::shared_ptr<const gpu::PendingFunction> compile_later(std::string_view name,
                                                             const std::string& source) override;
   std::uint64_t finish_compiling() override;
@@ -118,7 +119,7 @@ class CudaDevice final : public gpu::GpuDevice, public BlockSource {
   std::map<std::string, Generated> generated_;
   ProductCache products_;
   std::optional<KernelCompiler> compiler_;
-  const bool compiles_at_once_;
+  bool compiles_at_once_;
   CompileThread compile_thread_;  // Last, so that it ends before what it uses.
 };
 

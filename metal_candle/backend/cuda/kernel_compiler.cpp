@@ -92,7 +92,7 @@ std::string whole(const KernelText& text) {
 // Where what is made of a text is kept, and the line and text that the file begins with. No path
 // where there is no folder.
 struct Place {
-  Place(const KernelText& text, const std::string& version) : key(version + whole(text)) {
+  Place(const KernelText& text, const std::string& made_with) : key(made_with + whole(text)) {
     const fs::path folder = cache_folder();
     if (!folder.empty()) path = folder / fmt::format("{}-{:016x}.cubin", text.name, fnv1a(key));
   }
@@ -109,17 +109,18 @@ KernelCompiler::KernelCompiler(int architecture)
   check(nvrtc().nvrtcVersion(&major, &minor), "nvrtcVersion");
   // Without textures and the runtime's types, which take a tenth of the time.
   if (major > 12 || minor >= 4) options_.emplace_back("--minimal");
-  version_ = fmt::format("// NVRTC {}.{} {}\n", major, minor, fmt::join(options_, " "));
+  version_ = 1000 * major + 10 * minor;
+  made_with_ = fmt::format("// NVRTC {}.{} {}\n", major, minor, fmt::join(options_, " "));
 }
 
 std::vector<char> KernelCompiler::find(const KernelText& text) const {
-  const Place place(text, version_);
+  const Place place(text, made_with_);
   return place.path.empty() ? std::vector<char>() : read_cached(place.path, place.key);
 }
 
 std::vector<char> KernelCompiler::compile(const KernelText& text) const {
   std::vector<char> image = compile_with_nvrtc(text.name, whole(text), options_);
-  const Place place(text, version_);
+  const Place place(text, made_with_);
   if (!place.path.empty()) write_cached(place.path, place.key, image);
   return image;
 }

@@ -26,10 +26,13 @@ class KernelCompiler {
   [[nodiscard]] std::vector<char> find(const KernelText& text) const;
   /// Throws DeviceError, with the compiler's words, if the text does not compile.
   [[nodiscard]] std::vector<char> compile(const KernelText& text) const;
+  /// Of NVRTC, as CUDA_VERSION is: 13000 for 13.0.
+  [[nodiscard]] int version() const { return version_; }
 
  private:
   std::vector<std::string> options_;
-  std::string version_;  // Of what it is made with and how, a line.
+  int version_ = 0;
+  std::string made_with_;  // A line of version and options.
 };
 
 }  // namespace metal_candle::backend::cuda
