@@ -15,11 +15,12 @@
 namespace metal_candle::backend::cuda {
 
 /// A thread that does one task after another, in the order in which they come; started with the
-/// first. Thread safe.
+/// first. Thread safe. It stops by itself as the process exits, before NVRTC's own objects are
+/// destroyed, under whose hands a compiler would go astray.
 class CompileThread {
  public:
-  CompileThread() = default;
-  ~CompileThread() { stop(); }
+  CompileThread();
+  ~CompileThread();
   CompileThread(const CompileThread&) = delete;
   CompileThread& operator=(const CompileThread&) = delete;
 
@@ -29,6 +30,7 @@ class CompileThread {
   std::uint64_t finish();
   /// Waits for the task that it is at, and forgets the others.
   void stop();
+  static void stop_all();
 
  private:
   void run();

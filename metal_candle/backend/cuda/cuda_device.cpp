@@ -234,20 +234,18 @@ std::shared_ptr<const gpu::PendingFunction> CudaDevice::request(const KernelText
       return pending;
     }
   }
-  const auto make = [this, text, pending] {
+  const auto make = [this, text, pending](const std::vector<char>& image) {
     try {
-      keep(text, compiler_->compile(text));
+      keep(text, image.empty() ? compiler_->compile(text) : image);
     } catch (const std::exception& error) {
       pending->fail(error.what());
     }
   };
   const std::vector<char> image = compiler_->find(text);
-  if (!image.empty()) {
-    keep(text, image);
-  } else if (compiles_at_once_) {
-    make();
+  if (compiles_at_once_ || !image.empty()) {
+    make(image);
   } else {
-    compile_thread_.add(make);
+    compile_thread_.add([make] { make({}); });
   }
   return pending;
 }
