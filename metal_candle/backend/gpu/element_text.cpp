@@ -235,7 +235,7 @@ std::string ElementText::expression(const Operation& operation, std::span<const 
     return fmt::format("({}) != 0", apply(integer_pattern(o->kind), operation, in));
   }
   if (const auto* o = std::get_if<op::Binary>(&operation)) {
-    const std::string text = apply(integer_pattern(o->kind), operation, in);
+    std::string text = apply(integer_pattern(o->kind), operation, in);
     if (in[0].dtype != DType::kBool || is_predicate(o->kind)) return text;
     return fmt::format("({}) != 0", text);
   }
