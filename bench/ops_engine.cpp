@@ -63,6 +63,8 @@ std::vector<PassCase> pass_cases() {
        })},
       {"elementwise",
        rows([](const Tensor& x, const Tensor& w) { return tanh(x * w + x) * w - x; })},
+      {"elementwise_reduce",
+       rows([](const Tensor& x, const Tensor& w) { return mean(square(x - w)); })},
       {"common_subexpressions",
        rows([](const Tensor& x, const Tensor& w) { return exp(x) * w + exp(x); })},
       {"swiglu", rows([](const Tensor& x, const Tensor& w) { return silu(x) * (x + w); })},

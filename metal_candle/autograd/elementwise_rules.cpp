@@ -256,4 +256,8 @@ void vjp_rule(const op::Elementwise& operation, VjpContext& c) {
   vjp_of_decomposition(operation, c);
 }
 
+void vjp_rule(const op::ElementwiseReduce& operation, VjpContext& c) {
+  vjp_of_decomposition(operation, c);
+}
+
 }  // namespace metal_candle::detail

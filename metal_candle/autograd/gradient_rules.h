@@ -69,6 +69,7 @@ void vjp_rule(const op::Cast& operation, VjpContext& c);
 void vjp_rule(const op::SwiGlu& operation, VjpContext& c);
 void vjp_rule(const op::SwiGluBackward& operation, VjpContext& c);
 void vjp_rule(const op::Elementwise& operation, VjpContext& c);
+void vjp_rule(const op::ElementwiseReduce& operation, VjpContext& c);
 
 // Reductions, scans and sorting.
 void vjp_rule(const op::Reduce& operation, VjpContext& c);

@@ -69,6 +69,12 @@ double count_flops(const Operation& operation, std::span<const TensorLayout> inp
           [&](const op::Elementwise& e) {
             return elements(outputs[0]) * static_cast<double>(e.program->instructions.size());
           },
+          [&](const op::ElementwiseReduce& e) {
+            // An operand is as large as what is reduced, or they broadcast to it, which is rare.
+            double largest = 0;
+            for (const TensorLayout& input : inputs) largest = std::max(largest, elements(input));
+            return largest * static_cast<double>(e.elementwise.program->instructions.size() + 1);
+          },
           [&](const auto&) { return elements(outputs[0]); },
       },
       operation);

@@ -327,8 +327,9 @@ EvaluationPlan plan_evaluation(std::span<const Tensor> outputs) {
   // Plans do not keep what led to them.
   result.traced = compiled->structure;
   result.optimized = compiled->structure;
-  result.optimizer_report =
-      optimize_for_device(result.optimized, compiled->passes, device).to_string();
+  OptimizationReport report;
+  optimize_for_device(result.optimized, compiled->passes, device, &report);
+  result.optimizer_report = report.to_string();
   return result;
 }
 

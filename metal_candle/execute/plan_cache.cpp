@@ -94,13 +94,15 @@ std::shared_ptr<const GraphOptimizer> optimizer_of(const PassSet& passes) {
 
 }  // namespace
 
-OptimizationReport optimize_for_device(ComputationGraph& graph, const PassSet& passes,
-                                       Device device) {
+void optimize_for_device(ComputationGraph& graph, const PassSet& passes, Device device,
+                         OptimizationReport* report) {
   const backend::Backend& backend = backend::backend_for(device);
-  return optimize_for_backend(graph, *optimizer_of(passes),
-                              [&](const Operation& operation, std::span<const TensorSpec> inputs) {
-                                return backend.supports(operation, inputs);
-                              });
+  optimize_for_backend(
+      graph, *optimizer_of(passes),
+      [&](const Operation& operation, std::span<const TensorSpec> inputs) {
+        return backend.supports(operation, inputs);
+      },
+      report);
 }
 
 std::shared_ptr<const CompiledGraph> compile(const Trace& trace, const PassSet& passes,

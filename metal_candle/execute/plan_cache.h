@@ -57,8 +57,8 @@ class PlanCache {
 };
 
 /// Makes the graph, as traced, what the device runs: optimised with these passes, and lowered.
-OptimizationReport optimize_for_device(ComputationGraph& graph, const PassSet& passes,
-                                       Device device);
+void optimize_for_device(ComputationGraph& graph, const PassSet& passes, Device device,
+                         OptimizationReport* report = nullptr);
 
 /// Optimises and plans.
 [[nodiscard]] std::shared_ptr<const CompiledGraph> compile(const Trace& trace,

@@ -32,6 +32,9 @@ constexpr std::array<std::string_view, 6> kReduceNames = {"sum", "prod", "max",
                                                           "min", "any",  "all"};
 constexpr std::array<std::string_view, 6> kReduceOperationNames = {
     "reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_any", "reduce_all"};
+constexpr std::array<std::string_view, 6> kElementwiseReduceNames = {
+    "elementwise_reduce_sum", "elementwise_reduce_prod", "elementwise_reduce_max",
+    "elementwise_reduce_min", "elementwise_reduce_any",  "elementwise_reduce_all"};
 constexpr std::array<std::string_view, 6> kCumulativeNames = {"cumulative_sum", "cumulative_prod",
                                                               "cumulative_max", "cumulative_min",
                                                               "cumulative_any", "cumulative_all"};
@@ -124,6 +127,9 @@ auto fields(const op::LinearCrossEntropyBackward& operation) {
   return std::tuple(FIELD(ignore_index));
 }
 auto fields(const op::Elementwise& operation) { return std::tuple(FIELD(program)); }
+auto fields(const op::ElementwiseReduce& operation) {
+  return std::tuple_cat(fields(operation.elementwise), fields(operation.reduce));
+}
 #undef FIELD
 
 // ---- Hashing ------------------------------------------------------------------------------------
@@ -307,6 +313,9 @@ std::string_view name(const Operation& operation) {
             return "linear_cross_entropy_backward";
           },
           [](const op::Elementwise&) -> View { return "elementwise"; },
+          [](const op::ElementwiseReduce& o) {
+            return kElementwiseReduceNames[static_cast<std::size_t>(o.reduce.kind)];
+          },
       },
       operation);
 }

@@ -517,6 +517,13 @@ struct Elementwise {
   std::shared_ptr<const ElementwiseProgram> program;
   friend bool operator==(const Elementwise& a, const Elementwise& b);
 };
+/// Reduce of Elementwise, whose result is never in memory: (operands...) broadcast against each
+/// other, run through a program and reduced.
+struct ElementwiseReduce {
+  Elementwise elementwise;
+  Reduce reduce;
+  METAL_CANDLE_OP_EQUALITY(ElementwiseReduce);
+};
 
 }  // namespace op
 #undef METAL_CANDLE_OP_EQUALITY
@@ -534,7 +541,7 @@ using Operation =
                  op::SwiGluBackward, op::Rope, op::Lora, op::LoraLinear, op::Linear, op::ProductSum,
                  op::NormLinear, op::Attention, op::AttentionBackward, op::CachedAttention,
                  op::CrossEntropy, op::CrossEntropyBackward, op::LinearCrossEntropy,
-                 op::LinearCrossEntropyBackward, op::Elementwise>;
+                 op::LinearCrossEntropyBackward, op::Elementwise, op::ElementwiseReduce>;
 
 /// One instruction of an elementwise program. Registers are numbered: operands first (0 .. inputs -
 /// 1), then one for each instruction, in order. Every value lives in its own dtype.

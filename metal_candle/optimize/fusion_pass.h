@@ -29,6 +29,8 @@ class OperationSet {
   [[nodiscard]] bool contains(const Operation& operation) const {
     return ((bits_ >> operation.index()) & 1) != 0;
   }
+  [[nodiscard]] bool intersects(OperationSet other) const { return (bits_ & other.bits_) != 0; }
+  friend constexpr bool operator==(OperationSet, OperationSet) = default;
   friend constexpr OperationSet operator|(OperationSet a, OperationSet b) {
     return OperationSet(a.bits_ | b.bits_);
   }

@@ -37,14 +37,37 @@ std::vector<NodeId> topological_order(const ComputationGraph& graph) {
   return order;
 }
 
+/// The operations of live nodes that are not inputs.
+OperationSet operations_of(const ComputationGraph& graph) {
+  OperationSet set;
+  for (NodeId id = 0; id < graph.size(); ++id) {
+    const GraphNode& node = graph.node(id);
+    if (!node.dead && !node.is_input()) {
+      set = set | OperationSet::of_index(node.operation.index());
+    }
+  }
+  return set;
+}
+
+/// A pass in a stage over one graph. Most passes find nothing to look at in most graphs, so that an
+/// instance is made when there is something.
+struct RunningPass {
+  const PassEntry* entry;
+  PassEntry::Traits traits;
+  std::shared_ptr<FusionPass> pass = nullptr;
+  std::int64_t rewrites = 0;
+
+  FusionPass& instance() {
+    if (!pass) pass = entry->instance();
+    return *pass;
+  }
+};
+
 /// One stage over one graph.
 class StageRun {
  public:
-  StageRun(ComputationGraph& graph, std::span<const PassEntry> entries) : graph_(graph) {
-    for (const PassEntry& entry : entries) {
-      passes_.push_back({entry.instance(), {}, 0});
-      passes_.back().roots = passes_.back().pass->roots();
-    }
+  StageRun(ComputationGraph& graph, std::vector<RunningPass> passes)
+      : graph_(graph), passes_(std::move(passes)) {
     // Passes that settle visit a node a handful of times: once, and once for each rewrite near it.
     max_visits_ = 100 * (std::int64_t{graph.live_size()} + 10);
   }
@@ -52,7 +75,7 @@ class StageRun {
   void run() {
     stack_ = topological_order(graph_);
     const bool users_first = std::any_of(passes_.begin(), passes_.end(), [](const auto& running) {
-      return running.pass->order() == FusionPass::Order::kUsersFirst;
+      return running.traits.order == FusionPass::Order::kUsersFirst;
     });
     if (!users_first) std::reverse(stack_.begin(), stack_.end());
     queued_.assign(static_cast<std::size_t>(graph_.size()), true);
@@ -68,17 +91,11 @@ class StageRun {
   [[nodiscard]] std::int64_t rewrites(std::size_t pass) const { return passes_[pass].rewrites; }
 
  private:
-  struct RunningPass {
-    std::shared_ptr<FusionPass> pass;
-    OperationSet roots;
-    std::int64_t rewrites;
-  };
-
   void visit(NodeId id) {
     ++visits_;
     bool noted = false;
     for (RunningPass& running : passes_) {
-      if (!running.roots.contains(graph_.node(id).operation)) continue;
+      if (!running.traits.roots.contains(graph_.node(id).operation)) continue;
       if (!noted) {
         // After a rewrite the node no longer knows its neighbours.
         users_.assign(graph_.node(id).users.begin(), graph_.node(id).users.end());
@@ -86,11 +103,11 @@ class StageRun {
         noted = true;
       }
       const NodeId first_new = graph_.size();
-      if (!running.pass->try_fuse(graph_, id)) continue;
+      if (!running.instance().try_fuse(graph_, id)) continue;
       ++running.rewrites;
       if (visits_ > max_visits_) {
         throw Error(fmt::format("optimizer: the passes do not settle; the last to rewrite was {}",
-                                running.pass->name()));
+                                running.entry->name));
       }
       queue_neighbours(id, first_new);
       return;
@@ -139,6 +156,10 @@ std::int64_t OptimizationReport::rewrites(std::string_view pass) const {
 }
 
 void OptimizationReport::add(const OptimizationReport& later) {
+  if (nodes_before == 0) {
+    *this = later;
+    return;
+  }
   for (std::size_t i = 0; i < passes.size(); ++i) passes[i].rewrites += later.passes[i].rewrites;
   nodes_after = later.nodes_after;
   visits += later.visits;
@@ -156,55 +177,73 @@ std::string OptimizationReport::to_string() const {
   return text;
 }
 
-GraphOptimizer::GraphOptimizer(std::vector<PassEntry> passes) : passes_(std::move(passes)) {
-  std::stable_sort(passes_.begin(), passes_.end(),
+GraphOptimizer::GraphOptimizer(std::vector<PassEntry> passes) {
+  std::stable_sort(passes.begin(), passes.end(),
                    [](const PassEntry& a, const PassEntry& b) { return a.stage < b.stage; });
+  for (PassEntry& entry : passes) {
+    const PassEntry::Traits traits = entry.traits();
+    passes_.push_back({std::move(entry), traits});
+  }
 }
 
 /// The stages over one graph, and the report of it.
 class GraphOptimizer::Run {
  public:
-  Run(ComputationGraph& graph, const std::vector<PassEntry>& passes)
-      : graph_(graph), passes_(passes) {
-    report_.nodes_before = graph.live_size();
-    for (const PassEntry& entry : passes) report_.passes.push_back({entry.name, 0});
+  Run(ComputationGraph& graph, const std::vector<Pass>& passes)
+      : graph_(graph), passes_(passes), rewrites_(passes.size(), 0) {
+    nodes_before_ = graph.live_size();
   }
 
   /// Whether anything was rewritten.
   bool stage(OptimizerStage stage) {
-    const auto in_stage = [&](const PassEntry& entry) { return entry.stage == stage; };
+    const auto in_stage = [&](const Pass& pass) { return pass.entry.stage == stage; };
     const auto first = std::find_if(passes_.begin(), passes_.end(), in_stage);
     const auto last = std::find_if_not(first, passes_.end(), in_stage);
-    if (first == last) return false;
-    const auto begin = static_cast<std::size_t>(first - passes_.begin());
-    const auto count = static_cast<std::size_t>(last - first);
-    StageRun run(graph_, std::span(passes_).subspan(begin, count));
-    run.run();
-    report_.visits += run.visits();
-    std::int64_t rewrites = 0;
-    for (std::size_t i = 0; i < count; ++i) {
-      report_.passes[begin + i].rewrites += run.rewrites(i);
-      rewrites += run.rewrites(i);
+    const OperationSet operations = operations_of(graph_);
+    if (std::none_of(first, last,
+                     [&](const Pass& pass) { return pass.traits.roots.intersects(operations); })) {
+      return false;
     }
-    return rewrites > 0;
+    std::vector<RunningPass> running;
+    running.reserve(static_cast<std::size_t>(last - first));
+    for (auto pass = first; pass != last; ++pass) running.push_back({&pass->entry, pass->traits});
+    StageRun run(graph_, std::move(running));
+    run.run();
+    visits_ += run.visits();
+    const auto begin = static_cast<std::size_t>(first - passes_.begin());
+    std::int64_t all = 0;
+    for (std::size_t i = 0; i < static_cast<std::size_t>(last - first); ++i) {
+      rewrites_[begin + i] += run.rewrites(i);
+      all += run.rewrites(i);
+    }
+    return all > 0;
   }
 
-  OptimizationReport finish() {
+  void finish(OptimizationReport* report) {
     graph_.compact();
-    report_.nodes_after = graph_.live_size();
-    report_.seconds = std::chrono::duration<double>(Clock::now() - start_).count();
-    return std::move(report_);
+    if (report == nullptr) return;
+    OptimizationReport own;
+    own.nodes_before = nodes_before_;
+    own.nodes_after = graph_.live_size();
+    own.visits = visits_;
+    for (std::size_t i = 0; i < passes_.size(); ++i) {
+      own.passes.push_back({passes_[i].entry.name, rewrites_[i]});
+    }
+    own.seconds = std::chrono::duration<double>(Clock::now() - start_).count();
+    report->add(own);
   }
 
  private:
   using Clock = std::chrono::steady_clock;
   ComputationGraph& graph_;
-  const std::vector<PassEntry>& passes_;
-  OptimizationReport report_;
+  const std::vector<Pass>& passes_;
+  NodeId nodes_before_ = 0;
+  std::int64_t visits_ = 0;
+  std::vector<std::int64_t> rewrites_;  // Of each pass.
   const Clock::time_point start_ = Clock::now();
 };
 
-OptimizationReport GraphOptimizer::run(ComputationGraph& graph) const {
+void GraphOptimizer::run(ComputationGraph& graph, OptimizationReport* report) const {
   Run run(graph, passes_);
   run.stage(OptimizerStage::kCanonicalize);
   // Composing leaves reshapes and signs that cancel.
@@ -212,14 +251,14 @@ OptimizationReport GraphOptimizer::run(ComputationGraph& graph) const {
   run.stage(OptimizerStage::kEpilogue);
   run.stage(OptimizerStage::kPrologue);
   run.stage(OptimizerStage::kElementwise);
-  return run.finish();
+  run.finish(report);
 }
 
-OptimizationReport GraphOptimizer::run_after_lowering(ComputationGraph& graph) const {
+void GraphOptimizer::run_after_lowering(ComputationGraph& graph, OptimizationReport* report) const {
   Run run(graph, passes_);
   run.stage(OptimizerStage::kCanonicalize);
   run.stage(OptimizerStage::kElementwise);
-  return run.finish();
+  run.finish(report);
 }
 
 }  // namespace metal_candle

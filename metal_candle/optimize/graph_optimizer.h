@@ -28,7 +28,7 @@ struct OptimizationReport {
 
   /// 0 for a pass that did not run.
   [[nodiscard]] std::int64_t rewrites(std::string_view pass) const;
-  /// Takes in what the same optimizer did later to the same graph.
+  /// Takes in what the same optimizer did later to the same graph, or did first.
   void add(const OptimizationReport& later);
   /// One line for the whole, then one a pass that rewrote something.
   [[nodiscard]] std::string to_string() const;
@@ -45,14 +45,24 @@ class GraphOptimizer {
 
   /// Rewrites the graph and compacts it (so ids change, but for those of inputs). Throws Error
   /// naming the pass when passes undo each other's work without end.
-  OptimizationReport run(ComputationGraph& graph) const;
+  OptimizationReport run(ComputationGraph& graph) const {
+    OptimizationReport report;
+    run(graph, &report);
+    return report;
+  }
+  /// The same, and adds what it did to the report, if there is one.
+  void run(ComputationGraph& graph, OptimizationReport* report) const;
   /// The same for a graph whose composites were decomposed: only stages that do not compose them
   /// again (kCanonicalize and kElementwise).
-  OptimizationReport run_after_lowering(ComputationGraph& graph) const;
+  void run_after_lowering(ComputationGraph& graph, OptimizationReport* report) const;
 
  private:
   class Run;
-  std::vector<PassEntry> passes_;
+  struct Pass {
+    PassEntry entry;
+    PassEntry::Traits traits;
+  };
+  std::vector<Pass> passes_;
 };
 
 }  // namespace metal_candle

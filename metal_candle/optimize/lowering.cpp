@@ -64,19 +64,18 @@ int lower_unsupported(ComputationGraph& graph, const SupportsOperation& supports
     decompose_node(graph, id);
     ++decomposed;
   }
-  graph.compact();
+  if (decomposed > 0) graph.compact();
   return decomposed;
 }
 
-OptimizationReport optimize_for_backend(ComputationGraph& graph, const GraphOptimizer& optimizer,
-                                        const SupportsOperation& supports) {
-  OptimizationReport report = optimizer.run(graph);
-  if (lower_unsupported(graph, supports) == 0) return report;
-  report.add(optimizer.run_after_lowering(graph));
+void optimize_for_backend(ComputationGraph& graph, const GraphOptimizer& optimizer,
+                          const SupportsOperation& supports, OptimizationReport* report) {
+  optimizer.run(graph, report);
+  if (lower_unsupported(graph, supports) == 0) return;
+  optimizer.run_after_lowering(graph, report);
   // A backend may have no kernel for elementwise programs either.
   lower_unsupported(graph, supports);
-  report.nodes_after = graph.live_size();
-  return report;
+  if (report != nullptr) report->nodes_after = graph.live_size();
 }
 
 }  // namespace metal_candle

@@ -136,6 +136,11 @@ std::shared_ptr<FusionPass> PassEntry::instance() const {
   return pass;
 }
 
+PassEntry::Traits PassEntry::traits() const {
+  const std::shared_ptr<FusionPass> pass = instance();
+  return {pass->roots(), pass->order()};
+}
+
 namespace {
 
 thread_local const PassSet* scoped_passes = nullptr;

@@ -38,6 +38,12 @@ class PassEntry {
 
   /// For a run. Thread safe.
   [[nodiscard]] std::shared_ptr<FusionPass> instance() const;
+  /// What its instances say of themselves, all alike. May make one.
+  struct Traits {
+    OperationSet roots;
+    FusionPass::Order order = FusionPass::Order::kInputsFirst;
+  };
+  [[nodiscard]] Traits traits() const;
 
   std::string name;
   OptimizerStage stage;

@@ -23,6 +23,7 @@ struct Element {
   NodeCondition condition = nullptr;  // kWhere.
   std::vector<Pattern> children =
       {};  // Operands, alternatives, or the one pattern that is qualified.
+  OperationSet roots = OperationSet::all();  // Operations that the node may have.
 };
 
 namespace {
@@ -30,10 +31,6 @@ namespace {
 int next_variable() {
   static std::atomic<int> counter{0};
   return counter.fetch_add(1, std::memory_order_relaxed);
-}
-
-Pattern make(Element element) {
-  return Pattern(std::make_shared<const Element>(std::move(element)));
 }
 
 /// Half a unit in the last place of the dtype, and for f32 what shortened decimal constants differ
@@ -72,7 +69,8 @@ class Matcher {
     return std::move(match_);
   }
 
-  static OperationSet roots(const Element& element) {
+  static OperationSet roots(const Pattern& p) { return p.element_->roots; }
+  static OperationSet roots_of(const Element& element) {
     switch (element.kind) {
       case Element::Kind::kOperation:
         return OperationSet::of_index(element.operation_index);
@@ -82,7 +80,7 @@ class Matcher {
         return OperationSet::all();
       default: {
         OperationSet set;
-        for (const Pattern& child : element.children) set = set | roots(*child.element_);
+        for (const Pattern& child : element.children) set = set | roots(child);
         return set;
       }
     }
@@ -153,16 +151,27 @@ class Matcher {
     const GraphNode& node = graph_.node(goal.node);
     if (node.is_input() || node.operation.index() != element.operation_index) return false;
     if (node.inputs.size() != element.children.size()) return false;
+    const bool straight = may_match(element, node.inputs, false);
+    const bool swapped = element.commutative && may_match(element, node.inputs, true);
+    if (!straight && !swapped) return false;
     if (element.accepts && !element.accepts(node.operation)) return false;
     interior_.push_back(goal.node);
-    if (solve_operands(element, node.inputs, goal.next)) return true;
+    if (straight && solve_operands(element, node.inputs, 0, false, goal.next)) return true;
+    if (swapped && solve_operands(element, node.inputs, 0, true, goal.next)) return true;
     interior_.pop_back();
     return false;
   }
 
-  bool solve_operands(const Element& element, const std::vector<NodeId>& inputs, const Goal* next) {
-    return solve_operands(element, inputs, 0, false, next) ||
-           (element.commutative && solve_operands(element, inputs, 0, true, next));
+  /// As far as the operations of the operands say, which rules most out.
+  bool may_match(const Element& element, const std::vector<NodeId>& inputs, bool swapped) const {
+    const std::size_t count = inputs.size();
+    for (std::size_t i = 0; i < count; ++i) {
+      const OperationSet roots = element.children[i].element_->roots;
+      if (roots == OperationSet::all()) continue;
+      const GraphNode& node = graph_.node(inputs[swapped ? count - 1 - i : i]);
+      if (node.is_input() || !roots.contains(node.operation)) return false;
+    }
+    return true;
   }
 
   /// Puts the operands from `i` on in front of `next`, the last one first.
@@ -208,6 +217,15 @@ class Matcher {
   std::vector<NodeId> interior_;  // Nodes matched by an operation, the root included.
 };
 
+namespace {
+
+Pattern make(Element element) {
+  element.roots = Matcher::roots_of(element);
+  return Pattern(std::make_shared<const Element>(std::move(element)));
+}
+
+}  // namespace
+
 Pattern::Pattern(const Var& var)
     : Pattern(make({.kind = Element::Kind::kVar, .variable = var.id()})) {}
 Pattern::Pattern(const ScalarVar& scalar)
@@ -224,7 +242,7 @@ Pattern Pattern::where(NodeCondition condition) const {
       {.kind = Element::Kind::kWhere, .condition = std::move(condition), .children = {*this}});
 }
 
-OperationSet Pattern::roots() const { return Matcher::roots(*element_); }
+OperationSet Pattern::roots() const { return element_->roots; }
 
 Pattern operation(std::size_t index, std::function<bool(const Operation&)> accepts,
                   std::vector<Pattern> operands, bool commutative) {

@@ -124,6 +124,12 @@ TEST(Decompose, ElementwisePrograms) {
   check(op::Elementwise{program}, {f32({4, 1}), i32({3}), f32({})});
   // The last operand is not read, and still has a say in the shape.
   check(op::Elementwise{program}, {f32({4, 1}), i32({3}), f32({2, 1, 1})});
+  for (const ReduceKind kind : {ReduceKind::kSum, ReduceKind::kMax, ReduceKind::kAny}) {
+    for (const bool keepdims : {false, true}) {
+      check(op::ElementwiseReduce{{program}, {kind, {0, 2}, keepdims}},
+            {f32({4, 1}), i32({3}), f32({2, 1, 1})});
+    }
+  }
 }
 
 TEST(Decompose, Softmax) {

@@ -18,6 +18,9 @@ std::vector<Operation> default_of_each(std::index_sequence<I...>) {
     if (auto* fused = std::get_if<op::Elementwise>(&operation)) {
       fused->program = std::make_shared<const ElementwiseProgram>();
     }
+    if (auto* fused = std::get_if<op::ElementwiseReduce>(&operation)) {
+      fused->elementwise.program = std::make_shared<const ElementwiseProgram>();
+    }
   }
   return operations;
 }
@@ -28,6 +31,10 @@ std::vector<Operation> one_of_each() {
 std::shared_ptr<const ElementwiseProgram> program(BinaryKind kind, std::int32_t second = 1) {
   return std::make_shared<const ElementwiseProgram>(ElementwiseProgram{
       {DType::kF32, DType::kF32}, {{op::Binary{kind}, DType::kF32, {0, second}}}});
+}
+
+op::ElementwiseReduce reduced(BinaryKind kind, const op::Reduce& reduce) {
+  return {{program(kind)}, reduce};
 }
 
 TEST(OperationTest, NamesAreDistinct) {
@@ -60,6 +67,8 @@ TEST(OperationTest, KindsHaveTheirOwnNames) {
   EXPECT_EQ(name(ReduceKind::kAny), "any");
   EXPECT_EQ(name(Operation(op::Reduce{ReduceKind::kMax, {}, false})), "reduce_max");
   EXPECT_EQ(name(Operation(op::ArgReduce{false, 0})), "argmin");
+  EXPECT_EQ(name(Operation(reduced(BinaryKind::kAdd, {ReduceKind::kMin, {}, false}))),
+            "elementwise_reduce_min");
 }
 
 TEST(OperationTest, TextHasTheAttributes) {
@@ -72,6 +81,8 @@ TEST(OperationTest, TextHasTheAttributes) {
             "linear(activation=silu, has_bias=true, has_residual=false, scale=2)");
   EXPECT_EQ(to_string(Operation(op::Elementwise{program(BinaryKind::kAdd)})),
             "elementwise(program=%2 = add f32 %0 %1)");
+  EXPECT_EQ(to_string(Operation(reduced(BinaryKind::kAdd, {ReduceKind::kSum, {1}, true}))),
+            "elementwise_reduce_sum(program=%2 = add f32 %0 %1, axes=[1], keepdims=true)");
 }
 
 TEST(OperationTest, HashFollowsEquality) {
@@ -102,6 +113,12 @@ TEST(OperationTest, EveryAttributeCounts) {
       {op::RmsNorm{1e-5f}, op::LayerNorm{1e-5f}},
       {op::Elementwise{program(BinaryKind::kAdd)}, op::Elementwise{program(BinaryKind::kMultiply)}},
       {op::Elementwise{program(BinaryKind::kAdd)}, op::Elementwise{program(BinaryKind::kAdd, 0)}},
+      {reduced(BinaryKind::kAdd, {ReduceKind::kSum, {0}, false}),
+       reduced(BinaryKind::kMultiply, {ReduceKind::kSum, {0}, false})},
+      {reduced(BinaryKind::kAdd, {ReduceKind::kSum, {0}, false}),
+       reduced(BinaryKind::kAdd, {ReduceKind::kMax, {0}, false})},
+      {reduced(BinaryKind::kAdd, {ReduceKind::kSum, {0}, false}),
+       reduced(BinaryKind::kAdd, {ReduceKind::kSum, {1}, false})},
   };
   for (const auto& [a, b] : different) {
     EXPECT_NE(a, b) << to_string(a);
@@ -128,6 +145,8 @@ TEST(OperationTest, Classes) {
   EXPECT_FALSE(is_elementwise(op::Softmax{}));
   EXPECT_TRUE(is_composite(op::Softmax{}));
   EXPECT_TRUE(is_composite(op::Elementwise{}));
+  EXPECT_TRUE(is_composite(op::ElementwiseReduce{}));
+  EXPECT_FALSE(is_elementwise(op::ElementwiseReduce{}));
   EXPECT_TRUE(is_composite(op::Unary{UnaryKind::kSigmoid}));
   EXPECT_TRUE(is_composite(op::Unary{UnaryKind::kSilu}));
   EXPECT_FALSE(is_composite(op::Unary{UnaryKind::kTrunc}));

@@ -122,6 +122,20 @@ TEST(ShapeErrors, Programs) {
       {program({{unary(UnaryKind::kExp), DType::kF16, {0}}}), {f32({2})}},
       {program({{op::Softmax{0}, DType::kF32, {0}}}), {f32({2})}},
   });
+  const auto reduced = [&](const ElementwiseInstruction& last, ReduceKind kind, const Axes& axes) {
+    return op::ElementwiseReduce{program({last}), {kind, axes, false}};
+  };
+  const ElementwiseInstruction exponent{unary(UnaryKind::kExp), DType::kF32, {0}};
+  const ElementwiseInstruction is_nan{unary(UnaryKind::kIsNan), DType::kBool, {0}};
+  refuse<ShapeError>({
+      {reduced(exponent, ReduceKind::kSum, {1}), {f32({2})}},
+      {reduced(exponent, ReduceKind::kSum, {1, 0}), {f32({2, 3})}},
+      {reduced(exponent, ReduceKind::kMax, {0}), {f32({0, 3})}},
+  });
+  refuse<DTypeError>({
+      {reduced(exponent, ReduceKind::kSum, {0}), {f16({2})}},
+      {reduced(is_nan, ReduceKind::kSum, {0}), {f32({2})}},
+  });
 }
 
 TEST(ShapeErrors, Reductions) {

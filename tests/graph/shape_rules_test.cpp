@@ -82,7 +82,25 @@ TEST(ShapeRules, ElementwiseProgram) {
                            {op::Binary{BinaryKind::kAdd}, DType::kF32, {0, 2}},
                            {op::Full{}, DType::kF32, {}},
                            {op::Binary{BinaryKind::kLess}, DType::kBool, {3, 4}}};
-  check({{op::Elementwise{program}, {f32({2, 1}), i32({3})}, {boolean({2, 3})}}});
+  const op::Elementwise less{program};
+  check({
+      {less, {f32({2, 1}), i32({3})}, {boolean({2, 3})}},
+      {op::ElementwiseReduce{less, {ReduceKind::kAny, {0}, false}},
+       {f32({2, 1}), i32({3})},
+       {boolean({3})}},
+      {op::ElementwiseReduce{less, {ReduceKind::kAll, {0, 1}, true}},
+       {f32({2, 1}), i32({3})},
+       {boolean({1, 1})}},
+  });
+  program = std::make_shared<ElementwiseProgram>();
+  program->inputs = {DType::kF16};
+  program->instructions = {{op::Cast{}, DType::kF32, {0}}};
+  check({
+      {op::ElementwiseReduce{{program}, {ReduceKind::kSum, {1}, false}},
+       {f16({2, 0, 3})},
+       {f32({2, 3})}},
+      {op::ElementwiseReduce{{program}, {ReduceKind::kMax, {}, false}}, {f16({})}, {f32({})}},
+  });
 }
 
 TEST(ShapeRules, Reductions) {

@@ -58,7 +58,7 @@ TEST_F(PassRegistryTest, EveryPassHasItsNameAndTakesPart) {
                   "cross_entropy", "attention", "lora", "lora_linear", "matmul_scale",
                   "matmul_bias", "matmul_activation", "matmul_residual", "product_sum", "swiglu",
                   "swiglu_product", "norm_backward_residual", "norm_linear", "lora_low",
-                  "cached_attention", "elementwise"));
+                  "cached_attention", "elementwise_reduce", "elementwise"));
   for (const PassEntry& entry : passes_in_order(PassSet::all())) {
     EXPECT_EQ(entry.instance()->name(), entry.name);
   }

@@ -50,6 +50,15 @@ struct Evaluate {
   Outputs operator()(const op::Elementwise& o) const {
     return outputs(reference::fused_elementwise(*o.program, in, spec, rounding));
   }
+  Outputs operator()(const op::ElementwiseReduce& o) const {
+    TensorSpec elements{{}, o.elementwise.program->instructions.back().dtype};
+    for (const HostTensor* operand : in) {
+      elements.shape = broadcast_shapes("reference", elements.shape, operand->shape());
+    }
+    const HostTensor x =
+        reference::fused_elementwise(*o.elementwise.program, in, elements, rounding);
+    return outputs(reference::reduce(o.reduce, x, spec));
+  }
 
   Outputs operator()(const op::Reduce& o) const { return outputs(reference::reduce(o, x(), spec)); }
   Outputs operator()(const op::ArgReduce& o) const {

@@ -31,6 +31,7 @@ constexpr Overload kFamilies{
       return o.of_product ? nullptr : make_swiglu_backward;
     },
     [](const op::Elementwise&) -> Maker { return make_elementwise; },
+    [](const op::ElementwiseReduce&) -> Maker { return make_elementwise_reduce; },
     [](const op::RandomBits&) -> Maker { return make_random; },
     [](const op::Reduce&) -> Maker { return make_reduce; },
     [](const op::ArgReduce&) -> Maker { return make_reduce; },
@@ -136,7 +137,8 @@ InputLayout CpuBackend::input_layout(const Operation& operation, int input) cons
           [&](const op::DynamicSliceUpdate&) { return input < 2 ? kAny : kContiguous; },
           [&](const auto&) {
             const Maker maker = family(operation);
-            return maker == make_elementwise || maker == make_copy || maker == make_concatenate
+            return maker == make_elementwise || maker == make_elementwise_reduce ||
+                           maker == make_copy || maker == make_concatenate
                        ? kAny
                        : kContiguous;
           },

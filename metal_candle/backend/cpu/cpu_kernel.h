@@ -44,6 +44,7 @@ std::unique_ptr<Kernel> make_cpu_kernel(Fn fn, std::size_t scratch_bytes = 0) {
 std::unique_ptr<Kernel> make_elementwise(
     const KernelRequest& request);  // Full, Arange, Unary, Binary, Select,
                                     // Cast, SwiGlu, Elementwise.
+std::unique_ptr<Kernel> make_elementwise_reduce(const KernelRequest& request);
 std::unique_ptr<Kernel> make_copy(
     const KernelRequest& request);  // Any strides to contiguous, one dtype:
                                     // Identity, Reshape, Transpose, Slice, Broadcast...

@@ -89,22 +89,23 @@ struct VectorReduce : ScalarReduce<kKind, T> {
 };
 
 template <ReduceKind kKind>
-void reduce_floating(const ReducePlan& plan, const KernelArguments& arguments) {
+void reduce_floating(const ReducePlan& plan, const ReduceSource& source, void* out,
+                     void* partials) {
   dispatch_floating("reduce", plan.dtype, [&](auto zero) {
-    run_reduce<VectorReduce<kKind, decltype(zero)>>(plan, arguments);
+    run_reduce<VectorReduce<kKind, decltype(zero)>>(plan, source, out, partials);
   });
 }
 
-void run_floating(const ReducePlan& plan, const KernelArguments& arguments) {
+void run_floating(const ReducePlan& plan, const ReduceSource& source, void* out, void* partials) {
   switch (plan.kind) {
     case ReduceKind::kSum:
-      return reduce_floating<ReduceKind::kSum>(plan, arguments);
+      return reduce_floating<ReduceKind::kSum>(plan, source, out, partials);
     case ReduceKind::kProd:
-      return reduce_floating<ReduceKind::kProd>(plan, arguments);
+      return reduce_floating<ReduceKind::kProd>(plan, source, out, partials);
     case ReduceKind::kMax:
-      return reduce_floating<ReduceKind::kMax>(plan, arguments);
+      return reduce_floating<ReduceKind::kMax>(plan, source, out, partials);
     default:
-      return reduce_floating<ReduceKind::kMin>(plan, arguments);
+      return reduce_floating<ReduceKind::kMin>(plan, source, out, partials);
   }
 }
 
@@ -119,32 +120,34 @@ namespace {
 HWY_EXPORT(run_floating);
 
 template <ReduceKind kKind>
-void run_scalar(const ReducePlan& plan, const KernelArguments& arguments) {
+void run_scalar(const ReducePlan& plan, const ReduceSource& source, void* out, void* partials) {
   dispatch_dtype(plan.dtype, [&](auto zero) {
     using T = decltype(zero);
     constexpr bool kLogical = kKind == ReduceKind::kAny || kKind == ReduceKind::kAll;
     if constexpr (kLogical || !kIsFloating<T>) {
-      run_reduce<ScalarReduce<kKind, T>>(plan, arguments);
+      run_reduce<ScalarReduce<kKind, T>>(plan, source, out, partials);
     }
   });
 }
 
-void run_integer(const ReducePlan& plan, const KernelArguments& arguments) {
+void run_integer(const ReducePlan& plan, const ReduceSource& source, void* out, void* partials) {
   switch (plan.kind) {
     case ReduceKind::kSum:
-      return run_scalar<ReduceKind::kSum>(plan, arguments);
+      return run_scalar<ReduceKind::kSum>(plan, source, out, partials);
     case ReduceKind::kProd:
-      return run_scalar<ReduceKind::kProd>(plan, arguments);
+      return run_scalar<ReduceKind::kProd>(plan, source, out, partials);
     case ReduceKind::kMax:
-      return run_scalar<ReduceKind::kMax>(plan, arguments);
+      return run_scalar<ReduceKind::kMax>(plan, source, out, partials);
     case ReduceKind::kMin:
-      return run_scalar<ReduceKind::kMin>(plan, arguments);
+      return run_scalar<ReduceKind::kMin>(plan, source, out, partials);
     case ReduceKind::kAny:
-      return run_scalar<ReduceKind::kAny>(plan, arguments);
+      return run_scalar<ReduceKind::kAny>(plan, source, out, partials);
     case ReduceKind::kAll:
-      return run_scalar<ReduceKind::kAll>(plan, arguments);
+      return run_scalar<ReduceKind::kAll>(plan, source, out, partials);
   }
 }
+
+bool is_logical(ReduceKind kind) { return kind == ReduceKind::kAny || kind == ReduceKind::kAll; }
 
 void split_work(ReducePlan& plan) {
   if (plan.is_empty()) return;
@@ -196,26 +199,39 @@ ReducePlan plan_reduce(const TensorLayout& x, const op::Reduce& op) {
   return plan;
 }
 
+void require_reduced_dtype(const ReducePlan& plan, DType output) {
+  const DType expected = is_logical(plan.kind) ? DType::kBool : plan.dtype;
+  if (output == expected) return;
+  throw DTypeError(std::string("reduce_") + std::string(name(plan.kind)) + ": " +
+                   std::string(name(plan.dtype)) + " is reduced to " + std::string(name(expected)) +
+                   ", not " + std::string(name(output)));
+}
+
+std::size_t partial_bytes(const ReducePlan& plan) {
+  if (plan.units <= 1) return 0;
+  const std::int64_t partials = plan.outer * plan.columns * plan.units;
+  return static_cast<std::size_t>(partials) * std::max(sizeof(float), size_of(plan.dtype));
+}
+
+void reduce(const ReducePlan& plan, const ReduceSource& source, void* out, void* partials) {
+  if (is_floating(plan.dtype) && !is_logical(plan.kind)) {
+    HWY_DYNAMIC_DISPATCH(run_floating)(plan, source, out, partials);
+  } else {
+    run_integer(plan, source, out, partials);
+  }
+}
+
 std::unique_ptr<Kernel> make_reduce(const KernelRequest& request) {
   if (std::holds_alternative<op::ArgReduce>(request.operation)) return make_arg_reduce(request);
   const auto* op = std::get_if<op::Reduce>(&request.operation);
   if (!op) return make_cumulative(request);
-  const TensorLayout& x = request.inputs[0];
-  const bool logical = op->kind == ReduceKind::kAny || op->kind == ReduceKind::kAll;
-  const DType expected = logical ? DType::kBool : x.dtype;
-  if (request.outputs[0].dtype != expected) {
-    throw DTypeError(std::string("reduce_") + std::string(name(op->kind)) + ": " +
-                     std::string(name(x.dtype)) + " is reduced to " + std::string(name(expected)) +
-                     ", not " + std::string(name(request.outputs[0].dtype)));
-  }
-  const ReducePlan plan = plan_reduce(x, *op);
-  const std::size_t element = std::max(sizeof(float), size_of(x.dtype));
+  const ReducePlan plan = plan_reduce(request.inputs[0], *op);
+  require_reduced_dtype(plan, request.outputs[0].dtype);
   return make_cpu_kernel(
-      [plan, vectors = is_floating(x.dtype) && !logical](const KernelArguments& arguments) {
-        vectors ? HWY_DYNAMIC_DISPATCH(run_floating)(plan, arguments)
-                : run_integer(plan, arguments);
+      [plan](const KernelArguments& arguments) {
+        reduce(plan, {.x = arguments.inputs[0]}, arguments.outputs[0], arguments.scratch);
       },
-      static_cast<std::size_t>(num_partials(plan)) * element);
+      partial_bytes(plan));
 }
 
 }  // namespace metal_candle::backend::cpu

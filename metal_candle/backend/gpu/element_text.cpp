@@ -176,17 +176,45 @@ float constant_of(const Scalar& value, DType dtype) {
   return real;
 }
 
+std::string short_name(const Operation& operation) {
+  if (const auto* o = std::get_if<op::Unary>(&operation)) return std::string(name(o->kind));
+  if (const auto* o = std::get_if<op::Binary>(&operation)) return std::string(name(o->kind));
+  if (const auto* o = std::get_if<op::ElementwiseReduce>(&operation)) {
+    return fmt::format("{}_of_{}", name(o->reduce.kind), short_name(o->elementwise));
+  }
+  const auto* fused = std::get_if<op::Elementwise>(&operation);
+  if (fused == nullptr) return std::string(name(operation));
+  constexpr int kMostNames = 4;
+  std::string names;
+  int count = 0;
+  for (const ElementwiseInstruction& instruction : fused->program->instructions) {
+    if (std::holds_alternative<op::Full>(instruction.operation)) continue;
+    if (++count <= kMostNames) names += (count > 1 ? "_" : "") + short_name(instruction.operation);
+  }
+  if (count > kMostNames) names += fmt::format("_and_{}", count - kMostNames);
+  return names.empty() ? "full" : names;
+}
+
+std::string name_with_hash(std::string_view what, std::string_view text) {
+  std::uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a.
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+  return fmt::format("{}_{:016x}", what, hash);
+}
+
 ElementText::ElementText(const Operation& operation, std::span<const DType> inputs, DType output,
                          ArgumentStruct& arguments)
     : arguments_(arguments), num_inputs_(inputs.size()), output_(output) {
   for (const DType dtype : inputs) {
     values_.push_back({fmt::format("v{}", values_.size()), dtype});
   }
-  if (const auto* fused = std::get_if<op::Elementwise>(&operation)) {
+  const auto* reduced = std::get_if<op::ElementwiseReduce>(&operation);
+  const auto* fused = reduced ? &reduced->elementwise : std::get_if<op::Elementwise>(&operation);
+  if (fused != nullptr) {
     const auto& instructions = fused->program->instructions;
     for (std::size_t i = 0; i < instructions.size(); ++i) {
-      add(instructions[i].operation, instructions[i].arguments, instructions[i].dtype,
-          i + 1 == instructions.size());
+      // What is stored is rounded then; what is reduced is not.
+      const bool is_stored = !reduced && i + 1 == instructions.size();
+      add(instructions[i].operation, instructions[i].arguments, instructions[i].dtype, is_stored);
     }
   } else {
     std::array<std::int32_t, 3> all = {0, 1, 2};
@@ -203,15 +231,15 @@ std::string ElementText::function(std::string_view index) const {
   return text + ") {\n" + statements_ + fmt::format("  return {};\n}}\n", values_.back().name);
 }
 
-// The store rounds the last value.
+// A store rounds by itself.
 void ElementText::add(const Operation& operation, std::span<const std::int32_t> arguments,
-                      DType dtype, bool last) {
+                      DType dtype, bool is_stored) {
   ++instructions_;
   std::vector<Value> in;
   for (const std::int32_t r : arguments) in.push_back(values_[static_cast<std::size_t>(r)]);
   std::string text = expression(operation, in, dtype);
   const bool same = std::holds_alternative<op::Cast>(operation) && in[0].dtype == dtype;
-  if (!last && is_half(dtype) && rounds_inside(operation) && !same) {
+  if (!is_stored && is_half(dtype) && rounds_inside(operation) && !same) {
     text = substitute(expression_of(rounding_to(dtype)), {{"x", text}});
   }
   const std::string name = fmt::format("v{}", values_.size());

@@ -50,6 +50,11 @@ class ArgumentStruct {
 /// The constant as an element of a floating dtype, which is computed as f32; of bool: 0 or 1.
 [[nodiscard]] float constant_of(const Scalar& value, DType dtype);
 
+/// What a kernel of the operation does, in a word or a few.
+[[nodiscard]] std::string short_name(const Operation& operation);
+/// Of a kernel that differs from others of that name in its text.
+[[nodiscard]] std::string name_with_hash(std::string_view what, std::string_view text);
+
 /// Writes the function
 ///   MC_FUNCTION VALUE element(MC_CONSTANT Arguments& a, INDEX i, VALUE v0, VALUE v1, ...)
 /// which gives the element of an operation at row-major position i from those of its inputs. Values
@@ -71,7 +76,7 @@ class ElementText {
   };
 
   void add(const Operation& operation, std::span<const std::int32_t> arguments, DType dtype,
-           bool last);
+           bool is_stored);
   std::string expression(const Operation& operation, std::span<const Value> in, DType dtype);
   std::string cast(const Value& x, DType to);
   std::string full(const Scalar& value, DType dtype);

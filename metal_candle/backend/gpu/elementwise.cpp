@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -20,11 +21,6 @@
 namespace metal_candle::backend::gpu {
 namespace {
 
-// Operands at least this large whose rows are not the dense axis are transposed first: element by
-// element they would cost a sector of memory each.
-constexpr std::int64_t kTransposeElements = 1 << 14;
-constexpr std::size_t kScratchAlignment = 256;
-
 // Groups of the most threads while there are enough for the device, then smaller ones.
 std::uint32_t threads_for(std::int64_t packets, const DeviceLimits& limits) {
   std::uint32_t threads = kElementwiseThreads;
@@ -33,24 +29,16 @@ std::uint32_t threads_for(std::int64_t packets, const DeviceLimits& limits) {
   return threads;
 }
 
-// An operand that is copied to the scratch before it is computed on.
-struct TransposedOperand {
-  std::size_t index;
-  StridedCopy copy;
-  std::size_t scratch_offset;
-};
-
 class ElementwiseKernel final : public GpuKernel {
  public:
-  ElementwiseKernel(const Operation& operation, ElementwiseLoop loop,
-                    std::vector<TransposedOperand> transposed, std::size_t scratch,
+  ElementwiseKernel(const Operation& operation, ElementwiseLoop loop, TransposedOperands transposed,
                     GpuDevice& device)
       : operation_(operation),
         loop_(std::move(loop)),
         transposed_(std::move(transposed)),
         device_(device),
         program_(ElementProgram::make(operation_, loop_)) {
-    scratch_bytes_ = scratch;
+    scratch_bytes_ = transposed_.scratch_bytes();
     ElementwiseSource source = write_elementwise(operation, loop_);
     aligned_ = compile(source);
     arguments_ = std::move(source.arguments);
@@ -62,12 +50,7 @@ class ElementwiseKernel final : public GpuKernel {
   void encode(const KernelArguments& arguments, Encoder& encoder) const override {
     std::vector<const void*> addresses = {arguments.outputs[0]};
     addresses.insert(addresses.end(), arguments.inputs.begin(), arguments.inputs.end());
-    for (const TransposedOperand& operand : transposed_) {
-      void* copy =
-          element_address(arguments.scratch, static_cast<std::int64_t>(operand.scratch_offset), 1);
-      operand.copy.encode(encoder, arguments.inputs[operand.index], copy);
-      addresses[operand.index + 1] = copy;
-    }
+    transposed_.encode(encoder, std::span(addresses).subspan(1), arguments.scratch);
     const Function* function = (loop_.is_aligned(addresses) ? *aligned_ : unaligned()).get();
     if (function == nullptr) return program_->encode(device_, addresses, encoder);
     std::vector<std::byte> filled = arguments_;
@@ -94,7 +77,7 @@ class ElementwiseKernel final : public GpuKernel {
 
   const Operation operation_;
   const ElementwiseLoop loop_;
-  const std::vector<TransposedOperand> transposed_;
+  const TransposedOperands transposed_;
   GpuDevice& device_;
   const std::optional<ElementProgram> program_;  // What runs until there is a compiled form.
   Pending aligned_;
@@ -107,22 +90,17 @@ class ElementwiseKernel final : public GpuKernel {
 
 std::unique_ptr<Kernel> make_generated(const KernelRequest& request, GpuDevice& device) {
   std::vector<TensorLayout> inputs(request.inputs.begin(), request.inputs.end());
-  std::vector<TransposedOperand> transposed;
-  std::size_t scratch = 0;
+  TransposedOperands transposed;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     TensorLayout& input = inputs[i];
-    if (num_elements(input.shape) < kTransposeElements) continue;
-    if (!StridedCopy::is_transposed(input.shape, input.strides)) continue;
-    const Strides dense = contiguous_strides(input.shape);
-    const StridedCopy copy(device, input.shape, input.strides, dense, size_of(input.dtype));
-    transposed.push_back({i, copy, scratch});
-    input.strides = dense;
-    scratch += round_up(TensorSpec{input.shape, input.dtype}.bytes(), kScratchAlignment);
+    if (transposed.add_if_worth_it(device, i, input.shape, input.strides, input.dtype)) {
+      input.strides = contiguous_strides(input.shape);
+    }
   }
   ElementwiseLoop loop(inputs, request.outputs[0]);
   if (loop.count == 0) return make_gpu_kernel([](const KernelArguments&, Encoder&) {});
   return std::make_unique<ElementwiseKernel>(request.operation, std::move(loop),
-                                             std::move(transposed), scratch, device);
+                                             std::move(transposed), device);
 }
 
 std::unique_ptr<Kernel> make_copy(const KernelRequest& request, GpuDevice& device) {

@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "metal_candle/backend/gpu/divider.h"
+#include "metal_candle/backend/gpu/axes_text.h"
 #include "metal_candle/backend/gpu/element_text.h"
 #include "metal_candle/backend/strided.h"
 
@@ -79,54 +79,39 @@ bool ElementwiseLoop::is_aligned(std::span<const void* const> addresses) const {
   return true;
 }
 
+int packets_in_flight(std::int64_t bytes, int instructions) {
+  const std::int64_t most = instructions > kLongProgram || bytes == 0 ? 2 : kMostInFlight;
+  return static_cast<int>(
+      std::clamp<std::int64_t>(kBytesInFlight / std::max<std::int64_t>(bytes, 1), 1, most));
+}
+
 namespace {
 
-int packets_in_flight(const ElementwiseLoop& loop, int instructions) {
+/// Of what a thread loads for a packet.
+std::int64_t bytes_of_a_packet(const ElementwiseLoop& loop) {
   std::int64_t bytes = 0;
   for (const ElementwiseLoop::Operand& operand : loop.operands) {
     if (operand.access == PacketAccess::kDense || operand.access == PacketAccess::kGather) {
       bytes += loop.packet * static_cast<std::int64_t>(size_of(operand.dtype));
     }
   }
-  const std::int64_t most = instructions > kLongProgram || bytes == 0 ? 2 : kMostInFlight;
-  return static_cast<int>(
-      std::clamp<std::int64_t>(kBytesInFlight / std::max<std::int64_t>(bytes, 1), 1, most));
-}
-
-std::uint64_t fnv1a(std::string_view text) {
-  std::uint64_t hash = 0xcbf29ce484222325u;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
-  return hash;
-}
-
-/// What the kernel does, in a word or a few.
-std::string short_name(const Operation& operation) {
-  if (const auto* o = std::get_if<op::Unary>(&operation)) return std::string(name(o->kind));
-  if (const auto* o = std::get_if<op::Binary>(&operation)) return std::string(name(o->kind));
-  const auto* fused = std::get_if<op::Elementwise>(&operation);
-  if (fused == nullptr) return std::string(name(operation));
-  constexpr int kMostNames = 4;
-  std::string names;
-  int count = 0;
-  for (const ElementwiseInstruction& instruction : fused->program->instructions) {
-    if (std::holds_alternative<op::Full>(instruction.operation)) continue;
-    if (++count <= kMostNames) names += (count > 1 ? "_" : "") + short_name(instruction.operation);
-  }
-  if (count > kMostNames) names += fmt::format("_and_{}", count - kMostNames);
-  return names.empty() ? "full" : names;
+  return bytes;
 }
 
 /// Writes the loop around element().
 class LoopText {
  public:
   LoopText(const Operation& operation, const ElementwiseLoop& loop, bool aligned)
-      : loop_(loop), last_(loop.shape.rank() - 1), aligned_(aligned ? "true" : "false") {
+      : loop_(loop),
+        last_(loop.shape.rank() - 1),
+        aligned_(aligned ? "true" : "false"),
+        axes_('i', loop.shape, loop.packet, loop.wide, loop.wide) {
     add_addresses();
     add_shape();
     std::vector<DType> dtypes;
     for (const ElementwiseLoop::Operand& operand : loop.operands) dtypes.push_back(operand.dtype);
     const ElementText element(operation, dtypes, loop.output, arguments_);
-    in_flight_ = packets_in_flight(loop, element.instructions());
+    in_flight_ = packets_in_flight(bytes_of_a_packet(loop), element.instructions());
     text_ = arguments_.text() + element.function(index_) + run() + body();
   }
 
@@ -135,8 +120,9 @@ class LoopText {
                                     : loop_.packet > 1      ? "rows"
                                                             : "strided";
     ElementwiseSource source;
-    source.name = fmt::format("{}_{}_{}_{:016x}", short_name(operation),
-                              ::metal_candle::name(loop_.output), layout, fnv1a(text_));
+    source.name = name_with_hash(
+        fmt::format("{}_{}_{}", short_name(operation), ::metal_candle::name(loop_.output), layout),
+        text_);
     source.text = fmt::format("{}MC_KERNEL_MERGED({}, Arguments, {}, 0, body);\n", text_,
                               source.name, kElementwiseThreads);
     source.arguments = arguments_.bytes();
@@ -145,16 +131,6 @@ class LoopText {
   }
 
  private:
-  // The unsigned type of positions, and the signed one of offsets.
-  void add_index(const std::string& field, std::int64_t value) {
-    if (loop_.wide) return arguments_.add(index_, field, static_cast<std::uint64_t>(value));
-    arguments_.add(index_, field, static_cast<std::uint32_t>(value));
-  }
-  void add_offset(const std::string& field, std::int64_t value) {
-    if (loop_.wide) return arguments_.add(offset_, field, value);
-    arguments_.add(offset_, field, static_cast<std::int32_t>(value));
-  }
-
   void add_addresses() {
     arguments_.add("MC_GLOBAL void*", "out", std::uint64_t{0});
     for (std::size_t k = 0; k < loop_.operands.size(); ++k) {
@@ -163,29 +139,17 @@ class LoopText {
   }
 
   void add_shape() {
-    add_index("packets", loop_.packets);
-    if (last_ == 0) add_index("count", loop_.count);
-    for (int axis = last_; axis > 0; --axis) {
-      const std::int64_t size =
-          axis == last_ ? loop_.shape[axis] / loop_.packet : loop_.shape[axis];
-      add_index(fmt::format("size{}", axis), size);
-      if (loop_.wide) continue;
-      const Divider divider(static_cast<std::uint32_t>(std::max<std::int64_t>(size, 1)));
-      arguments_.add("uint32_t", fmt::format("magic{}", axis), divider.magic);
-      arguments_.add("uint32_t", fmt::format("shift{}", axis), divider.shift);
-    }
+    axes_.add_index(arguments_, "packets", loop_.packets);
+    if (last_ == 0) axes_.add_index(arguments_, "count", loop_.count);
+    axes_.add_sizes(arguments_);
     for (std::size_t k = 0; k < loop_.operands.size(); ++k) {
-      for (int axis = 0; axis <= last_; ++axis) {
-        if (has_stride_field(k, axis)) add_offset(stride(k, axis), loop_.operands[k].strides[axis]);
-      }
+      axes_.add_strides(arguments_, k, loop_.operands[k].strides);
     }
   }
 
-  [[nodiscard]] bool has_stride_field(std::size_t k, int axis) const {
-    const std::int64_t s = loop_.operands[k].strides[axis];
-    return s != 0 && s != 1;
+  [[nodiscard]] std::string times_stride(std::size_t k) const {
+    return axes_.times_stride(k, loop_.operands[k].strides, last_);
   }
-  static std::string stride(std::size_t k, int axis) { return fmt::format("stride{}_{}", k, axis); }
 
   [[nodiscard]] bool is(std::size_t k, PacketAccess access) const {
     return loop_.operands[k].access == access;
@@ -195,38 +159,9 @@ class LoopText {
     return is(k, PacketAccess::kRepeat) || (is(k, PacketAccess::kGather) && loop_.packet == 1);
   }
 
-  /// Where operand k's elements of the packet begin, from i0, i1...
-  [[nodiscard]] std::string offset(std::size_t k) const {
-    std::string text;
-    for (int axis = 0; axis <= last_; ++axis) {
-      if (loop_.operands[k].strides[axis] == 0) continue;
-      if (!text.empty()) text += " + ";
-      text += fmt::format("i{}", axis);
-      if (axis == last_ && loop_.packet > 1) text += fmt::format(" * {}", loop_.packet);
-      if (has_stride_field(k, axis)) text += " * a." + stride(k, axis);
-    }
-    return text;
-  }
-
-  /// i0, i1... of packet p.
-  [[nodiscard]] std::string coordinates() const {
-    std::string text;
-    std::string rest = "p";
-    for (int axis = last_; axis > 0; --axis) {
-      const std::string quotient =
-          loop_.wide ? fmt::format("{} / a.size{}", rest, axis)
-                     : fmt::format("divide({}, a.magic{}, a.shift{})", rest, axis, axis);
-      text += fmt::format("    const {} q{} = {};\n", index_, axis, quotient);
-      text +=
-          fmt::format("    const {0} i{1} = {0}({2} - q{1} * a.size{1});\n", offset_, axis, rest);
-      rest = fmt::format("q{}", axis);
-    }
-    return text + fmt::format("    const {0} i0 = {0}({1});\n", offset_, rest);
-  }
-
   [[nodiscard]] std::string load(std::size_t k) const {
     const int n = loop_.packet;
-    const std::string at = offset(k);
+    const std::string at = axes_.offset_of(k, loop_.operands[k].strides);
     if (is_single(k)) return fmt::format("    p{0}[u] = in{0}[{1}];\n", k, at);
     if (is(k, PacketAccess::kDense)) {
       return fmt::format("    p{0}[u] = load_packet<{1}, {2}>(in{0} + ({3}));\n", k, n, aligned_,
@@ -234,7 +169,7 @@ class LoopText {
     }
     return fmt::format(
         "    MC_UNROLL\n    for (int e = 0; e < {1}; ++e) p{0}[u].values[e] = in{0}[{2} + e{3}];\n",
-        k, n, at, has_stride_field(k, last_) ? " * a." + stride(k, last_) : "");
+        k, n, at, times_stride(k));
   }
 
   /// Packets first, first + self.size, ...
@@ -269,7 +204,7 @@ class LoopText {
       text += loop;
       text += fmt::format("    const {} next = first + u * self.size;\n", index_);
       text += fmt::format("    const {} p = next < a.packets ? next : a.packets - 1;\n", index_);
-      text += coordinates() + loads + "  }\n";
+      text += axes_.coordinates("p") + loads + "  }\n";
     }
     text += loop + fmt::format("    const {} p = first + u * self.size;\n", index_);
     const auto element = [&](std::string_view position) {
@@ -299,10 +234,10 @@ class LoopText {
     std::string values;
     for (std::size_t k = 0; k < loop_.operands.size(); ++k) {
       const DType dtype = loop_.operands[k].dtype;
+      const std::string times = times_stride(k);
       const std::string at = is(k, PacketAccess::kScalar) ? "0"
-                             : has_stride_field(k, 0)
-                                 ? fmt::format("{}(i) * a.{}", offset_, stride(k, 0))
-                                 : "i";
+                             : times.empty()              ? "i"
+                                                          : fmt::format("{}(i){}", offset_, times);
       values += ", " + load_text(dtype, fmt::format("static_cast<const MC_GLOBAL {}*>(a.in{})[{}]",
                                                     stored_type(dtype), k, at));
     }
@@ -317,8 +252,8 @@ class LoopText {
   const ElementwiseLoop& loop_;
   const int last_;  // Axis.
   const std::string_view aligned_;
-  const std::string_view index_ = loop_.wide ? "uint64_t" : "uint32_t";
-  const std::string_view offset_ = loop_.wide ? "int64_t" : "int32_t";
+  const AxesText axes_;
+  const std::string_view index_ = axes_.index(), offset_ = axes_.offset();
   int in_flight_ = 1;
   ArgumentStruct arguments_;
   std::string text_;

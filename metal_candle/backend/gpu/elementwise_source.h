@@ -45,6 +45,10 @@ struct ElementwiseLoop {
   bool wide = false;     // Positions need 64 bits.
 };
 
+/// Packets that a thread loads before it computes, `bytes` bytes each, so that all threads of a
+/// multiprocessor cover the memory's latency.
+[[nodiscard]] int packets_in_flight(std::int64_t bytes, int instructions);
+
 struct ElementwiseSource {
   std::string name;  // What it does, and a hash of the text.
   std::string text;

@@ -29,6 +29,7 @@ constexpr Overload kFamilies{
     [](const op::SwiGlu&) -> Maker { return make_elementwise; },
     [](const op::SwiGluBackward&) -> Maker { return make_swiglu_backward; },
     [](const op::Elementwise&) -> Maker { return make_elementwise; },
+    [](const op::ElementwiseReduce&) -> Maker { return make_elementwise_reduce; },
     [](const op::Reshape&) -> Maker { return make_elementwise; },
     [](const op::Transpose&) -> Maker { return make_elementwise; },
     [](const op::Slice&) -> Maker { return make_elementwise; },
@@ -103,6 +104,7 @@ InputLayout GpuBackend::input_layout(const Operation& operation, int input) cons
   return std::visit(
       Overload{
           [&](const op::Reduce&) { return kAny; },
+          [&](const op::ElementwiseReduce&) { return kAny; },
           [&](const op::Matmul&) { return kMatrix; },
           [&](const op::Linear&) { return input < 2 ? kMatrix : kContiguous; },
           [&](const op::ProductSum& o) {

@@ -52,6 +52,7 @@ std::unique_ptr<Kernel> make_concatenate(const KernelRequest& request,
                                          GpuDevice& device);  // Concatenate, Pad.
 std::unique_ptr<Kernel> make_random(const KernelRequest& request, GpuDevice& device);
 std::unique_ptr<Kernel> make_reduce(const KernelRequest& request, GpuDevice& device);
+std::unique_ptr<Kernel> make_elementwise_reduce(const KernelRequest& request, GpuDevice& device);
 std::unique_ptr<Kernel> make_arg_reduce(const KernelRequest& request, GpuDevice& device);
 std::unique_ptr<Kernel> make_cumulative(const KernelRequest& request, GpuDevice& device);
 std::unique_ptr<Kernel> make_sort(const KernelRequest& request,

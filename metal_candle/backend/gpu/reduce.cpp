@@ -18,7 +18,6 @@
 namespace metal_candle::backend::gpu {
 namespace {
 
-constexpr std::uint32_t kThreads = 256;
 constexpr std::uint32_t kTileShift = 5;  // Packets side by side in a group's tile, as a power of 2.
 
 // The element type whose kernels do it: bool is reduced as bytes, which any() and all() give.
@@ -76,53 +75,31 @@ bool has_packets(const ReducePlan& plan, std::int64_t width) {
 // The kernel with its grid, for packets of one width.
 struct RowsForm {
   const Function* function = nullptr;
-  std::uint32_t threads = kThreads;
-  std::uint32_t groups = 0;
+  RowsGrid grid;
   ReduceRowsArguments arguments{};
 };
 struct ColumnsForm {
   const Function* function = nullptr;
-  std::uint32_t groups = 0;
+  ColumnsGrid grid;
   ReduceColumnsArguments arguments{};
 };
-
-// Chunks of `units` for each of `groups`, that fill the device, each of at least `least`.
-std::uint32_t chunks_for(const ReducePlan& plan, std::int64_t units, std::int64_t groups,
-                         std::int64_t least, const GpuDevice& device) {
-  const std::int64_t each = device.tuning().get(Tunable::kGpuReduceGroups,
-                                                ShapeClass::of(plan.dtype, {groups, units}), 4);
-  const std::int64_t wanted = each * std::int64_t{device.limits().multiprocessors};
-  const std::int64_t count = std::min(wanted / std::max<std::int64_t>(groups, 1), units / least);
-  return static_cast<std::uint32_t>(std::max<std::int64_t>(count, 1));
-}
 
 RowsForm rows_form(const ReducePlan& plan, std::int64_t width, GpuDevice& device) {
   RowsForm form;
   Dims packets = plan.reduced, strides = plan.reduced_strides;
   packets.back() /= width;
   strides.back() *= width;
-  const std::int64_t units = num_elements(packets);
+  form.grid = rows_grid(device, plan.dtype, plan.outputs, num_elements(packets));
   ReduceRowsArguments& a = form.arguments;
   a.kept = row_map(plan.kept, plan.kept_strides);
   a.reduced = row_map(packets, strides);
   a.outputs = plan.outputs;
-  a.units = a.chunk = checked_count(units);
-  a.chunks = 1;
+  a.units = form.grid.units;
+  a.chunk = form.grid.chunk;
+  a.chunks = form.grid.chunks;
+  a.team_shift = form.grid.team_shift;
+  a.whole_group = form.grid.whole_group;
   a.kind = static_cast<std::uint32_t>(plan.kind);
-  // Short rows are reduced by a part of a warp, two packets a lane; others by a group.
-  if (units <= 64 ||
-      (units <= 256 && plan.outputs >= 8 * std::int64_t{device.limits().multiprocessors})) {
-    const std::uint32_t team = std::min(std::bit_ceil((a.units + 1) / 2), 32u);
-    a.team_shift = static_cast<std::uint32_t>(std::countr_zero(std::max(team, 1u)));
-    form.groups = groups_for(plan.outputs, kThreads >> a.team_shift);
-  } else {
-    a.whole_group = 1;
-    if (units < 512) form.threads = 64;
-    const std::uint32_t chunks = chunks_for(plan, units, plan.outputs, 8 * form.threads, device);
-    a.chunk = groups_for(units, chunks);
-    a.chunks = groups_for(units, a.chunk);
-    form.groups = checked_count(plan.outputs * a.chunks);
-  }
   form.function = &device.function(
       fmt::format("reduce_rows_{}{}", kernel_dtype(plan.dtype), width > 1 ? "_packets" : ""));
   return form;
@@ -135,27 +112,23 @@ ColumnsForm columns_form(const ReducePlan& plan, std::int64_t width, GpuDevice& 
   a.kept = row_map(leading(plan.kept, 1), leading(plan.kept_strides, 1));
   a.reduced = row_map(plan.reduced, plan.reduced_strides);
   a.outputs = plan.outputs;
-  a.rows = checked_count(num_elements(plan.reduced));
+  form.grid = columns_grid(device, plan.dtype, num_elements(leading(plan.kept, 1)), a.columns,
+                           width, num_elements(plan.reduced));
+  a.rows = form.grid.rows;
+  a.chunk = form.grid.chunk;
+  a.chunks = form.grid.chunks;
+  a.tile_shift = form.grid.tile_shift;
   a.kind = static_cast<std::uint32_t>(plan.kind);
-  const std::int64_t across = groups_for(a.columns, width);
-  while (a.tile_shift < kTileShift && (std::int64_t{1} << a.tile_shift) < across) ++a.tile_shift;
-  const std::int64_t tiles =
-      groups_for(across, std::int64_t{1} << a.tile_shift) * num_elements(leading(plan.kept, 1));
-  const std::uint32_t down = kThreads >> a.tile_shift;
-  const std::uint32_t chunks = chunks_for(plan, a.rows, tiles, 8 * down, device);
-  a.chunk = groups_for(a.rows, chunks);
-  a.chunks = a.rows == 0 ? 1 : groups_for(a.rows, a.chunk);
-  form.groups = checked_count(tiles * a.chunks);
   form.function = &device.function(
       fmt::format("reduce_columns_{}{}", kernel_dtype(plan.dtype), width > 1 ? "_packets" : ""));
   return form;
 }
 
 void run_form(const RowsForm& form, const ReduceRowsArguments& arguments, Encoder& encoder) {
-  encoder.dispatch(*form.function, {form.groups}, form.threads, arguments);
+  encoder.dispatch(*form.function, {form.grid.groups}, form.grid.threads, arguments);
 }
 void run_form(const ColumnsForm& form, const ReduceColumnsArguments& arguments, Encoder& encoder) {
-  encoder.dispatch(*form.function, {form.groups}, kThreads, arguments);
+  encoder.dispatch(*form.function, {form.grid.groups}, kReduceThreads, arguments);
 }
 
 // `make_form` gives the form for a width. Addresses decide at each run which is taken.
@@ -189,7 +162,54 @@ std::unique_ptr<Kernel> make_kernel(const ReducePlan& plan, MakeForm make_form, 
       scratch);
 }
 
+// Chunks of `units` for each of `groups`, that fill the device, each of at least `least`.
+std::uint32_t chunks_for(DType dtype, std::int64_t units, std::int64_t groups, std::int64_t least,
+                         const GpuDevice& device) {
+  const std::int64_t each =
+      device.tuning().get(Tunable::kGpuReduceGroups, ShapeClass::of(dtype, {groups, units}), 4);
+  const std::int64_t wanted = each * std::int64_t{device.limits().multiprocessors};
+  const std::int64_t count = std::min(wanted / std::max<std::int64_t>(groups, 1), units / least);
+  return static_cast<std::uint32_t>(std::max<std::int64_t>(count, 1));
+}
+
 }  // namespace
+
+RowsGrid rows_grid(const GpuDevice& device, DType dtype, std::int64_t outputs, std::int64_t units) {
+  RowsGrid grid;
+  grid.units = grid.chunk = checked_count(units);
+  // Short rows are reduced by a part of a warp, two packets a lane; others by a group.
+  if (units <= 64 ||
+      (units <= 256 && outputs >= 8 * std::int64_t{device.limits().multiprocessors})) {
+    const std::uint32_t team = std::min(std::bit_ceil((grid.units + 1) / 2), 32u);
+    grid.team_shift = static_cast<std::uint32_t>(std::countr_zero(std::max(team, 1u)));
+    grid.groups = groups_for(outputs, kReduceThreads >> grid.team_shift);
+    return grid;
+  }
+  grid.whole_group = 1;
+  if (units < 512) grid.threads = 64;
+  const std::uint32_t chunks = chunks_for(dtype, units, outputs, 8 * grid.threads, device);
+  grid.chunk = groups_for(units, chunks);
+  grid.chunks = groups_for(units, grid.chunk);
+  grid.groups = checked_count(outputs * grid.chunks);
+  return grid;
+}
+
+ColumnsGrid columns_grid(const GpuDevice& device, DType dtype, std::int64_t outer,
+                         std::int64_t columns, std::int64_t width, std::int64_t rows) {
+  ColumnsGrid grid;
+  grid.rows = checked_count(rows);
+  const std::int64_t across = groups_for(columns, width);
+  while (grid.tile_shift < kTileShift && (std::int64_t{1} << grid.tile_shift) < across) {
+    ++grid.tile_shift;
+  }
+  const std::int64_t tiles = groups_for(across, std::int64_t{1} << grid.tile_shift) * outer;
+  const std::uint32_t down = kReduceThreads >> grid.tile_shift;
+  const std::uint32_t chunks = chunks_for(dtype, rows, tiles, 8 * down, device);
+  grid.chunk = groups_for(rows, chunks);
+  grid.chunks = rows == 0 ? 1 : groups_for(rows, grid.chunk);
+  grid.groups = checked_count(tiles * grid.chunks);
+  return grid;
+}
 
 PartialReduction::PartialReduction(GpuDevice& device, ReduceKind kind, DType dtype,
                                    std::int64_t outputs, std::uint32_t parts)
@@ -200,8 +220,7 @@ PartialReduction::PartialReduction(GpuDevice& device, ReduceKind kind, DType dty
       parts_(parts) {}
 
 std::size_t PartialReduction::partial_bytes() const {
-  const std::size_t element = std::max(size_of(dtype_), sizeof(float));
-  return parts_ <= 1 ? 0 : static_cast<std::size_t>(outputs_) * parts_ * element;
+  return parts_ <= 1 ? 0 : static_cast<std::size_t>(outputs_) * parts_ * accumulator_bytes(dtype_);
 }
 
 void PartialReduction::encode(Encoder& encoder, const void* partials, void* out) const {
@@ -214,8 +233,8 @@ void PartialReduction::encode(Encoder& encoder, const void* partials, void* out)
   while (arguments.tile_shift < kTileShift && (INT64_C(1) << arguments.tile_shift) < outputs_) {
     ++arguments.tile_shift;
   }
-  encoder.dispatch(function_, {groups_for(outputs_, INT64_C(1) << arguments.tile_shift)}, kThreads,
-                   arguments);
+  encoder.dispatch(function_, {groups_for(outputs_, INT64_C(1) << arguments.tile_shift)},
+                   kReduceThreads, arguments);
 }
 
 std::unique_ptr<Kernel> make_reduce(const KernelRequest& request, GpuDevice& device) {

@@ -172,4 +172,27 @@ void StridedFill::encode(Encoder& encoder, void* out) const {
   encoder.dispatch(function_, grid_, kThreads, arguments);
 }
 
+bool TransposedOperands::add_if_worth_it(GpuDevice& device, std::size_t index, const Shape& shape,
+                                         const Strides& strides, DType dtype) {
+  constexpr std::int64_t kLeastElements = 1 << 14;
+  constexpr std::size_t kAlignment = 256;
+  if (num_elements(shape) < kLeastElements || !StridedCopy::is_transposed(shape, strides)) {
+    return false;
+  }
+  const StridedCopy copy(device, shape, strides, contiguous_strides(shape), size_of(dtype));
+  operands_.push_back({index, copy, scratch_bytes_});
+  scratch_bytes_ +=
+      round_up(static_cast<std::size_t>(num_elements(shape)) * size_of(dtype), kAlignment);
+  return true;
+}
+
+void TransposedOperands::encode(Encoder& encoder, std::span<const void*> inputs,
+                                void* scratch) const {
+  for (const Operand& operand : operands_) {
+    void* copy = element_address(scratch, static_cast<std::int64_t>(operand.offset), 1);
+    operand.copy.encode(encoder, inputs[operand.index], copy);
+    inputs[operand.index] = copy;
+  }
+}
+
 }  // namespace metal_candle::backend::gpu

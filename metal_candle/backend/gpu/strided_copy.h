@@ -7,10 +7,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <variant>
+#include <vector>
 
 #include "metal_candle/backend/gpu/gpu_device.h"
 #include "metal_candle/backend/gpu/kernels/arguments.h"
+#include "metal_candle/core/dtype.h"
 #include "metal_candle/core/shape.h"
 
 namespace metal_candle::backend::gpu {
@@ -56,6 +59,28 @@ class StridedFill {
   const Function& function_;
   Grid grid_;
   CopyArguments arguments_;
+};
+
+/// Operands of a kernel that are copied to its scratch, transposed, before it computes with them.
+class TransposedOperands {
+ public:
+  /// Adds operand `index`, which the kernel walks in row-major order of `shape`, if reading it as
+  /// it lies would touch a sector of memory for each element; it is dense in that order then.
+  /// Returns whether it did.
+  bool add_if_worth_it(GpuDevice& device, std::size_t index, const Shape& shape,
+                       const Strides& strides, DType dtype);
+  [[nodiscard]] std::size_t scratch_bytes() const { return scratch_bytes_; }
+  /// Copies to `scratch`, and makes those of `inputs` point there.
+  void encode(Encoder& encoder, std::span<const void*> inputs, void* scratch) const;
+
+ private:
+  struct Operand {
+    std::size_t index;
+    StridedCopy copy;
+    std::size_t offset;  // In the scratch.
+  };
+  std::vector<Operand> operands_;
+  std::size_t scratch_bytes_ = 0;
 };
 
 /// `address` moved by `elements` elements.

@@ -128,5 +128,6 @@ Outputs expand(const op::CrossEntropyBackward&, Builder&);
 Outputs expand(const op::LinearCrossEntropy&, Builder&);
 Outputs expand(const op::LinearCrossEntropyBackward&, Builder&);
 Outputs expand(const op::Elementwise&, Builder&);
+Outputs expand(const op::ElementwiseReduce&, Builder&);
 
 }  // namespace metal_candle::decompositions

@@ -103,4 +103,9 @@ Outputs expand(const op::Elementwise& o, Builder& b) {
   return {b.add(op::Broadcast{}, {result}, {shape, b.dtype(result)})};
 }
 
+Outputs expand(const op::ElementwiseReduce& o, Builder& b) {
+  const Outputs elements = expand(o.elementwise, b);
+  return {b.add(o.reduce, elements)};
+}
+
 }  // namespace metal_candle::decompositions

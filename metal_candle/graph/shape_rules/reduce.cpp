@@ -8,9 +8,28 @@ namespace {
 
 bool is_logical(ReduceKind kind) { return kind == ReduceKind::kAny || kind == ReduceKind::kAll; }
 
-void require_length(const Context& c, int axis) {
-  if (c.shape(0)[axis] == 0) [[unlikely]]
+void require_length(const Context& c, const Shape& shape, int axis) {
+  if (shape[axis] == 0) [[unlikely]]
     c.shape_error("an axis of length 0 has no extreme");
+}
+
+TensorSpec reduced(const op::Reduce& o, const TensorSpec& x, const Context& c) {
+  if (!is_logical(o.kind) && x.dtype == DType::kBool) [[unlikely]]
+    c.dtype_error("takes numeric dtypes, not bool");
+  const Shape& shape = x.shape;
+  TensorSpec result{Shape{}, is_logical(o.kind) ? DType::kBool : x.dtype};
+  int next = 0;  // The first axis not yet copied.
+  for (const std::int64_t reduced : o.axes) {
+    if (reduced < next || reduced >= shape.rank()) [[unlikely]]
+      c.axis_error(static_cast<int>(reduced));
+    const auto axis = static_cast<int>(reduced);
+    for (; next < axis; ++next) result.shape.push_back(shape[next]);
+    if (o.kind == ReduceKind::kMax || o.kind == ReduceKind::kMin) require_length(c, shape, axis);
+    if (o.keepdims) result.shape.push_back(1);
+    ++next;
+  }
+  for (; next < shape.rank(); ++next) result.shape.push_back(shape[next]);
+  return result;
 }
 
 const TensorSpec& same_spec_numeric(const Context& c, int axis) {
@@ -24,26 +43,16 @@ const TensorSpec& same_spec_numeric(const Context& c, int axis) {
 
 TensorSpec infer(const op::Reduce& o, const Context& c) {
   c.require_count(1);
-  if (!is_logical(o.kind)) c.require_numeric(0);
-  const Shape& shape = c.shape(0);
-  TensorSpec result{Shape{}, is_logical(o.kind) ? DType::kBool : c.dtype(0)};
-  int next = 0;  // The first axis not yet copied.
-  for (const std::int64_t reduced : o.axes) {
-    if (reduced < next || reduced >= shape.rank()) [[unlikely]]
-      c.axis_error(static_cast<int>(reduced));
-    const auto axis = static_cast<int>(reduced);
-    for (; next < axis; ++next) result.shape.push_back(shape[next]);
-    if (o.kind == ReduceKind::kMax || o.kind == ReduceKind::kMin) require_length(c, axis);
-    if (o.keepdims) result.shape.push_back(1);
-    ++next;
-  }
-  for (; next < shape.rank(); ++next) result.shape.push_back(shape[next]);
-  return result;
+  return reduced(o, c[0], c);
+}
+
+TensorSpec infer(const op::ElementwiseReduce& o, const Context& c) {
+  return reduced(o.reduce, infer(o.elementwise, c), c);
 }
 
 TensorSpec infer(const op::ArgReduce& o, const Context& c) {
   TensorSpec result = same_spec_numeric(c, o.axis);
-  require_length(c, o.axis);
+  require_length(c, result.shape, o.axis);
   result.shape.erase(o.axis);
   result.dtype = DType::kI32;
   return result;

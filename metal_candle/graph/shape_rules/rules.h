@@ -119,6 +119,7 @@ TensorSpec infer(const op::Binary&, const Context&);
 TensorSpec infer(const op::Select&, const Context&);
 TensorSpec infer(const op::Cast&, const Context&);
 TensorSpec infer(const op::Elementwise&, const Context&);
+TensorSpec infer(const op::ElementwiseReduce&, const Context&);
 TensorSpec infer(const op::Reduce&, const Context&);
 TensorSpec infer(const op::ArgReduce&, const Context&);
 TensorSpec infer(const op::Cumulative&, const Context&);

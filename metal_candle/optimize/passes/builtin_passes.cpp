@@ -41,6 +41,7 @@ std::vector<PassEntry> builtin_passes() {
       {"lora_low", kPrologue, passes::lora_low},
       {"cached_attention", kPrologue, passes::cached_attention},
 
+      {"elementwise_reduce", kElementwise, passes::elementwise_reduce},
       {"elementwise", kElementwise, passes::elementwise},
   };
 }

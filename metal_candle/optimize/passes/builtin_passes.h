@@ -47,6 +47,7 @@ using PassPtr = std::unique_ptr<FusionPass>;
 [[nodiscard]] PassPtr lora_low();
 [[nodiscard]] PassPtr cached_attention();
 
+[[nodiscard]] PassPtr elementwise_reduce();
 [[nodiscard]] PassPtr elementwise();
 
 }  // namespace passes

@@ -25,6 +25,7 @@ namespace {
 class ConstantFolding final : public FusionPass {
  public:
   [[nodiscard]] std::string_view name() const override { return "constant_folding"; }
+  [[nodiscard]] bool reusable() const override { return true; }
   [[nodiscard]] OperationSet roots() const override {
     return OperationSet::of<op::Unary, op::Binary, op::Select, op::Cast, op::Reshape, op::Broadcast,
                             op::Transpose, op::Slice, op::Reduce>();

@@ -10,6 +10,7 @@ namespace {
 class DeadCode final : public FusionPass {
  public:
   [[nodiscard]] std::string_view name() const override { return "dead_code"; }
+  [[nodiscard]] bool reusable() const override { return true; }
   bool try_fuse(ComputationGraph& graph, NodeId node) override {
     if (!graph.node(node).users.empty() || graph.node(node).output_uses > 0) return false;
     graph.remove_if_unused(node);

@@ -200,6 +200,7 @@ struct Simplify {
 class Layout final : public FusionPass {
  public:
   [[nodiscard]] std::string_view name() const override { return "layout"; }
+  [[nodiscard]] bool reusable() const override { return true; }
   [[nodiscard]] OperationSet roots() const override {
     return OperationSet::of<op::Identity, op::StopGradient, op::Broadcast, op::Pad, op::Concatenate,
                             op::Reshape, op::Transpose, op::Slice, op::Cast, op::Reduce, op::Binary,

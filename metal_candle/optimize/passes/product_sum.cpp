@@ -62,6 +62,7 @@ Terms terms_of(const ComputationGraph& graph, NodeId id) {
 class ProductSumPass final : public FusionPass {
  public:
   [[nodiscard]] std::string_view name() const override { return "product_sum"; }
+  [[nodiscard]] bool reusable() const override { return true; }
   [[nodiscard]] OperationSet roots() const override {
     return OperationSet::of<op::Linear, op::ProductSum, op::Binary>();
   }

@@ -293,7 +293,7 @@ TEST(GpuElementwiseTest, WidePositions) {
   const backend::gpu::ElementwiseLoop loop(inputs, near);
   EXPECT_TRUE(loop.wide);
   const auto source = backend::gpu::write_elementwise(op::Binary{BinaryKind::kAdd}, loop);
-  EXPECT_NE(source.text.find("int64_t stride0_0"), std::string::npos);
+  EXPECT_NE(source.text.find("int64_t i_stride0_0"), std::string::npos);
   gpu_sim::sim_backend().gpu().compile(source.name, source.text);
 }
 

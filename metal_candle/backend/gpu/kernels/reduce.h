@@ -1,137 +1,45 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// Sums, products, maxima, minima, any and all, along dense rows or down columns. Large reductions
-// are cut in chunks, whose results a second kernel reduces: always in the same order. In the
-// dialect of dialect.h.
+// Sums, products, maxima, minima, any and all of one operand, along dense rows or down columns
+// (reduce_loops.h), and of the results of chunks. In the dialect of dialect.h.
 #pragma once
 
-#include "metal_candle/backend/gpu/kernels/reduction.h"
+#include "metal_candle/backend/gpu/kernels/reduce_loops.h"
 #include "metal_candle/backend/gpu/kernels/rows.h"
 
-// Any and all give bytes. An accumulator kept for later stays as it is.
-template <typename T, typename A>
-MC_FUNCTION void store_reduced(MC_GLOBAL void* out, int64_t index, A value, bool partial,
-                               uint32_t kind) {
-  if (partial) {
-    static_cast<MC_GLOBAL A*>(out)[index] = value;
-  } else if (kind == kReduceAny || kind == kReduceAll) {
-    static_cast<MC_GLOBAL uint8_t*>(out)[index] = value != A(0) ? 1 : 0;
-  } else {
-    static_cast<MC_GLOBAL T*>(out)[index] = T(value);
+// Elements of x where they lie.
+template <typename T, int packet>
+struct PlainSource {
+  enum { width = packet, in_flight = 4 };
+  typedef Packet<T, width> Elements;
+  const MC_GLOBAL T* x;
+
+  MC_FUNCTION void begin(MC_CONSTANT ReduceRowsArguments& arguments, uint32_t output) {
+    x = static_cast<const MC_GLOBAL T*>(arguments.x) + row_offset(arguments.kept, output);
   }
-}
+  MC_FUNCTION void begin(MC_CONSTANT ReduceColumnsArguments& arguments, uint32_t group,
+                         int64_t column) {
+    x = static_cast<const MC_GLOBAL T*>(arguments.x) + row_offset(arguments.kept, group) + column;
+  }
+  template <typename Arguments>
+  MC_FUNCTION Elements load(MC_CONSTANT Arguments& arguments, uint32_t unit) const {
+    return load_packet<T, width>(x + row_offset(arguments.reduced, unit));
+  }
+  template <typename Arguments>
+  MC_FUNCTION T value(MC_CONSTANT Arguments&, MC_THREAD const Elements& elements, int i) const {
+    return elements.values[i];
+  }
+};
 
 template <typename T, int width, int kind>
 MC_FUNCTION void reduce_rows_by(MC_CONSTANT ReduceRowsArguments& arguments, MC_GROUP char* memory,
                                 Thread self) {
-  typedef typename AccumulatorOf<T>::Type A;
-  typedef Reducer<kind, A> R;
-  enum { in_flight = 4 };
-  const bool whole = arguments.whole_group != 0;
-  const uint32_t shift = arguments.team_shift;
-  const uint32_t size = whole ? self.size : 1u << shift;
-  const uint32_t index = whole ? self.index : self.lane & (size - 1);
-  const uint32_t chunk = whole ? self.group % arguments.chunks : 0;
-  const uint32_t output = whole ? self.group / arguments.chunks
-                                : self.group * (self.size >> shift) + (self.index >> shift);
-  const bool there = output < arguments.outputs;
-  const uint32_t begin = chunk * arguments.chunk;
-  uint32_t end =
-      begin + arguments.chunk < arguments.units ? begin + arguments.chunk : arguments.units;
-  if (!there) end = 0;
-  const MC_GLOBAL T* const x = static_cast<const MC_GLOBAL T*>(arguments.x) +
-                               (there ? row_offset(arguments.kept, output) : 0);
-  A parts[width];
-  MC_UNROLL
-  for (int i = 0; i < width; ++i) parts[i] = R::identity();
-  for (uint32_t first = begin + index; first < end; first += in_flight * size) {
-    Packet<T, width> packets[in_flight];
-    MC_UNROLL
-    for (int p = 0; p < in_flight; ++p) {
-      const uint32_t unit = first + p * size;
-      if (unit < end) packets[p] = load_packet<T, width>(x + row_offset(arguments.reduced, unit));
-    }
-    MC_UNROLL
-    for (int p = 0; p < in_flight; ++p) {
-      if (first + p * size >= end) continue;
-      MC_UNROLL
-      for (int i = 0; i < width; ++i) {
-        parts[i] = R::join(parts[i], R::read(packets[p].values[i]));
-      }
-    }
-  }
-  MC_UNROLL
-  for (int reach = width / 2; reach > 0; reach /= 2) {
-    MC_UNROLL
-    for (int i = 0; i < reach; ++i) parts[i] = R::join(parts[i], parts[i + reach]);
-  }
-  const A value = whole ? group_reduce<R>(parts[0], memory, self) : lane_reduce<R>(parts[0], size);
-  if (!there || index != 0) return;
-  store_reduced<T>(arguments.out, int64_t(chunk) * arguments.outputs + output, value,
-                   arguments.chunks > 1, kind);
+  reduce_rows_of<T, kind, PlainSource<T, width>>(arguments, memory, self);
 }
-
 template <typename T, int width, int kind>
 MC_FUNCTION void reduce_columns_by(MC_CONSTANT ReduceColumnsArguments& arguments,
                                    MC_GROUP char* memory, Thread self) {
-  typedef typename AccumulatorOf<T>::Type A;
-  typedef Reducer<kind, A> R;
-  enum { in_flight = 4 };
-  const uint32_t shift = arguments.tile_shift;
-  const uint32_t packets_across = uint32_t((arguments.columns + width - 1) / width);
-  const uint32_t tiles = (packets_across + (1u << shift) - 1) >> shift;
-  const uint32_t chunk = self.group % arguments.chunks;
-  const uint32_t tile = self.group / arguments.chunks % tiles;
-  const uint32_t outer = self.group / arguments.chunks / tiles;
-  const uint32_t across = self.index & ((1u << shift) - 1);
-  const int64_t column = ((int64_t(tile) << shift) + across) * width;
-  const uint32_t down = self.size >> shift;
-  const uint32_t begin = chunk * arguments.chunk;
-  uint32_t end =
-      begin + arguments.chunk < arguments.rows ? begin + arguments.chunk : arguments.rows;
-  if (column >= arguments.columns) end = 0;
-  const MC_GLOBAL T* const x =
-      static_cast<const MC_GLOBAL T*>(arguments.x) + row_offset(arguments.kept, outer) + column;
-  A parts[width];
-  MC_UNROLL
-  for (int i = 0; i < width; ++i) parts[i] = R::identity();
-  for (uint32_t first = begin + (self.index >> shift); first < end; first += in_flight * down) {
-    Packet<T, width> packets[in_flight];
-    MC_UNROLL
-    for (int p = 0; p < in_flight; ++p) {
-      const uint32_t row = first + p * down;
-      if (row < end) packets[p] = load_packet<T, width>(x + row_offset(arguments.reduced, row));
-    }
-    MC_UNROLL
-    for (int p = 0; p < in_flight; ++p) {
-      if (first + p * down >= end) continue;
-      MC_UNROLL
-      for (int i = 0; i < width; ++i) {
-        parts[i] = R::join(parts[i], R::read(packets[p].values[i]));
-      }
-    }
-  }
-  // Element i of all threads, then element i + 1: no conflicts of banks.
-  MC_GROUP A* const shared = reinterpret_cast<MC_GROUP A*>(memory);
-  MC_UNROLL
-  for (int i = 0; i < width; ++i) shared[i * self.size + self.index] = parts[i];
-  for (uint32_t reach = self.size / 2; reach >= 1u << shift; reach /= 2) {
-    group_barrier();
-    if (self.index < reach) {
-      MC_UNROLL
-      for (int i = 0; i < width; ++i) {
-        MC_GROUP A* const part = shared + i * self.size + self.index;
-        *part = R::join(*part, part[reach]);
-      }
-    }
-  }
-  if (self.index >= 1u << shift || column >= arguments.columns) return;
-  const int64_t output = int64_t(chunk) * arguments.outputs + outer * arguments.columns + column;
-  MC_UNROLL
-  for (int i = 0; i < width; ++i) {
-    store_reduced<T>(arguments.out, output + i, shared[i * self.size + self.index],
-                     arguments.chunks > 1, kind);
-  }
+  reduce_columns_of<T, kind, PlainSource<T, width>>(arguments, memory, self);
 }
 
 template <typename T, int kind>
