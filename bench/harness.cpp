@@ -13,6 +13,8 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "metal_candle/backend/registry.h"
+
 namespace metal_candle::bench {
 namespace {
 
@@ -67,8 +69,19 @@ double seconds_now() {
   return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
+void warm_up(const std::function<void()>& fn) {
+  backend::Backend& backend = backend::backend_for(default_device());
+  std::uint64_t before = 0;
+  std::uint64_t compiled = backend.finish_compiling();
+  do {
+    before = compiled;
+    fn();
+    compiled = backend.finish_compiling();
+  } while (compiled != before);
+}
+
 Contestant timed(std::function<void()> fn, double batch_seconds) {
-  fn();  // Planning and first touches are not what is measured.
+  warm_up(fn);  // Planning and first touches are not what is measured.
   const double once = std::max(time_batch(fn, 1), 1e-9);
   const auto calls = std::max<std::int64_t>(1, static_cast<std::int64_t>(batch_seconds / once));
   return [fn = std::move(fn), calls] {
@@ -93,8 +106,11 @@ std::vector<double> compete(const std::vector<Contestant>& contestants, int roun
       // OpenMP's threads wait actively for a while after a call; they must not do so on the next
       // one's cores.
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
-      const double seconds = contestants[i]();
-      if (round >= 0) samples[i].push_back(seconds);
+      if (round < 0) {
+        warm_up([&] { static_cast<void>(contestants[i]()); });
+      } else {
+        samples[i].push_back(contestants[i]());
+      }
     }
   }
   std::vector<double> medians;

@@ -47,12 +47,16 @@ void set_clock(Clock clock);
 /// Seconds of one call, as one batch of calls measured it.
 using Contestant = std::function<double()>;
 
+/// Runs fn, and again if kernels were compiled meanwhile that the next run will use: until a run is
+/// what all later ones are.
+void warm_up(const std::function<void()>& fn);
+
 /// A contestant that times batches of fn, as many calls a batch as take about `batch_seconds`.
 [[nodiscard]] Contestant timed(std::function<void()> fn, double batch_seconds = 2e-3);
 
 /// Median seconds of a call of each contestant, over `rounds` rounds in which they take turns. One
-/// round before that is thrown away. Slow contests stop after `max_seconds`, but not before three
-/// rounds.
+/// round before that, which warms up, is thrown away. Slow contests stop after `max_seconds`, but
+/// not before three rounds.
 [[nodiscard]] std::vector<double> compete(const std::vector<Contestant>& contestants,
                                           int rounds = 15, double max_seconds = 10);
 

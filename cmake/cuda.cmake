@@ -27,15 +27,16 @@ set(METAL_CANDLE_HAS_CUDA 1)
 # In a folder of its own, so that no other source waits for it: a target's objects wait for all
 # that commands of its folder make for it.
 set(kernel_image "${PROJECT_BINARY_DIR}/cuda/kernels.fatbin")
+set(element_image "${PROJECT_BINARY_DIR}/cuda/elements.fatbin")
 add_subdirectory(cmake/cuda_kernels)
 
 set(dialect_headers
   metal_candle/backend/gpu/prelude_cuda.h metal_candle/backend/gpu/kernels/merged.h
-  metal_candle/backend/gpu/kernels/common.h)
+  metal_candle/backend/gpu/kernels/common.h metal_candle/backend/gpu/kernels/element_functions.h)
 set(embedded "${PROJECT_BINARY_DIR}/cuda/embedded.cpp")
 list(TRANSFORM dialect_headers PREPEND "${PROJECT_SOURCE_DIR}/" OUTPUT_VARIABLE dialect_paths)
 add_custom_command(OUTPUT "${embedded}"
   COMMAND "${CMAKE_COMMAND}" "-DHEADERS=${dialect_paths}" "-DIMAGE=${kernel_image}"
-          "-DOUTPUT=${embedded}" -P "${PROJECT_SOURCE_DIR}/cmake/embed_cuda.cmake"
+          "-DELEMENT_IMAGE=${element_image}" "-DOUTPUT=${embedded}" -P "${PROJECT_SOURCE_DIR}/cmake/embed_cuda.cmake"
   DEPENDS ${dialect_headers} cmake/embed_cuda.cmake VERBATIM)
-set_source_files_properties("${embedded}" PROPERTIES OBJECT_DEPENDS "${kernel_image}")
+set_source_files_properties("${embedded}" PROPERTIES OBJECT_DEPENDS "${kernel_image};${element_image}")

@@ -9,7 +9,9 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <mutex>
+#include <string>
 #include <thread>
 
 #include "tests/cuda_sim/control.h"
@@ -37,6 +39,18 @@ std::mutex& mutex() {
 // Guarded by the mutex.
 bool held = false;
 int launches_to_fail = 0, graphs_to_fail = 0;
+struct Launches {
+  std::string name;
+  int count = 0;
+};
+std::map<const void*, Launches>& kernels() {
+  static auto* instance = new std::map<const void*, Launches>;
+  return *instance;
+}
+void note_launch(CUfunction function) {
+  const std::lock_guard lock(mutex());
+  ++kernels()[function].count;
+}
 
 CUresult launch(CUstream stream) {
   const std::lock_guard lock(mutex());
@@ -87,6 +101,15 @@ void metal_candle_cuda_sim(Control what, int count) {
       graphs_to_fail = count;
       break;
   }
+}
+
+int metal_candle_cuda_sim_launches(const char* part_of_name) {
+  const std::lock_guard lock(mutex());
+  int count = 0;
+  for (const auto& [function, launches] : kernels()) {
+    if (launches.name.find(part_of_name) != std::string::npos) count += launches.count;
+  }
+  return count;
 }
 
 metal_candle::cuda_sim::Calls& metal_candle_cuda_sim_calls() {
@@ -229,6 +252,8 @@ CUresult cuLibraryGetKernel(CUkernel* kernel, CUlibrary, const char* name) {
   ++metal_candle_cuda_sim_calls().kernels_sought;
   if (std::strcmp(name, "no_such_kernel") == 0) return CUDA_ERROR_NOT_FOUND;
   *kernel = reinterpret_cast<CUkernel>(new int);  // Each unlike the others.
+  const std::lock_guard lock(mutex());
+  kernels()[*kernel].name = name;
   return CUDA_SUCCESS;
 }
 CUresult cuKernelGetFunction(CUfunction* function, CUkernel kernel) {
@@ -237,8 +262,9 @@ CUresult cuKernelGetFunction(CUfunction* function, CUkernel kernel) {
   return CUDA_SUCCESS;
 }
 CUresult cuFuncSetAttribute(CUfunction, CUfunction_attribute, int) { return CUDA_SUCCESS; }
-CUresult cuLaunchKernel(CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,
-                        unsigned, CUstream stream, void**, void**) {
+CUresult cuLaunchKernel(CUfunction function, unsigned, unsigned, unsigned, unsigned, unsigned,
+                        unsigned, unsigned, CUstream stream, void**, void**) {
+  note_launch(function);
   return launch(stream);
 }
 CUresult cuTensorMapEncodeTiled(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*,
@@ -257,7 +283,8 @@ CUresult cuGraphAddEmptyNode(CUgraphNode* node, CUgraph, const CUgraphNode*, std
   return CUDA_SUCCESS;
 }
 CUresult cuGraphAddKernelNode(CUgraphNode* node, CUgraph, const CUgraphNode*, std::size_t,
-                              const CUDA_KERNEL_NODE_PARAMS*) {
+                              const CUDA_KERNEL_NODE_PARAMS* parameters) {
+  note_launch(parameters->func);
   *node = any_node();
   return CUDA_SUCCESS;
 }

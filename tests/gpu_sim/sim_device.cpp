@@ -124,8 +124,8 @@ std::string key_of(std::string_view name, const std::string& source) {
 const std::string& dialect() {
   static const std::string text = [] {
     std::string all;
-    for (const char* file :
-         {"dialect.h", "prelude_host.h", "kernels/merged.h", "kernels/common.h"}) {
+    for (const char* file : {"dialect.h", "prelude_host.h", "kernels/merged.h", "kernels/common.h",
+                             "kernels/element_functions.h"}) {
       std::ifstream in(
           fmt::format("{}/metal_candle/backend/gpu/{}", METAL_CANDLE_SOURCE_DIR, file));
       all.append(std::istreambuf_iterator<char>(in), {});
@@ -163,7 +163,7 @@ const Function& SimDevice::compile(std::string_view name, const std::string& sou
 void SimDevice::compile_together(std::span<const Source> sources) {
   std::string text =
       "#define MC_PRELUDE_HOST\n#include \"metal_candle/backend/gpu/dialect.h\"\n"
-      "#include \"metal_candle/backend/gpu/kernels/common.h\"\n";
+      "#include \"metal_candle/backend/gpu/kernels/element_functions.h\"\n";
   for (const auto& [name, source] : sources) {
     text += fmt::format("namespace in_{} {{\n{}}}\n", name, source);
   }
@@ -174,7 +174,8 @@ void SimDevice::compile_together(std::span<const Source> sources) {
     std::ofstream(stem + ".cpp") << text;
     // Hidden, so that nothing of that name in this program takes the place of a function.
     const std::string command = fmt::format(
-        "c++ -std=c++20 -O1 -w -fPIC -fvisibility=hidden -shared -I{} {}.cpp -o {}.so 2> {}.log",
+        "c++ -std=c++20 -O1 -ffp-contract=off -w -fPIC -fvisibility=hidden -shared -I{} {}.cpp -o "
+        "{}.so 2> {}.log",
         METAL_CANDLE_SOURCE_DIR, stem, stem, stem);
     if (std::system(command.c_str()) != 0) {
       std::ifstream log(stem + ".log");

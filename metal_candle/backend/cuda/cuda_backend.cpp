@@ -152,6 +152,7 @@ void CudaBackend::order_after_uploads(CudaQueue& queue) {
 }
 
 void CudaBackend::stop() {
+  gpu_.stop_compiling();
   const std::lock_guard lock(queues_mutex_);
   for (const auto& queue : queues_) {
     if (queue) queue->stop();

@@ -6,97 +6,31 @@
 #include <fmt/format.h>
 
 #include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
+#include <exception>
+#include <string_view>
 #include <utility>
 
 #include "metal_candle/backend/cuda/embedded.h"
 #include "metal_candle/backend/gpu/kernels/arguments.h"
-#include "metal_candle/core/atomic_file.h"
-#include "metal_candle/core/cache_folder.h"
 #include "metal_candle/core/error.h"
 
 namespace metal_candle::backend::cuda {
 namespace {
 
-namespace fs = std::filesystem;
+constexpr std::string_view kOne = "MC_ONLY_ONE", kMany = "MC_ONLY_MANY";
+
+// Users may want to wait for compilers rather than see kernels change.
+bool compiles_at_once() {
+  const char* when = std::getenv("METAL_CANDLE_COMPILE");
+  if (when == nullptr || *when == 0 || std::string_view(when) == "later") return false;
+  if (std::string_view(when) == "now") return true;
+  throw DeviceError(fmt::format("METAL_CANDLE_COMPILE is \"{}\", neither now nor later", when));
+}
 
 int attribute(CUdevice device, CUdevice_attribute which) {
   int value = 0;
   check(driver().cuDeviceGetAttribute(&value, which, device), "cuDeviceGetAttribute");
   return value;
-}
-
-// Compiled kernels of this user; empty if there is nowhere to keep them.
-fs::path cache_folder() {
-  const fs::path folder = user_cache_folder();
-  return folder.empty() ? folder : folder / "cuda";
-}
-
-std::uint64_t fnv1a(std::string_view text) {
-  std::uint64_t hash = 14695981039346656037u;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
-  return hash;
-}
-
-// Files of the cache begin with the text they were made of, so that a hash that two texts share
-// does no harm.
-std::vector<char> read_cached(const fs::path& path, const std::string& key) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return {};
-  std::vector<char> bytes{std::istreambuf_iterator<char>(file), {}};
-  const std::size_t header = key.size() + 1;
-  if (bytes.size() <= header || std::string_view(bytes.data(), key.size()) != key) return {};
-  bytes.erase(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(header));
-  return bytes;
-}
-
-void write_cached(const fs::path& path, const std::string& key, const std::vector<char>& image) {
-  try {
-    fs::create_directories(path.parent_path());
-    AtomicFile file(path.string());
-    file.write(key);
-    file.write(std::string_view("\0", 1));
-    file.write(std::string_view(image.data(), image.size()));
-    file.commit();
-  } catch (const std::exception&) {
-    // A cache that cannot be written costs time, not correctness.
-  }
-}
-
-struct NvrtcVersion {
-  int major = 0;
-  int minor = 0;
-};
-
-std::vector<char> compile_with_nvrtc(std::string_view name, const std::string& text,
-                                     const std::string& architecture, NvrtcVersion version) {
-  const Nvrtc& library = nvrtc();
-  nvrtcProgram program = nullptr;
-  check(library.nvrtcCreateProgram(&program, text.c_str(), std::string(name).c_str(), 0, nullptr,
-                                   nullptr),
-        "nvrtcCreateProgram");
-  const std::string target = "--gpu-architecture=" + architecture;
-  std::vector<const char*> options = {target.c_str(), "--std=c++17"};
-  // Without textures and the runtime's types, which take a tenth of the time.
-  if (version.major > 12 || version.minor >= 4) options.push_back("--minimal");
-  const nvrtcResult result =
-      library.nvrtcCompileProgram(program, static_cast<int>(options.size()), options.data());
-  if (result != NVRTC_SUCCESS) {
-    std::size_t size = 0;
-    library.nvrtcGetProgramLogSize(program, &size);
-    std::string log(size, '\0');
-    library.nvrtcGetProgramLog(program, log.data());
-    library.nvrtcDestroyProgram(&program);
-    throw DeviceError(fmt::format("cuda: {} does not compile: {}\n{}", name, log, text));
-  }
-  std::size_t size = 0;
-  check(library.nvrtcGetCUBINSize(program, &size), "nvrtcGetCUBINSize");
-  std::vector<char> image(size);
-  check(library.nvrtcGetCUBIN(program, image.data()), "nvrtcGetCUBIN");
-  library.nvrtcDestroyProgram(&program);
-  return image;
 }
 
 // Loaded when one of its kernels is first used, and never unloaded.
@@ -137,10 +71,13 @@ CUfunction CudaFunction::load() const {
 const gpu::Function* CudaFunction::merged() const {
   std::call_once(merged_made_, [&] {
     device_.enter();
-    merged_ =
-        make_merged_ ? make_merged_() : find(device_, library_, fmt::format("{}_merged", name_));
+    if (make_merged_) {
+      merged_later_ = make_merged_();
+    } else {
+      merged_ = find(device_, library_, fmt::format("{}_merged", name_));
+    }
   });
-  return merged_.get();
+  return merged_later_ ? merged_later_->get() : merged_.get();
 }
 
 void CudaFunction::allow_group_bytes(std::uint32_t bytes) const {
@@ -152,7 +89,9 @@ void CudaFunction::allow_group_bytes(std::uint32_t bytes) const {
   allowed_group_bytes_ = bytes;
 }
 
-CudaDevice::CudaDevice(int index) : id_{DeviceType::kCuda, static_cast<std::uint8_t>(index)} {
+CudaDevice::CudaDevice(int index)
+    : id_{DeviceType::kCuda, static_cast<std::uint8_t>(index)},
+      compiles_at_once_(compiles_at_once()) {
   int count = 0;
   check(driver().cuDeviceGetCount(&count), "cuDeviceGetCount");
   if (index >= count) {
@@ -177,9 +116,15 @@ CudaDevice::CudaDevice(int index) : id_{DeviceType::kCuda, static_cast<std::uint
   limits_.wide_products = wide != nullptr;
   // The first function that is loaded brings the library onto the device.
   if (wide) static_cast<void>(wide->handle());
+  // The first run of a program is not to wait for this one.
+  auto program = require(*this, load(element_image()), "element_program");
+  static_cast<void>(program->handle());
+  functions_.emplace(program->name(), std::move(program));
   check(cublas_lt().cublasLtCreate(&cublas_), "cublasLtCreate");
-  static_cast<void>(
-      nvrtc());  // Its absence is one clear error now, not one in the middle of a run.
+  // The absence of NVRTC is one clear error now, not one in the middle of a run.
+  compiler_.emplace(limits_.architecture);
+  // The functions of another one might differ in a last bit from what interprets programs.
+  if (compiler_->version() != CUDA_VERSION) compiles_at_once_ = true;
 }
 
 void CudaDevice::enter() const {
@@ -235,40 +180,74 @@ void CudaDevice::describe(const gpu::BoxedMatrix& matrix, TileMap& out) const {
         "cuTensorMapEncodeTiled");
 }
 
-std::unique_ptr<CudaFunction> CudaDevice::compile_one(const std::string& name,
-                                                      std::string_view macro,
-                                                      const std::string& source) const {
-  enter();
-  const std::string text = fmt::format("#define {}\n{}{}", macro, kDialectText, source);
-  const std::string architecture = fmt::format("sm_{}", limits_.architecture);
-  NvrtcVersion version;
-  check(nvrtc().nvrtcVersion(&version.major, &version.minor), "nvrtcVersion");
-  const std::string key =
-      fmt::format("// {} NVRTC {}.{}\n{}", architecture, version.major, version.minor, text);
-  const fs::path folder = cache_folder();
-  const fs::path path = folder / fmt::format("{}-{:016x}.cubin", name, fnv1a(key));
-  std::vector<char> image;
-  if (!folder.empty()) image = read_cached(path, key);
-  if (image.empty()) {
-    image = compile_with_nvrtc(name, text, architecture, version);
-    if (!folder.empty()) write_cached(path, key, image);
-  }
-  return require(*this, load(image.data()), name);
+std::shared_ptr<const gpu::PendingFunction> CudaDevice::compile_later(std::string_view name,
+                                                                      const std::string& source) {
+  return request({std::string(name), kOne, source});
 }
 
 const gpu::Function& CudaDevice::compile(std::string_view name, const std::string& source) {
+  const KernelText text{std::string(name), kOne, source};
   {
     const std::lock_guard lock(mutex_);
-    const auto it = functions_.find(source);
-    if (it != functions_.end()) return *it->second;
+    const Generated& generated = generated_[key_of(text)];
+    if (generated.function) return *generated.function;
   }
-  std::unique_ptr<CudaFunction> function = compile_one(std::string(name), "MC_ONLY_ONE", source);
+  std::vector<char> image = compiler_->find(text);
+  if (image.empty()) image = compiler_->compile(text);
+  return keep(text, image);
+}
+
+std::uint64_t CudaDevice::finish_compiling() { return compile_thread_.finish(); }
+
+void CudaDevice::stop_compiling() { compile_thread_.stop(); }
+
+std::string CudaDevice::key_of(const KernelText& text) {
+  return fmt::format("{}\n{}", text.macro, text.source);
+}
+
+const CudaFunction& CudaDevice::keep(const KernelText& text, const std::vector<char>& image) {
+  enter();
+  std::unique_ptr<CudaFunction> function = require(*this, load(image.data()), text.name);
+  static_cast<void>(function->handle());
   // Most are never merged, and both together take twice as long.
-  function->set_merged([this, merged = fmt::format("{}_merged", name), source] {
-    return compile_one(merged, "MC_ONLY_MANY", source);
-  });
+  if (text.macro == kOne) {
+    function->set_merged([this, many = KernelText{text.name + "_merged", kMany, text.source}] {
+      return request(many);
+    });
+  }
   const std::lock_guard lock(mutex_);
-  return *functions_.emplace(source, std::move(function)).first->second;
+  Generated& generated = generated_[key_of(text)];
+  if (!generated.function) generated.function = std::move(function);
+  if (generated.pending) generated.pending->deliver(*generated.function);
+  return *generated.function;
+}
+
+std::shared_ptr<const gpu::PendingFunction> CudaDevice::request(const KernelText& text) {
+  std::shared_ptr<gpu::PendingFunction> pending;
+  {
+    const std::lock_guard lock(mutex_);
+    Generated& generated = generated_[key_of(text)];
+    if (generated.pending) return generated.pending;
+    pending = generated.pending = std::make_shared<gpu::PendingFunction>();
+    if (generated.function) {
+      pending->deliver(*generated.function);
+      return pending;
+    }
+  }
+  const auto make = [this, text, pending](const std::vector<char>& image) {
+    try {
+      keep(text, image.empty() ? compiler_->compile(text) : image);
+    } catch (const std::exception& error) {
+      pending->fail(error.what());
+    }
+  };
+  const std::vector<char> image = compiler_->find(text);
+  if (compiles_at_once_ || !image.empty()) {
+    make(image);
+  } else {
+    compile_thread_.add([make] { make({}); });
+  }
+  return pending;
 }
 
 }  // namespace metal_candle::backend::cuda

@@ -8,12 +8,15 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "metal_candle/backend/cuda/compile_thread.h"
 #include "metal_candle/backend/cuda/cuda_matmul.h"
+#include "metal_candle/backend/cuda/kernel_compiler.h"
 #include "metal_candle/backend/cuda/libraries.h"
 #include "metal_candle/backend/gpu/gpu_device.h"
 #include "metal_candle/backend/pool_allocator.h"
@@ -35,11 +38,9 @@ class CudaFunction final : public gpu::Function {
   }
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] const gpu::Function* merged() const override;
-  [[nodiscard]] bool has_merged() const override { return make_merged_ || merged() != nullptr; }
-  /// What makes that when it is first asked for, if it is not of this function's library.
-  void set_merged(std::function<std::unique_ptr<CudaFunction>()> make) {
-    make_merged_ = std::move(make);
-  }
+  /// What is asked for that when it is first wanted, if it is not of this function's library.
+  using MakeMerged = std::function<std::shared_ptr<const gpu::PendingFunction>()>;
+  void set_merged(MakeMerged make) { make_merged_ = std::move(make); }
   /// Lets dispatches ask for more group memory than every device has.
   void allow_group_bytes(std::uint32_t bytes) const;
 
@@ -53,9 +54,10 @@ class CudaFunction final : public gpu::Function {
   const CUkernel kernel_;
   const std::string name_;
   mutable std::atomic<CUfunction> handle_{nullptr};
-  std::function<std::unique_ptr<CudaFunction>()> make_merged_;
+  MakeMerged make_merged_;
   mutable std::once_flag merged_made_;
   mutable std::unique_ptr<CudaFunction> merged_;
+  mutable std::shared_ptr<const gpu::PendingFunction> merged_later_;
   mutable std::mutex mutex_;
   mutable std::uint32_t allowed_group_bytes_ = 48 << 10;
 };
@@ -69,6 +71,13 @@ class CudaDevice final : public gpu::GpuDevice, public BlockSource {
   [[nodiscard]] const gpu::DeviceLimits& limits() const override { return limits_; }
   const gpu::Function& function(std::string_view name) override;
   const gpu::Function& compile(std::string_view name, const std::string& source) override;
+  /// On a thread of this device's; at once if METAL_CANDLE_COMPILE says "now", or if NVRTC is not
+  /// of the toolkit that this library was built with.
+  std::shared_ptr<const gpu::PendingFunction> compile_later(std::string_view name,
+                                                            const std::string& source) override;
+  std::uint64_t finish_compiling() override;
+  /// Waits for the kernel that is being compiled, if one is, and forgets others that were to be.
+  void stop_compiling();
   std::shared_ptr<const gpu::Matmul> make_matmul(
       const gpu::MatmulDescription& description) override;
   void describe(const gpu::BoxedMatrix& matrix, TileMap& out) const override;
@@ -86,11 +95,16 @@ class CudaDevice final : public gpu::GpuDevice, public BlockSource {
   [[nodiscard]] cublasLtHandle_t cublas() const { return cublas_; }
 
  private:
-  // The kernel of that name, of a text before which the macro is defined; or from this user's
-  // cache.
-  [[nodiscard]] std::unique_ptr<CudaFunction> compile_one(const std::string& name,
-                                                          std::string_view macro,
-                                                          const std::string& source) const;
+  // A kernel of a text, and who wants it.
+  struct Generated {
+    std::unique_ptr<CudaFunction> function;
+    std::shared_ptr<gpu::PendingFunction> pending;
+  };
+  static std::string key_of(const KernelText& text);
+  // Makes a function of what a text was compiled to, and delivers it; unless there is one.
+  const CudaFunction& keep(const KernelText& text, const std::vector<char>& image);
+  // At once where it was compiled before. What fails is told by what this returns.
+  std::shared_ptr<const gpu::PendingFunction> request(const KernelText& text);
 
   const Device id_;
   CUdevice device_ = 0;
@@ -101,9 +115,12 @@ class CudaDevice final : public gpu::GpuDevice, public BlockSource {
   std::atomic<bool> abandoned_{false};
   std::mutex mutex_;
   CUlibrary library_ = nullptr;  // The kernels compiled with ours.
-  // By name, or by source.
-  std::map<std::string, std::unique_ptr<CudaFunction>, std::less<>> functions_;
+  std::map<std::string, std::unique_ptr<CudaFunction>, std::less<>> functions_;  // By name.
+  std::map<std::string, Generated> generated_;
   ProductCache products_;
+  std::optional<KernelCompiler> compiler_;
+  bool compiles_at_once_;
+  CompileThread compile_thread_;  // Last, so that it ends before what it uses.
 };
 
 }  // namespace metal_candle::backend::cuda

@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <cstring>
-#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -48,6 +47,9 @@ class ArgumentStruct {
 [[nodiscard]] std::string load_text(DType dtype, std::string_view element);
 [[nodiscard]] std::string store_text(DType dtype, std::string_view value);
 
+/// The constant as an element of a floating dtype, which is computed as f32; of bool: 0 or 1.
+[[nodiscard]] float constant_of(const Scalar& value, DType dtype);
+
 /// What a kernel of the operation does, in a word or a few.
 [[nodiscard]] std::string short_name(const Operation& operation);
 /// Of a kernel that differs from others of that name in its text.
@@ -63,7 +65,7 @@ class ElementText {
   /// Throws DTypeError when a dtype does not have an operation.
   ElementText(const Operation& operation, std::span<const DType> inputs, DType output,
               ArgumentStruct& arguments);
-  /// With the helpers that it calls. `index` is the type of i.
+  /// It calls what kernels/element_functions.h has. `index` is the type of i.
   [[nodiscard]] std::string function(std::string_view index) const;
   [[nodiscard]] int instructions() const { return instructions_; }
 
@@ -76,21 +78,18 @@ class ElementText {
   void add(const Operation& operation, std::span<const std::int32_t> arguments, DType dtype,
            bool is_stored);
   std::string expression(const Operation& operation, std::span<const Value> in, DType dtype);
-  std::string unary(UnaryKind kind, const Value& x);
-  std::string binary(BinaryKind kind, const Value& x, const Value& y);
   std::string cast(const Value& x, DType to);
   std::string full(const Scalar& value, DType dtype);
   std::string arange(const op::Arange& range, DType dtype);
-  /// `pattern` with {0}, {1} for operands, {T} and {W} for the integer type and its unsigned one.
-  std::string apply(std::string_view pattern, const Operation& operation, const Value& x,
-                    const Value* y, bool gives_bool);
+  /// `pattern` with operands for x, y and z, and types for T and W.
+  std::string apply(std::string_view pattern, const Operation& operation,
+                    std::span<const Value> in);
 
   ArgumentStruct& arguments_;
   std::vector<Value> values_;
   std::size_t num_inputs_;
   DType output_;
   std::string statements_;
-  std::set<std::string_view> helpers_;
   int instructions_ = 0;
   int constants_ = 0;
 };

@@ -1,14 +1,18 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// Elementwise operations, by kernels that are generated for them (elementwise_source.h), and copies
-// of views. Inputs: kAny. The output may overwrite an input that lies as it does.
+// Elementwise operations, by kernels that are generated for them (elementwise_source.h) and, while
+// those are being compiled, by one that interprets them (element_program.h); and copies of views.
+// Inputs: kAny. The output may overwrite an input that lies as it does.
 #include <algorithm>
-#include <atomic>
 #include <cstring>
+#include <memory>
+#include <mutex>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
 
+#include "metal_candle/backend/gpu/element_program.h"
 #include "metal_candle/backend/gpu/elementwise_source.h"
 #include "metal_candle/backend/gpu/gpu_kernel.h"
 #include "metal_candle/backend/gpu/strided_copy.h"
@@ -32,10 +36,11 @@ class ElementwiseKernel final : public GpuKernel {
       : operation_(operation),
         loop_(std::move(loop)),
         transposed_(std::move(transposed)),
-        device_(device) {
+        device_(device),
+        program_(ElementProgram::make(operation_, loop_)) {
     scratch_bytes_ = transposed_.scratch_bytes();
     ElementwiseSource source = write_elementwise(operation, loop_);
-    aligned_ = &device.compile(source.name, source.text);
+    aligned_ = compile(source);
     arguments_ = std::move(source.arguments);
     threads_ = threads_for(loop_.packets / source.in_flight, device.limits());
     const std::int64_t each = threads_ * static_cast<std::int64_t>(source.in_flight);
@@ -46,30 +51,38 @@ class ElementwiseKernel final : public GpuKernel {
     std::vector<const void*> addresses = {arguments.outputs[0]};
     addresses.insert(addresses.end(), arguments.inputs.begin(), arguments.inputs.end());
     transposed_.encode(encoder, std::span(addresses).subspan(1), arguments.scratch);
-    const Function& function = loop_.is_aligned(addresses) ? *aligned_ : unaligned();
+    const Function* function = (loop_.is_aligned(addresses) ? *aligned_ : unaligned()).get();
+    if (function == nullptr) return program_->encode(device_, addresses, encoder);
     std::vector<std::byte> filled = arguments_;
     std::memcpy(filled.data(), addresses.data(), addresses.size() * sizeof(void*));
-    encoder.dispatch_bytes(function, grid_, threads_, 0, filled.data(), filled.size());
+    encoder.dispatch_bytes(*function, grid_, threads_, 0, filled.data(), filled.size());
   }
 
  private:
+  using Pending = std::shared_ptr<const PendingFunction>;
+
+  [[nodiscard]] Pending compile(const ElementwiseSource& source) const {
+    if (program_) return device_.compile_later(source.name, source.text);
+    auto pending = std::make_shared<PendingFunction>();
+    pending->deliver(device_.compile(source.name, source.text));
+    return pending;
+  }
+
   // Compiled when it is first needed.
-  const Function& unaligned() const {
-    const Function* function = unaligned_.load(std::memory_order_acquire);
-    if (function == nullptr) {
-      const ElementwiseSource source = write_elementwise(operation_, loop_, false);
-      function = &device_.compile(source.name, source.text);
-      unaligned_.store(function, std::memory_order_release);
-    }
-    return *function;
+  [[nodiscard]] const PendingFunction& unaligned() const {
+    std::call_once(unaligned_wanted_,
+                   [&] { unaligned_ = compile(write_elementwise(operation_, loop_, false)); });
+    return *unaligned_;
   }
 
   const Operation operation_;
   const ElementwiseLoop loop_;
   const TransposedOperands transposed_;
   GpuDevice& device_;
-  const Function* aligned_ = nullptr;
-  mutable std::atomic<const Function*> unaligned_{nullptr};
+  const std::optional<ElementProgram> program_;  // What runs until there is a compiled form.
+  Pending aligned_;
+  mutable std::once_flag unaligned_wanted_;
+  mutable Pending unaligned_;
   std::vector<std::byte> arguments_;
   std::uint32_t threads_ = 0;
   Grid grid_;

@@ -20,6 +20,7 @@ class GpuBackend : public Backend {
   [[nodiscard]] bool can_run_in_place(const Operation& operation, int input,
                                       int output) const override;
   [[nodiscard]] std::unique_ptr<Kernel> make_kernel(const KernelRequest& request) const override;
+  std::uint64_t finish_compiling() override { return gpu().finish_compiling(); }
 
   /// Where its kernels come from.
   [[nodiscard]] virtual GpuDevice& gpu() const = 0;

@@ -5,6 +5,8 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "metal_candle/core/error.h"
 
 namespace metal_candle::backend::gpu {
@@ -12,6 +14,28 @@ namespace metal_candle::backend::gpu {
 const Tuning& GpuDevice::tuning() const {
   static const Tuning none;
   return none;
+}
+
+const Function* PendingFunction::get() const {
+  const Function* function = function_.load(std::memory_order_acquire);
+  if (function == nullptr && failed_.load(std::memory_order_acquire)) throw DeviceError(reason_);
+  return function;
+}
+
+void PendingFunction::deliver(const Function& function) {
+  function_.store(&function, std::memory_order_release);
+}
+
+void PendingFunction::fail(std::string reason) {
+  reason_ = std::move(reason);
+  failed_.store(true, std::memory_order_release);
+}
+
+std::shared_ptr<const PendingFunction> GpuDevice::compile_later(std::string_view name,
+                                                                const std::string& source) {
+  auto pending = std::make_shared<PendingFunction>();
+  pending->deliver(compile(name, source));
+  return pending;
 }
 
 void GpuDevice::describe(const BoxedMatrix&, TileMap&) const {

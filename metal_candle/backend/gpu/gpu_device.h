@@ -26,10 +26,25 @@ namespace metal_candle::backend::gpu {
 class Function {
  public:
   virtual ~Function() = default;
-  /// The same for several dispatches in one (kernels/merged.h), or null. May compile it.
+  /// The same for several dispatches in one (kernels/merged.h), or null. Who asks wants it: where
+  /// it is still to be compiled, that begins, and it is null until it is done. Throws DeviceError
+  /// if it does not compile.
   [[nodiscard]] virtual const Function* merged() const { return nullptr; }
-  /// Whether there is such a one, at once.
-  [[nodiscard]] virtual bool has_merged() const { return merged() != nullptr; }
+};
+
+/// A kernel that is, perhaps, still being compiled. Thread safe.
+class PendingFunction {
+ public:
+  /// Null until it is compiled. Throws DeviceError, naming the kernel, if it does not compile.
+  [[nodiscard]] const Function* get() const;
+  /// By who compiles it, one of these once.
+  void deliver(const Function& function);
+  void fail(std::string reason);
+
+ private:
+  std::atomic<const Function*> function_{nullptr};
+  std::atomic<bool> failed_{false};
+  std::string reason_;
 };
 
 /// Groups of a grid.
@@ -166,6 +181,14 @@ class GpuDevice {
   /// for tiles and what comes after them, and kernels/common.h, which are there already). The same
   /// text is compiled once a process, and on CUDA once a user: it is kept on disk.
   virtual const Function& compile(std::string_view name, const std::string& source) = 0;
+  /// The same, without waiting where compiling takes long and can be done by another thread: then
+  /// the caller gets by with something else for a while. Here it is compiled at once. Devices that
+  /// compile later have the kernel `element_program`.
+  virtual std::shared_ptr<const PendingFunction> compile_later(std::string_view name,
+                                                               const std::string& source);
+  /// Waits until nothing is being compiled, and returns how many kernels have been, later than they
+  /// were asked for. For those who measure.
+  virtual std::uint64_t finish_compiling() { return 0; }
   /// Null if the device cannot do this product with its library in this form (an odd stride, an
   /// activation it does not have): then the caller asks for less and does the rest with a kernel.
   /// Products of one description may be one object.

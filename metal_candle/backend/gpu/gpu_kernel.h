@@ -23,7 +23,8 @@ struct KernelArguments {
 class GpuKernel : public Kernel {
  public:
   /// Encodes the functions that compute the operation. The sequence of functions and grids is the
-  /// same every time, as long as addresses are aligned alike; only addresses differ.
+  /// same every time, as long as addresses are aligned alike; only addresses differ. But for what
+  /// runs until a kernel has been compiled (GpuDevice::compile_later): results are the same.
   virtual void encode(const KernelArguments& arguments, Encoder& encoder) const = 0;
 };
 

@@ -119,8 +119,7 @@ std::vector<std::vector<std::uint32_t>> WaveEncoder::gather(
   std::vector<std::vector<std::uint32_t>> groups;
   for (const std::uint32_t i : round) {
     const Piece& piece = pieces_[i];
-    if (round.size() == 1 || piece.function == nullptr || !piece.function->has_merged() ||
-        piece.grid.y != 1 || piece.grid.z != 1) {
+    if (round.size() == 1 || piece.function == nullptr || piece.grid.y != 1 || piece.grid.z != 1) {
       groups.push_back({i});
       continue;
     }
@@ -128,8 +127,10 @@ std::vector<std::vector<std::uint32_t>> WaveEncoder::gather(
     const auto [it, is_new] = open.try_emplace(
         {piece.function, piece.threads, piece.dynamic_group_bytes, piece.bytes}, Open{0, 0});
     Open& mine = it->second;
+    // Of one alone nobody asks whether it could be merged: that may make a compiler work.
     if (is_new || groups[mine.group].size() == capacity ||
-        mine.grid + piece.grid.x > std::numeric_limits<std::int32_t>::max()) {
+        mine.grid + piece.grid.x > std::numeric_limits<std::int32_t>::max() ||
+        piece.function->merged() == nullptr) {
       mine = {groups.size(), 0};
       groups.emplace_back();
     }

@@ -191,7 +191,8 @@ const gpu::Function& MetalDevice::compile(std::string_view name, const std::stri
     if (it != functions_.end()) return *it->second;
   }
   const AutoreleaseScope scope;
-  static const std::string dialect = expand_header("metal_candle/backend/gpu/kernels/common.h");
+  static const std::string dialect =
+      expand_header("metal_candle/backend/gpu/kernels/element_functions.h");
   const auto library = compile_text(name, dialect + source);
   std::unique_ptr<MetalFunction> function = make_function(*library.get(), name);
   const std::lock_guard lock(functions_mutex_);

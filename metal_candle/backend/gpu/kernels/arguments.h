@@ -170,6 +170,48 @@ struct CopyArguments {
   uint32_t num_starts, wide_starts, starts_in_output;
 };
 
+// ---- element_program.h
+// A step of a program: z = f(x, y, ...) over the elements of a packet. Values are in slots of group
+// memory, and some have no slot.
+struct alignas(8) ElementInstruction {
+  uint8_t code;     // ElementCode
+  uint8_t to;       // The result's slot.
+  uint8_t x, y, z;  // Slots of operands; a load's z is the number of its operand.
+};
+enum ElementProgramSize : uint32_t {
+  kElementPacket = 4,  // Elements.
+  kElementThreads = 128,
+  kElementInstructions = 96,
+  kElementOperands = 16,
+  kElementConstants = 64,
+  // What is no slot: constant i; what the instruction before gives; that nobody asks again.
+  kElementConstantSlot = 128,
+  kElementPreviousSlot = 254,
+  kElementNoSlot = 255,
+};
+
+// Where a packet's elements are in an operand.
+enum ElementAccess : uint32_t {
+  kElementsAreOne,    // One, for the whole output.
+  kElementsInRow,     // At equal distances.
+  kElementsAnywhere,  // Each in a place of its own.
+};
+struct ElementOperand {
+  const MC_GLOBAL void* data;
+  int32_t strides[8];  // Elements.
+  uint32_t access;     // ElementAccess
+};
+
+struct ElementProgramArguments {
+  MC_GLOBAL void* out;    // [count]
+  uint32_t count, store;  // Elements; the load code of their type.
+  uint32_t length, rank;
+  uint32_t sizes[8], magics[8], shifts[8];  // Of the output, and to divide by them.
+  ElementOperand operands[kElementOperands];
+  float constants[kElementConstants];
+  ElementInstruction program[kElementInstructions];
+};
+
 // Rows put in the place that the device knows.
 struct PlaceRowsArguments {
   const MC_GLOBAL void* update;  // [outer, block] packets of 16 bytes
