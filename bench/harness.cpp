@@ -19,7 +19,6 @@ namespace metal_candle::bench {
 namespace {
 
 Clock current_clock = Clock::kWall;
-constexpr double kLeastWarmUpSeconds = 10e-3;
 
 // NaN if any is.
 double median(std::vector<double> values) {

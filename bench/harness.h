@@ -34,6 +34,9 @@ struct Row {
 /// Of a clock that only goes forward.
 [[nodiscard]] double wall_seconds();
 
+/// How long a contestant runs before it is timed, at least. As in peers/ops_loop.py.
+inline constexpr double kLeastWarmUpSeconds = 10e-3;
+
 /// What contestants are timed with.
 enum class Clock {
   kWall,

@@ -256,6 +256,17 @@ CUresult cuLibraryGetKernel(CUkernel* kernel, CUlibrary, const char* name) {
   kernels()[*kernel].name = name;
   return CUDA_SUCCESS;
 }
+// Of any name, so that these are not all.
+CUresult cuLibraryGetKernelCount(unsigned* count, CUlibrary) {
+  *count = 2;
+  return CUDA_SUCCESS;
+}
+CUresult cuLibraryEnumerateKernels(CUkernel* kernel, unsigned count, CUlibrary library) {
+  for (unsigned i = 0; i < count; ++i) {
+    cuLibraryGetKernel(kernel + i, library, i == 0 ? "one" : "another");
+  }
+  return CUDA_SUCCESS;
+}
 CUresult cuKernelGetFunction(CUfunction* function, CUkernel kernel) {
   ++metal_candle_cuda_sim_calls().kernels_loaded;
   *function = reinterpret_cast<CUfunction>(kernel);

@@ -7,6 +7,7 @@
 
 #include <cstdlib>
 #include <map>
+#include <string_view>
 
 #include "metal_candle/backend/cuda/nvtx.h"
 #include "metal_candle/core/error.h"
@@ -171,6 +172,18 @@ int count_devices() {
   return count;
 }
 
+namespace {
+
+// Who measures what first uses take may want to see it all.
+bool wants_warm_up() {
+  const char* wanted = std::getenv("METAL_CANDLE_WARM_UP");
+  if (wanted == nullptr || *wanted == 0 || std::string_view(wanted) == "on") return true;
+  if (std::string_view(wanted) == "off") return false;
+  throw DeviceError(fmt::format("METAL_CANDLE_WARM_UP is \"{}\", neither on nor off", wanted));
+}
+
+}  // namespace
+
 Backend& cuda_backend(int index);
 Backend& cuda_backend(int index) {
   const std::lock_guard lock(instances().mutex);
@@ -179,6 +192,7 @@ Backend& cuda_backend(int index) {
     const bool first = instances().by_index.size() == 1;
     backend = new CudaBackend(index);
     if (first) std::atexit(stop_at_exit);
+    if (wants_warm_up()) backend->warm_up();
   }
   return *backend;
 }

@@ -49,6 +49,8 @@ class CudaBackend final : public gpu::GpuBackend {
   [[nodiscard]] CudaQueue* find_queue(const CompletionSource* source) const;
   /// Makes `queue` wait for the uploads so far.
   void order_after_uploads(CudaQueue& queue);
+  /// Begins to prepare first uses (warm_up.h), beside what the caller does.
+  void warm_up() { gpu_.warm_up(); }
   /// Called as the process exits.
   void stop();
 

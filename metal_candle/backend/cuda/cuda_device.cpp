@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "metal_candle/backend/cuda/embedded.h"
+#include "metal_candle/backend/cuda/warm_up.h"
 #include "metal_candle/backend/gpu/kernels/arguments.h"
 #include "metal_candle/core/error.h"
 
@@ -197,9 +198,15 @@ const gpu::Function& CudaDevice::compile(std::string_view name, const std::strin
   return keep(text, image);
 }
 
-std::uint64_t CudaDevice::finish_compiling() { return compile_thread_.finish(); }
+std::uint64_t CudaDevice::finish_compiling() { return background_.finish(); }
 
-void CudaDevice::stop_compiling() { compile_thread_.stop(); }
+void CudaDevice::warm_up() {
+  for (std::function<void()>& task : warm_up_tasks(*this, library_)) {
+    background_.add(std::move(task));
+  }
+}
+
+void CudaDevice::stop_compiling() { background_.stop(); }
 
 std::string CudaDevice::key_of(const KernelText& text) {
   return fmt::format("{}\n{}", text.macro, text.source);
@@ -245,7 +252,7 @@ std::shared_ptr<const gpu::PendingFunction> CudaDevice::request(const KernelText
   if (compiles_at_once_ || !image.empty()) {
     make(image);
   } else {
-    compile_thread_.add([make] { make({}); });
+    background_.add([make] { make({}); });
   }
   return pending;
 }

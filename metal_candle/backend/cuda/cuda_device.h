@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-#include "metal_candle/backend/cuda/compile_thread.h"
+#include "metal_candle/backend/cuda/background_thread.h"
 #include "metal_candle/backend/cuda/cuda_matmul.h"
 #include "metal_candle/backend/cuda/kernel_compiler.h"
 #include "metal_candle/backend/cuda/libraries.h"
@@ -76,6 +76,8 @@ class CudaDevice final : public gpu::GpuDevice, public BlockSource {
   std::shared_ptr<const gpu::PendingFunction> compile_later(std::string_view name,
                                                             const std::string& source) override;
   std::uint64_t finish_compiling() override;
+  /// Begins what warm_up.h says, on the same thread.
+  void warm_up();
   /// Waits for the kernel that is being compiled, if one is, and forgets others that were to be.
   void stop_compiling();
   std::shared_ptr<const gpu::Matmul> make_matmul(
@@ -120,7 +122,7 @@ class CudaDevice final : public gpu::GpuDevice, public BlockSource {
   ProductCache products_;
   std::optional<KernelCompiler> compiler_;
   bool compiles_at_once_;
-  CompileThread compile_thread_;  // Last, so that it ends before what it uses.
+  BackgroundThread background_;  // Last, so that it ends before what it uses.
 };
 
 }  // namespace metal_candle::backend::cuda

@@ -46,6 +46,8 @@ namespace metal_candle::backend::cuda {
   X(cuEventDestroy)                      \
   X(cuLibraryLoadData)                   \
   X(cuLibraryGetKernel)                  \
+  X(cuLibraryGetKernelCount)             \
+  X(cuLibraryEnumerateKernels)           \
   X(cuKernelGetFunction)                 \
   X(cuFuncSetAttribute)                  \
   X(cuLaunchKernel)                      \

@@ -16,8 +16,12 @@ namespace metal_candle::testing {
 
 class CudaSimTest : public ::testing::Test {
  protected:
-  // What this compiler gives must not stay for another one.
-  CudaSimTest() { setenv("METAL_CANDLE_CACHE", cache_.path().c_str(), 1); }
+  CudaSimTest() {
+    // What this compiler gives must not stay for another one.
+    setenv("METAL_CANDLE_CACHE", cache_.path().c_str(), 1);
+    // Tests count what is loaded and run.
+    setenv("METAL_CANDLE_WARM_UP", "off", 1);
+  }
 
   /// A function that only ours of these libraries has; null in one of NVIDIA's.
   template <typename Fn>

@@ -1,6 +1,6 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// Where kernels are compiled that nobody waits for.
+// Where what nobody waits for is done: kernels are compiled, first uses prepared.
 #pragma once
 
 #include <sys/types.h>
@@ -17,12 +17,12 @@ namespace metal_candle::backend::cuda {
 /// A thread that does one task after another, in the order in which they come; started with the
 /// first. Thread safe. It stops by itself as the process exits, before NVRTC's own objects are
 /// destroyed, under whose hands a compiler would go astray.
-class CompileThread {
+class BackgroundThread {
  public:
-  CompileThread();
-  ~CompileThread();
-  CompileThread(const CompileThread&) = delete;
-  CompileThread& operator=(const CompileThread&) = delete;
+  BackgroundThread();
+  ~BackgroundThread();
+  BackgroundThread(const BackgroundThread&) = delete;
+  BackgroundThread& operator=(const BackgroundThread&) = delete;
 
   /// `task` throws nothing. After stop(), it is forgotten.
   void add(std::function<void()> task);

@@ -1,7 +1,7 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// See compile_thread.h.
-#include "metal_candle/backend/cuda/compile_thread.h"
+// See background_thread.h.
+#include "metal_candle/backend/cuda/background_thread.h"
 
 #include <unistd.h>
 
@@ -18,7 +18,7 @@ constexpr std::chrono::seconds kPatience{5};
 // Those that there are. Never destroyed: it is needed as the process exits.
 struct Threads {
   std::mutex mutex;
-  std::set<CompileThread*> all;
+  std::set<BackgroundThread*> all;
 };
 Threads& threads() {
   static auto* instance = new Threads;
@@ -30,7 +30,7 @@ Threads& threads() {
 // variables. Other threads do so when they end, which means nothing.
 struct StopsWithMainThread {
   ~StopsWithMainThread() {
-    if (::gettid() == ::getpid()) CompileThread::stop_all();
+    if (::gettid() == ::getpid()) BackgroundThread::stop_all();
   }
 };
 void stop_with_main_thread() {
@@ -40,13 +40,13 @@ void stop_with_main_thread() {
 
 }  // namespace
 
-CompileThread::CompileThread() {
+BackgroundThread::BackgroundThread() {
   stop_with_main_thread();
   const std::lock_guard lock(threads().mutex);
   threads().all.insert(this);
 }
 
-CompileThread::~CompileThread() {
+BackgroundThread::~BackgroundThread() {
   {
     const std::lock_guard lock(threads().mutex);
     threads().all.erase(this);
@@ -54,12 +54,12 @@ CompileThread::~CompileThread() {
   stop();
 }
 
-void CompileThread::stop_all() {
+void BackgroundThread::stop_all() {
   const std::lock_guard lock(threads().mutex);
-  for (CompileThread* thread : threads().all) thread->stop();
+  for (BackgroundThread* thread : threads().all) thread->stop();
 }
 
-void CompileThread::add(std::function<void()> task) {
+void BackgroundThread::add(std::function<void()> task) {
   stop_with_main_thread();
   {
     const std::lock_guard lock(mutex_);
@@ -73,13 +73,13 @@ void CompileThread::add(std::function<void()> task) {
   changed_.notify_all();
 }
 
-std::uint64_t CompileThread::finish() {
+std::uint64_t BackgroundThread::finish() {
   std::unique_lock lock(mutex_);
   if (process_ == ::getpid()) changed_.wait(lock, [&] { return tasks_.empty() && !busy_; });
   return done_;
 }
 
-void CompileThread::stop() {
+void BackgroundThread::stop() {
   bool idle = false;
   {
     std::unique_lock lock(mutex_);
@@ -97,7 +97,7 @@ void CompileThread::stop() {
   }
 }
 
-void CompileThread::run() {
+void BackgroundThread::run() {
   std::unique_lock lock(mutex_);
   while (true) {
     changed_.wait(lock, [&] { return stopping_ || !tasks_.empty(); });
@@ -108,7 +108,7 @@ void CompileThread::run() {
     lock.unlock();
     task();
     // Where another thread exits the process: NVRTC has made what it makes.
-    static const int registered = std::atexit(&CompileThread::stop_all);
+    static const int registered = std::atexit(&BackgroundThread::stop_all);
     static_cast<void>(registered);
     lock.lock();
     busy_ = false;
