@@ -120,8 +120,8 @@ Row make_row(const std::string& name, const char* unit, double scale,
   return row;
 }
 
-// As peers do before their first calls (ops_loop.py): operands are made again and again for a while,
-// so that neither the process nor the device has to wake up in what is measured.
+// As peers do before their first calls (ops_loop.py): operands are made again and again for a
+// while, so that neither the process nor the device has to wake up in what is measured.
 std::function<Tensor()> make_awake(const OpsCase& c) {
   const double begin = wall_seconds();
   std::function<Tensor()> fn;

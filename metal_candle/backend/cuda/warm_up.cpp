@@ -35,15 +35,18 @@ struct Product {
 // Those of a layer's MLP, of few rows and of many, and of LoRA's factors.
 std::vector<Product> usual_products() {
   std::vector<Product> products;
+  const auto lora = [&](DType dtype, std::int64_t m, std::int64_t d, std::int64_t rank) {
+    products.push_back({dtype, m, d, rank});
+    products.push_back({dtype, m, rank, d});
+  };
   for (const std::int64_t m : {1, 16, 128}) {
     products.push_back({DType::kBF16, m, 1024, 4096, op::Activation::kGeluTanh});
     products.push_back({DType::kBF16, m, 4096, 1024});
   }
+  for (const std::int64_t m : {128, 2048}) lora(DType::kBF16, m, 4096, 16);
+  lora(DType::kF32, 1, 1024, 64);  // Of lower rank, one row is for a kernel of ours.
   for (const std::int64_t m : {16, 128, 2048}) {
-    for (const std::int64_t d : {512, 1024, 4096}) {
-      products.push_back({DType::kF32, m, d, 8});
-      products.push_back({DType::kF32, m, 8, d});
-    }
+    for (const std::int64_t d : {512, 1024, 4096}) lora(DType::kF32, m, d, 8);
   }
   return products;
 }

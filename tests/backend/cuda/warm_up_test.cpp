@@ -14,8 +14,8 @@ using backend::cuda::CudaDevice;
 class CudaWarmUpTest : public testing::CudaSimTest {
  protected:
   void SetUp() override {
-    auto* const calls = find<decltype(metal_candle_cuda_sim_calls)>("libcuda.so.1",
-                                                                    "metal_candle_cuda_sim_calls");
+    auto* const calls =
+        find<decltype(metal_candle_cuda_sim_calls)>("libcuda.so.1", "metal_candle_cuda_sim_calls");
     auto* const products = find<decltype(metal_candle_cuda_sim_products)>(
         "libcublasLt.so.13", "metal_candle_cuda_sim_products");
     if (calls == nullptr || products == nullptr) GTEST_SKIP() << "this is the driver of a GPU";
