@@ -3,8 +3,8 @@
 # What the peers of the suite ops share; goes between peer_loop.py and their scripts. Commands, answered with seconds:
 #   MODE DEPTH CASE...   of one call, of as many as take two milliseconds; DEPTH calls are queued before the device is
 #                        waited for, and each one's result is computed
-#   first MODE CASE...   of the first call: compiling, and whatever else happens once; but not waking up: operands are
-#                        made again and again for a while before
+#   first MODE CASE...   of the first call: compiling, and whatever else happens once; but not waking up: random numbers
+#                        are made for a while before, each time in a new size
 
 
 def operands(words, types, randn):
@@ -38,10 +38,11 @@ def serve(types, randn, cases, prepare, run):
     def make(words):
         return cases[words[0]](*operands(words, types, randn))
 
-    def stay_awake(words):
-        begin = time.perf_counter()
+    def stay_awake(dtype):
+        begin, size = time.perf_counter(), 1
         while time.perf_counter() - begin < LEAST_WARM_UP_SECONDS:
-            operands(words, types, randn)
+            randn(1, size, dtype=dtype)
+            size += 1
 
     def function(mode, words):
         nonlocal prepared
@@ -56,7 +57,7 @@ def serve(types, randn, cases, prepare, run):
     def answer(line):
         command, argument, *words = line.split()
         if command == "first":
-            stay_awake(words)
+            stay_awake(types[words[-1]])
             fn = function(argument, words)
             start = time.perf_counter()  # Compilers may be processes of their own.
             run(fn, 1)

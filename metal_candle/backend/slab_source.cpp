@@ -14,7 +14,18 @@ void* SlabSource::obtain(std::size_t size) {
     if (void* block = cut(size <= kLargestSmall ? small_ : medium_, rounded)) return block;
   }
   // Or there is no memory for a slab, but perhaps for this.
-  return below_.obtain(size);
+  void* const block = below_.obtain(size);
+  if (block != nullptr) return block;
+  const std::lock_guard lock(mutex_);
+  const bool small = drop_unused(small_), medium = drop_unused(medium_);
+  return small || medium ? below_.obtain(size) : nullptr;
+}
+
+void SlabSource::prepare() {
+  const std::lock_guard lock(mutex_);
+  for (Kind* kind : {&small_, &medium_}) {
+    if (kind->slabs.empty()) add_slab(*kind);
+  }
 }
 
 void SlabSource::give_back(void* block) {
@@ -57,6 +68,16 @@ bool SlabSource::add_slab(Kind& kind) {
   slab.free.add(0, size);
   kind.total += size;
   return true;
+}
+
+bool SlabSource::drop_unused(Kind& kind) {
+  const auto drop = [&](const auto& entry) {
+    if (!entry.second.used.empty()) return false;
+    below_.give_back(entry.first);
+    kind.total -= entry.second.size;
+    return true;
+  };
+  return std::erase_if(kind.slabs, drop) > 0;
 }
 
 bool SlabSource::give_back_to(Kind& kind, std::byte* block) {

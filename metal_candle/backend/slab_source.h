@@ -21,6 +21,9 @@ class SlabSource final : public BlockSource {
   explicit SlabSource(BlockSource& below) : below_(below) {}
   void* obtain(std::size_t size) override;
   void give_back(void* block) override;
+  /// Takes a slab of each kind, where there is none yet and there is memory, so that the first
+  /// blocks do not wait for it. It goes back where memory runs out before it is used.
+  void prepare();
 
   static constexpr std::size_t kAlignment = 256;
   // Small blocks are often long-lived: among others they would keep large slabs.
@@ -47,6 +50,7 @@ class SlabSource final : public BlockSource {
 
   void* cut(Kind& kind, std::size_t size);
   bool add_slab(Kind& kind);
+  bool drop_unused(Kind& kind);
   bool give_back_to(Kind& kind, std::byte* block);
 
   BlockSource& below_;

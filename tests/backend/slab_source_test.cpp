@@ -102,6 +102,36 @@ TEST_F(SlabSourceTest, WithoutMemoryForASlabThereMayBeSomeForABlock) {
   EXPECT_TRUE(driver_.held.empty());
 }
 
+TEST_F(SlabSourceTest, PreparedSlabsServeTheFirstBlocks) {
+  source_.prepare();
+  source_.prepare();
+  EXPECT_THAT(driver_.obtained, ElementsAre(SlabSource::kSmallSlab, SlabSource::kMediumSlab));
+  void* const small = source_.obtain(64);
+  void* const medium = source_.obtain(4 * kMiB);
+  EXPECT_EQ(driver_.obtained.size(), 2u);
+  source_.give_back(small);
+  source_.give_back(medium);
+  EXPECT_TRUE(driver_.held.empty());
+}
+
+TEST_F(SlabSourceTest, PreparedSlabsGoBackWhereMemoryRunsOut) {
+  driver_.left = 50 * kMiB;
+  source_.prepare();
+  void* const small = source_.obtain(64);
+  void* const large = source_.obtain(40 * kMiB);
+  EXPECT_NE(large, nullptr);
+  EXPECT_EQ(source_.obtain(40 * kMiB), nullptr);
+  source_.give_back(small);
+  source_.give_back(large);
+  EXPECT_TRUE(driver_.held.empty());
+}
+
+TEST_F(SlabSourceTest, NothingIsPreparedWithoutMemory) {
+  driver_.left = kMiB;
+  source_.prepare();
+  EXPECT_TRUE(driver_.held.empty());
+}
+
 TEST_F(SlabSourceTest, LittleOfManySlabsIsUnused) {
   constexpr std::size_t kSize = 6 * kMiB + 512 * 1024;  // Four of 32 MiB: a fifth is left over.
   constexpr std::size_t kCount = 300;

@@ -152,6 +152,17 @@ void CudaBackend::order_after_uploads(CudaQueue& queue) {
   seen.store(now, std::memory_order_release);
 }
 
+void CudaBackend::warm_up() {
+  gpu_.in_background([this] {
+    try {
+      slabs_.prepare();
+    } catch (const Error&) {
+      // Whoever needs memory meets the same.
+    }
+  });
+  gpu_.warm_up();
+}
+
 void CudaBackend::stop() {
   gpu_.stop_compiling();
   const std::lock_guard lock(queues_mutex_);

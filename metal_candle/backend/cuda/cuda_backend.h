@@ -50,7 +50,7 @@ class CudaBackend final : public gpu::GpuBackend {
   /// Makes `queue` wait for the uploads so far.
   void order_after_uploads(CudaQueue& queue);
   /// Begins to prepare first uses (warm_up.h), beside what the caller does.
-  void warm_up() { gpu_.warm_up(); }
+  void warm_up();
   /// Called as the process exits.
   void stop();
 

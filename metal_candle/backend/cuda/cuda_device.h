@@ -76,7 +76,9 @@ class CudaDevice final : public gpu::GpuDevice, public BlockSource {
   std::shared_ptr<const gpu::PendingFunction> compile_later(std::string_view name,
                                                             const std::string& source) override;
   std::uint64_t finish_compiling() override;
-  /// Begins what warm_up.h says, on the same thread.
+  /// On the same thread. `task` throws nothing.
+  void in_background(std::function<void()> task) { background_.add(std::move(task)); }
+  /// Begins what warm_up.h says, there too.
   void warm_up();
   /// Waits for the kernel that is being compiled, if one is, and forgets others that were to be.
   void stop_compiling();
