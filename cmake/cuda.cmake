@@ -38,5 +38,5 @@ list(TRANSFORM dialect_headers PREPEND "${PROJECT_SOURCE_DIR}/" OUTPUT_VARIABLE 
 add_custom_command(OUTPUT "${embedded}"
   COMMAND "${CMAKE_COMMAND}" "-DHEADERS=${dialect_paths}" "-DIMAGE=${kernel_image}"
           "-DELEMENT_IMAGE=${element_image}" "-DOUTPUT=${embedded}" -P "${PROJECT_SOURCE_DIR}/cmake/embed_cuda.cmake"
-  DEPENDS ${dialect_headers} cmake/embed_cuda.cmake VERBATIM)
+  DEPENDS ${dialect_headers} cmake/embed_cuda.cmake cmake/dialect_text.cmake VERBATIM)
 set_source_files_properties("${embedded}" PROPERTIES OBJECT_DEPENDS "${kernel_image};${element_image}")

@@ -2,13 +2,8 @@
 #
 # cmake -DHEADERS=... -DIMAGE=kernels.fatbin -DELEMENT_IMAGE=elements.fatbin -DOUTPUT=file.cpp
 # -P embed_cuda.cmake: the source file that backend/cuda/embedded.h declares.
-set(text "")
-foreach(header IN LISTS HEADERS)
-  file(READ "${header}" one)
-  string(REGEX REPLACE "#pragma once\n" "" one "${one}")
-  string(REGEX REPLACE "#include \"[^\n]*\n" "" one "${one}")
-  string(APPEND text "${one}")
-endforeach()
+include("${CMAKE_CURRENT_LIST_DIR}/dialect_text.cmake")
+dialect_text(text ${HEADERS})
 file(WRITE "${OUTPUT}" "#include \"metal_candle/backend/cuda/embedded.h\"
 
 asm(\".section .rodata\\n\"

@@ -2,13 +2,8 @@
 #
 # cmake -DHEADERS=... -DOUTPUT=file.cpp -P embed_text.cmake: the text of headers, without what includes
 # others, as reduction_text() of backend/gpu/reduce.h.
-set(text "")
-foreach(header IN LISTS HEADERS)
-  file(READ "${header}" one)
-  string(REGEX REPLACE "#pragma once\n" "" one "${one}")
-  string(REGEX REPLACE "#include \"[^\n]*\n" "" one "${one}")
-  string(APPEND text "${one}")
-endforeach()
+include("${CMAKE_CURRENT_LIST_DIR}/dialect_text.cmake")
+dialect_text(text ${HEADERS})
 file(WRITE "${OUTPUT}" "#include \"metal_candle/backend/gpu/reduce.h\"
 
 namespace metal_candle::backend::gpu {
