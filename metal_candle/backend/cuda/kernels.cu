@@ -11,6 +11,7 @@
 #include "metal_candle/backend/gpu/kernels/index.h"
 #include "metal_candle/backend/gpu/kernels/linear_cross_entropy.h"
 #include "metal_candle/backend/gpu/kernels/lora.h"
+#include "metal_candle/backend/gpu/kernels/lora_many.h"
 #include "metal_candle/backend/gpu/kernels/matmul.h"
 #include "metal_candle/backend/gpu/kernels/norm.h"
 #include "metal_candle/backend/gpu/kernels/product_sum.h"

@@ -1,8 +1,9 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
 // Lora and LoraLinear. A few rows take one launch of our own, after the library's product with the
-// weight if there is one; more rows take the library's products, and so does who wants the product
-// with a.
+// weight if there is one; more rows in f32, without a weight, two of our own, as the library
+// reaches a third of the memory's rate with such narrow matrices, and has to be asked how for each
+// shape; others take the library's products, and so does who wants the product with a.
 //
 // Inputs: x kContiguous; weight, a and b kMatrix; bias kContiguous.
 #include <fmt/format.h>
@@ -28,6 +29,12 @@ constexpr std::uint32_t kRowsGroupBytes = kMostRowsThreads / 32 * kMaxRank * siz
 // Beyond this many rows the library's products are quicker than making x @ a in every group.
 constexpr std::int64_t kFewRows = 8;
 constexpr std::size_t kScratchAlignment = 256;
+// Of a grid in its second dimension, 16-bit unsigned.
+constexpr std::int64_t kMostGroups = 65535;
+// As kernels/lora_many.h has them.
+constexpr std::int64_t kLoraRankAtOnce = 8, kLoraMaxManyRank = 64;
+constexpr std::uint32_t kLoraDownThreads = 256, kLoraUpThreads = 256;
+constexpr std::int64_t kLoraUpPackets = 64, kLoraUpLanes = kLoraUpThreads / kLoraUpPackets;
 
 struct LoraPlan {
   std::int64_t rows, depth, columns, rank;
@@ -238,6 +245,100 @@ std::unique_ptr<Kernel> make_many_rows(const LoraPlan& plan, bool wants_low, Gpu
       low_bytes + library);
 }
 
+// What our kernels of many rows can do: plain products in f32, whose matrices lie either way.
+bool suits_our_kernels(const LoraPlan& plan) {
+  const auto lies = [](const MatmulDescription::Matrix& m) {
+    return m.row_stride == 1 || m.column_stride == 1;
+  };
+  return plan.dtype == DType::kF32 && !plan.has_weight && plan.rank > 0 &&
+         plan.rank <= kLoraMaxManyRank && plan.depth > 0 && lies(plan.a) && lies(plan.b);
+}
+
+// lora_down and lora_up, with few rows a group where more would leave the device idle.
+class ManyRowsLaunch {
+ public:
+  ManyRowsLaunch(const LoraPlan& plan, GpuDevice& device) : plan_(plan) {
+    const auto device_groups = static_cast<std::int64_t>(device.limits().multiprocessors);
+    const std::uint32_t ranks = groups_for(plan.rank, kLoraRankAtOnce);
+    rows_down_ = groups_for(plan.rows, 8) * ranks >= device_groups ? 8 : 2;
+    down_grid_ = {groups_for(plan.rows, rows_down_), ranks, 1};
+    const std::int64_t groups = std::int64_t{down_grid_.x} * ranks;
+    const std::int64_t wanted = kGroupsOfMultiprocessor * device_groups / groups;
+    const std::int64_t most = std::min(plan.depth / kLeastPart, kMostParts);
+    const std::int64_t parts = std::clamp<std::int64_t>(wanted, 1, std::max<std::int64_t>(most, 1));
+    chunk_ = round_up(groups_for(plan.depth, parts), 4);
+    down_grid_.z = groups_for(plan.depth, static_cast<std::int64_t>(chunk_));
+
+    const std::uint32_t tiles = groups_for(plan.columns, 4 * kLoraUpPackets);
+    rows_up_ =
+        std::int64_t{tiles} * groups_for(plan.rows, 4 * kLoraUpLanes) >= device_groups ? 4 : 1;
+    up_grid_ = {tiles, groups_for(plan.rows, rows_up_ * kLoraUpLanes), 1};
+
+    down_any_ = &down(device, "any");
+    const auto packets = [](std::int64_t elements) { return elements % 4 == 0; };
+    if (packets(plan.depth) && plan.a.row_stride == 1 && packets(plan.a.column_stride)) {
+      down_aligned_ = &down(device, "columns");
+    } else if (packets(plan.depth) && plan.a.column_stride == 1 && packets(plan.rank) &&
+               packets(plan.a.row_stride)) {
+      down_aligned_ = &down(device, "packets");
+    }
+    up_any_ = &up(device, "any");
+    if (plan.b.column_stride == 1 && packets(plan.b.row_stride) && packets(plan.columns)) {
+      up_aligned_ = &up(device, "packets");
+    }
+  }
+
+  [[nodiscard]] std::size_t scratch_bytes() const {
+    return static_cast<std::size_t>(plan_.rows * plan_.rank) * down_grid_.z * sizeof(float);
+  }
+
+  void encode(const KernelArguments& run, Encoder& encoder) const {
+    const LoraManyArguments arguments{.x = static_cast<const float*>(run.inputs[0]),
+                                      .a = static_cast<const float*>(run.inputs[plan_.a_input]),
+                                      .b = static_cast<const float*>(run.inputs[plan_.b_input]),
+                                      .low = static_cast<float*>(run.scratch),
+                                      .out = static_cast<float*>(run.outputs[0]),
+                                      .a_row_stride = plan_.a.row_stride,
+                                      .a_column_stride = plan_.a.column_stride,
+                                      .b_row_stride = plan_.b.row_stride,
+                                      .b_column_stride = plan_.b.column_stride,
+                                      .rows = checked_count(plan_.rows),
+                                      .depth = checked_count(plan_.depth),
+                                      .columns = checked_count(plan_.columns),
+                                      .parts = down_grid_.z,
+                                      .chunk = static_cast<std::uint32_t>(chunk_),
+                                      .scale = plan_.scale,
+                                      .rank = static_cast<std::uint32_t>(plan_.rank)};
+    const bool reads_packets = is_aligned(arguments.x) && is_aligned(arguments.a);
+    encoder.dispatch(reads_packets && down_aligned_ ? *down_aligned_ : *down_any_, down_grid_,
+                     kLoraDownThreads, arguments);
+    const bool writes_packets = is_aligned(arguments.b) && is_aligned(arguments.out);
+    encoder.dispatch(writes_packets && up_aligned_ ? *up_aligned_ : *up_any_, up_grid_,
+                     kLoraUpThreads, arguments);
+  }
+
+ private:
+  static constexpr std::int64_t kGroupsOfMultiprocessor = 4;
+  static constexpr std::int64_t kLeastPart = 512;  // Of the depth.
+  static constexpr std::int64_t kMostParts = 16;
+
+  const Function& down(GpuDevice& device, std::string_view form) const {
+    return device.function(fmt::format("lora_down_{}_{}", form, rows_down_));
+  }
+  const Function& up(GpuDevice& device, std::string_view form) const {
+    return device.function(fmt::format("lora_up_{}_{}", form, rows_up_));
+  }
+
+  LoraPlan plan_;
+  std::int64_t rows_down_, rows_up_;
+  std::size_t chunk_;
+  Grid down_grid_, up_grid_;
+  const Function* down_any_;
+  const Function* down_aligned_ = nullptr;
+  const Function* up_any_;
+  const Function* up_aligned_ = nullptr;
+};
+
 }  // namespace
 
 std::unique_ptr<Kernel> make_lora(const KernelRequest& request, GpuDevice& device) {
@@ -249,6 +350,12 @@ std::unique_ptr<Kernel> make_lora(const KernelRequest& request, GpuDevice& devic
   const bool counts_fit = plan.depth * kMaxRank <= INT32_MAX && plan.columns <= INT32_MAX;
   if (plan.rows <= kFewRows && plan.rank <= kMaxRank && counts_fit && !wants_low) {
     return make_few_rows(plan, device);
+  }
+  if (suits_our_kernels(plan) && counts_fit && plan.rows <= kMostGroups && !wants_low) {
+    const ManyRowsLaunch launch(plan, device);
+    return make_gpu_kernel(
+        [launch](const KernelArguments& run, Encoder& encoder) { launch.encode(run, encoder); },
+        launch.scratch_bytes());
   }
   return make_many_rows(plan, wants_low, device);
 }

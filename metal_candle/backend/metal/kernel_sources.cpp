@@ -71,6 +71,7 @@ constexpr Family kFamilies[] = {
     {"draw_", "metal_candle/backend/gpu/kernels/draw.h"},
     {"loss_rows_", "metal_candle/backend/gpu/kernels/linear_cross_entropy.h"},
     {"lora_rows_", "metal_candle/backend/gpu/kernels/lora.h"},
+    {"lora_", "metal_candle/backend/gpu/kernels/lora_many.h"},
     {"few_rows_", "metal_candle/backend/gpu/kernels/matmul.h"},
     {"finish_product_", "metal_candle/backend/gpu/kernels/matmul.h"},
     {"integer_product_", "metal_candle/backend/gpu/kernels/matmul.h"},

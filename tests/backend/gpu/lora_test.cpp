@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <tuple>
 
 #include "tests/backend/gpu/gpu_placement.h"
 #include "tests/backend/gpu/gpu_runner.h"
@@ -63,6 +64,33 @@ TEST(GpuLoraTest, ManyRowsOrALargeRankAgreeWithTheReference) {
   expect_lora(20, 8, DType::kF32);
   expect_lora(20, 4, DType::kBF16);
   expect_lora(1, 70, DType::kF32);
+}
+
+// In f32 by kernels of ours: depths that are cut and not, whole packets and not, either way to lie,
+// any beginning.
+TEST(GpuLoraTest, ManyRowsInF32AgreeWithTheReference) {
+  const op::Lora lora{0.5f};
+  for (const auto& [rows, depth, columns] :
+       {std::tuple(9, 2200, 260), std::tuple(16, 37, 300), std::tuple(33, 516, 7),
+        std::tuple(130, 40, 520), std::tuple(700, 24, 36), std::tuple(1, 3000, 600)}) {
+    for (const std::int64_t rank : {1, 4, 8, 12, 20, 64}) {
+      if (rows == 1 && rank <= 16) continue;  // That is the kernel of few rows.
+      const HostTensor x = random_operand({rows, depth}, DType::kF32, 1);
+      const HostTensor a = random_operand({depth, rank}, DType::kF32, 2);
+      const HostTensor b = random_operand({rank, columns}, DType::kF32, 3);
+      const HostTensor* const operands[] = {&x, &a, &b};
+      const Tolerance tolerance{1e-4, 1e-5 * std::sqrt(static_cast<double>(depth * rank))};
+      expect_gpu_matches(lora, operands, {}, tolerance);
+      expect_gpu_matches(lora, operands, {}, tolerance, Placement::kColumns);
+      const TensorSpec spec{{rows, columns}, DType::kF32};
+      const HostTensor expected = interpret_operation(lora, operands, spec)[0];
+      for (const std::size_t shift : {1, 4}) {
+        EXPECT_TRUE(all_close(run_gpu_kernel_at(lora, operands, spec, {.shift = shift}), expected,
+                              tolerance))
+            << rows << " rows, rank " << rank;
+      }
+    }
+  }
 }
 
 }  // namespace

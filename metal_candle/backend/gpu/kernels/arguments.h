@@ -156,6 +156,20 @@ struct LoraRowsArguments {
   uint32_t rank;  // At most 16.
 };
 
+// ---- lora_many.h
+struct LoraManyArguments {
+  const MC_GLOBAL float* x;  // [rows, depth], dense
+  const MC_GLOBAL float* a;  // [depth, rank]
+  const MC_GLOBAL float* b;  // [rank, columns]
+  MC_GLOBAL float* low;      // [parts, rows, rank]
+  MC_GLOBAL float* out;      // [rows, columns], dense
+  int64_t a_row_stride, a_column_stride, b_row_stride, b_column_stride;
+  uint32_t rows, depth, columns;
+  uint32_t parts, chunk;  // Of the depth: a whole number of packets.
+  float scale;
+  uint32_t rank;  // At most 64.
+};
+
 // ---- copy.h
 struct CopyArguments {
   const MC_GLOBAL void* in;

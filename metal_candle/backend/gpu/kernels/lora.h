@@ -6,26 +6,9 @@
 
 #include "metal_candle/backend/gpu/kernels/arguments.h"
 #include "metal_candle/backend/gpu/kernels/common.h"
+#include "metal_candle/backend/gpu/kernels/lora_sums.h"
 
 constexpr MC_CONSTANT uint32_t kLoraMaxThreads = 512;
-
-// Half of n sums each: what a lane keeps of them depends on this bit of its number. It adds what
-// the lane that differs in the bit has of the same.
-template <int n>
-struct LoraSums {
-  float at[n];
-
-  MC_FUNCTION LoraSums<n / 2> halves(uint32_t bit, uint32_t lane) const {
-    LoraSums<n / 2> result;
-    MC_UNROLL
-    for (int i = 0; i < n / 2; ++i) {
-      const bool upper = (lane & bit) != 0;
-      const float mine = upper ? at[i + n / 2] : at[i];
-      result.at[i] = mine + lane_shuffle_xor(upper ? at[i] : at[i + n / 2], bit);
-    }
-    return result;
-  }
-};
 
 // One sum over the lanes that agree in `apart`, and which of n it is, beginning with the highest
 // bits.
