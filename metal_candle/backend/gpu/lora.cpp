@@ -245,13 +245,16 @@ std::unique_ptr<Kernel> make_many_rows(const LoraPlan& plan, bool wants_low, Gpu
       low_bytes + library);
 }
 
-// What our kernels of many rows can do: plain products in f32, whose matrices lie either way.
+// What our kernels of many rows can do, and are quicker with: plain products in f32, whose matrices
+// lie either way. They read x again for every eight columns of a.
 bool suits_our_kernels(const LoraPlan& plan) {
+  constexpr std::int64_t kRowsOfAnyRank = 256;
   const auto lies = [](const MatmulDescription::Matrix& m) {
     return m.row_stride == 1 || m.column_stride == 1;
   };
   return plan.dtype == DType::kF32 && !plan.has_weight && plan.rank > 0 &&
-         plan.rank <= kLoraMaxManyRank && plan.depth > 0 && lies(plan.a) && lies(plan.b);
+         plan.rank <= kLoraMaxManyRank && (plan.rank <= kMaxRank || plan.rows <= kRowsOfAnyRank) &&
+         plan.depth > 0 && lies(plan.a) && lies(plan.b);
 }
 
 // lora_down and lora_up, with few rows a group where more would leave the device idle.
