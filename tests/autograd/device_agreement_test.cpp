@@ -10,6 +10,7 @@
 #include <functional>
 #include <numeric>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "metal_candle/autograd/grad.h"
@@ -129,19 +130,38 @@ TEST_P(DeviceAgreement, ProductsAndGates) {
   });
 }
 
-TEST_P(DeviceAgreement, LoraOfFewRows) {
-  for (const std::int64_t depth : {40, 512, 2200}) {
-    for (const std::int64_t rank : {1, 4, 8, 16}) {
-      SCOPED_TRACE(std::to_string(depth) + " deep, rank " + std::to_string(rank));
-      expect_agreement([&](Device device) {
-        const Tensor x = normal({2, depth}, GetParam(), device, 1);
-        const Tensor a = normal({depth, rank}, GetParam(), device, 2);
-        const Tensor b = normal({rank, 600}, GetParam(), device, 3);
-        const Tensor columns = normal({rank, depth}, GetParam(), device, 4);
-        return Tensors{matmul(matmul(x, a), b) * 0.5f,
-                       matmul(matmul(x, transpose(columns)), b) * 0.5f};
-      });
-    }
+TEST_P(DeviceAgreement, Lora) {
+  for (const auto& [rows, depth, rank] :
+       {std::tuple(2, 40, 1), std::tuple(2, 512, 8), std::tuple(2, 2200, 16), std::tuple(9, 40, 4),
+        std::tuple(16, 4096, 8), std::tuple(130, 512, 64), std::tuple(1100, 516, 12)}) {
+    SCOPED_TRACE(std::to_string(depth) + " deep, rank " + std::to_string(rank));
+    expect_agreement([&, rows = rows, depth = depth, rank = rank](Device device) {
+      const Tensor x = normal({rows, depth}, GetParam(), device, 1);
+      const Tensor a = normal({depth, rank}, GetParam(), device, 2);
+      const Tensor b = normal({rank, 600}, GetParam(), device, 3);
+      const Tensor columns = normal({rank, depth}, GetParam(), device, 4);
+      return Tensors{matmul(matmul(x, a), b) * 0.5f,
+                     matmul(matmul(x, transpose(columns)), b) * 0.5f};
+    });
+  }
+}
+
+// Programs that only a reduction reads, along rows, down columns, and of everything.
+TEST_P(DeviceAgreement, ReductionsOfPrograms) {
+  for (const Shape& shape : {Shape{33, 600}, Shape{4099, 5}, Shape{300, 1024}}) {
+    SCOPED_TRACE(to_string(shape));
+    expect_agreement([&](Device device) {
+      const Tensor x = normal(shape, GetParam(), device, 1),
+                   y = normal(shape, GetParam(), device, 2);
+      const Tensor row = normal({shape[1]}, GetParam(), device, 3);
+      const Tensor wide = x.astype(DType::kF32);
+      return Tensors{sum(square(wide - row.astype(DType::kF32)), {0}, false),
+                     mean(abs(x.astype(DType::kF32) * y.astype(DType::kF32)), {1}, false),
+                     sum(exp(wide * 0.1f)),
+                     max(tanh(x) * y, {1}, true),
+                     astype(any(x > y, {0}, false), DType::kF32),
+                     sum(square(transpose(wide)), {0}, false)};
+    });
   }
 }
 
