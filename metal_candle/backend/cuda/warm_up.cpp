@@ -44,9 +44,11 @@ std::vector<Product> usual_products() {
     products.push_back({DType::kBF16, m, 4096, 1024});
   }
   for (const std::int64_t m : {128, 2048}) lora(DType::kBF16, m, 4096, 16);
-  lora(DType::kF32, 1, 1024, 64);  // Of lower rank, one row is for a kernel of ours.
-  for (const std::int64_t m : {16, 128, 2048}) {
-    for (const std::int64_t d : {512, 1024, 4096}) lora(DType::kF32, m, d, 8);
+  // Smaller ones are for kernels of ours.
+  for (const std::int64_t d : {1024, 4096}) lora(DType::kF32, 2048, d, 64);
+  for (const std::int64_t m : {16, 128}) {
+    products.push_back({DType::kF32, m, 1024, 4096});
+    products.push_back({DType::kF32, m, 4096, 1024});
   }
   return products;
 }

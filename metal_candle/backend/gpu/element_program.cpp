@@ -58,7 +58,17 @@ class Steps {
     }
     if (const auto* fused = std::get_if<op::Elementwise>(&operation)) {
       const auto& instructions = fused->program->instructions;
+      const std::vector<Contraction> contracted = contractions(*fused->program);
       for (std::size_t i = 0; i < instructions.size(); ++i) {
+        if (contracted[i].is_swallowed) {
+          registers_.push_back(kNotLoaded);  // Nobody asks for it.
+          dtypes_.push_back(instructions[i].dtype);
+          continue;
+        }
+        if (contracted[i].code != kNoElementCode) {
+          add_contracted(contracted[i], instructions[i].dtype);
+          continue;
+        }
         add(instructions[i].operation, instructions[i].arguments, instructions[i].dtype,
             i + 1 == instructions.size());
       }
@@ -97,6 +107,13 @@ class Steps {
     std::vector<Value> from;
     for (const std::int32_t r : arguments) from.push_back(value_of(static_cast<std::size_t>(r)));
     registers_.push_back(evaluate(operation, arguments, std::move(from), dtype, last));
+    dtypes_.push_back(dtype);
+  }
+
+  void add_contracted(const Contraction& sum, DType dtype) {
+    std::vector<Value> from;
+    for (const std::int32_t r : sum.from) from.push_back(value_of(static_cast<std::size_t>(r)));
+    registers_.push_back(append({sum.code, std::move(from)}));
     dtypes_.push_back(dtype);
   }
 

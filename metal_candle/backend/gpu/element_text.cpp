@@ -211,7 +211,16 @@ ElementText::ElementText(const Operation& operation, std::span<const DType> inpu
   const auto* fused = reduced ? &reduced->elementwise : std::get_if<op::Elementwise>(&operation);
   if (fused != nullptr) {
     const auto& instructions = fused->program->instructions;
+    const std::vector<Contraction> contracted = contractions(*fused->program);
     for (std::size_t i = 0; i < instructions.size(); ++i) {
+      if (contracted[i].is_swallowed) {
+        values_.push_back({"", instructions[i].dtype});
+        continue;
+      }
+      if (contracted[i].code != kNoElementCode) {
+        add_contracted(contracted[i], instructions[i].dtype);
+        continue;
+      }
       // What is stored is rounded then; what is reduced is not.
       const bool is_stored = !reduced && i + 1 == instructions.size();
       add(instructions[i].operation, instructions[i].arguments, instructions[i].dtype, is_stored);
@@ -231,6 +240,22 @@ std::string ElementText::function(std::string_view index) const {
   return text + ") {\n" + statements_ + fmt::format("  return {};\n}}\n", values_.back().name);
 }
 
+void ElementText::add_contracted(const Contraction& sum, DType dtype) {
+  ++instructions_;
+  const auto name_of = [&](std::size_t k) {
+    return values_[static_cast<std::size_t>(sum.from[k])].name;
+  };
+  define(substitute(expression_of(sum.code),
+                    {{"x", name_of(0)}, {"y", name_of(1)}, {"z", name_of(2)}}),
+         dtype);
+}
+
+void ElementText::define(std::string_view text, DType dtype) {
+  const std::string name = fmt::format("v{}", values_.size());
+  statements_ += fmt::format("  const {} {} = {};\n", value_type(dtype), name, text);
+  values_.push_back({name, dtype});
+}
+
 // A store rounds by itself.
 void ElementText::add(const Operation& operation, std::span<const std::int32_t> arguments,
                       DType dtype, bool is_stored) {
@@ -242,9 +267,7 @@ void ElementText::add(const Operation& operation, std::span<const std::int32_t> 
   if (!is_stored && is_half(dtype) && rounds_inside(operation) && !same) {
     text = substitute(expression_of(rounding_to(dtype)), {{"x", text}});
   }
-  const std::string name = fmt::format("v{}", values_.size());
-  statements_ += fmt::format("  const {} {} = {};\n", value_type(dtype), name, text);
-  values_.push_back({name, dtype});
+  define(text, dtype);
 }
 
 std::string ElementText::expression(const Operation& operation, std::span<const Value> in,

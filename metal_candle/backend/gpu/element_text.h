@@ -14,6 +14,8 @@
 
 namespace metal_candle::backend::gpu {
 
+struct Contraction;  // element_code.h
+
 /// The struct of arguments of a generated kernel: its text and what the host fills it with, side by
 /// side. Fields lie as every compiler puts them.
 class ArgumentStruct {
@@ -77,6 +79,9 @@ class ElementText {
 
   void add(const Operation& operation, std::span<const std::int32_t> arguments, DType dtype,
            bool is_stored);
+  void add_contracted(const Contraction& sum, DType dtype);
+  /// Adds the next value.
+  void define(std::string_view text, DType dtype);
   std::string expression(const Operation& operation, std::span<const Value> in, DType dtype);
   std::string cast(const Value& x, DType to);
   std::string full(const Scalar& value, DType dtype);

@@ -294,6 +294,39 @@ ElementwiseInstruction binary(BinaryKind kind, std::int32_t a, std::int32_t b) {
   return {op::Binary{kind}, DType::kF32, {a, b}};
 }
 
+// Products that are part of a sum, on either side, alone and one after another.
+TEST(GpuElementProgramTest, SumsOfProducts) {
+  using enum BinaryKind;
+  const ElementwiseInstruction square{op::Unary{UnaryKind::kSquare}, DType::kF32, {0}};
+  const std::vector<std::vector<ElementwiseInstruction>> all = {
+      {binary(kMultiply, 0, 1), binary(kAdd, 3, 2)},
+      {binary(kMultiply, 0, 1), binary(kAdd, 2, 3)},
+      {binary(kMultiply, 0, 1), binary(kSubtract, 3, 2)},
+      {binary(kMultiply, 0, 1), binary(kSubtract, 2, 3)},
+      {square, binary(kSubtract, 3, 1), binary(kAdd, 4, 2)},
+      {binary(kMultiply, 0, 1), binary(kMultiply, 1, 2), binary(kAdd, 3, 4)},
+      {binary(kMultiply, 0, 1), binary(kAdd, 3, 2), binary(kMultiply, 4, 1), binary(kAdd, 5, 2),
+       binary(kMultiply, 6, 6), binary(kSubtract, 0, 7)},
+      // Read twice, so it stays.
+      {binary(kMultiply, 0, 1), binary(kAdd, 3, 2), binary(kMaximum, 4, 3)},
+  };
+  std::mt19937 random(5);
+  std::vector<Case> cases;
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
+    std::vector<HostTensor> hosts;
+    for (const Shape& shape : {Shape{5, 61}, Shape{61}, Shape{5, 1}}) {
+      hosts.push_back(random_tensor(shape, dtype, random));
+    }
+    for (std::vector<ElementwiseInstruction> instructions : all) {
+      for (ElementwiseInstruction& instruction : instructions) instruction.dtype = dtype;
+      const auto program = std::make_shared<const ElementwiseProgram>(
+          ElementwiseProgram{{dtype, dtype, dtype}, std::move(instructions)});
+      cases.push_back({op::Elementwise{program}, hosts, {{5, 61}, dtype}});
+    }
+  }
+  expect_same_bits(cases);
+}
+
 // Values that all stay until the end take a slot each.
 TEST(GpuElementProgramTest, AsManyValuesAtATimeAsFitAGroup) {
   const auto program_of = [](std::int32_t values) {

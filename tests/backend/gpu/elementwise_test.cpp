@@ -285,6 +285,46 @@ TEST(GpuElementwiseTest, LargeTransposedOperandsAreCopiedFirst) {
   }
 }
 
+// Products that only a sum reads are part of it, and rounded with it: in text that says so, as no
+// compiler is asked to decide.
+TEST(GpuElementwiseTest, SumsOfProductsAreRoundedOnce) {
+  const DType dtype = DType::kF32;
+  const auto multiply = op::Binary{BinaryKind::kMultiply};
+  const auto make = [&](const Operation& product, const Operation& sum, bool product_first) {
+    std::vector<std::int32_t> factors = {0, 1};
+    if (std::holds_alternative<op::Unary>(product)) factors = {0};
+    const auto arguments =
+        product_first ? std::vector<std::int32_t>{3, 2} : std::vector<std::int32_t>{2, 3};
+    return op::Elementwise{std::make_shared<const ElementwiseProgram>(ElementwiseProgram{
+        {dtype, dtype, dtype}, {{product, dtype, factors}, {sum, dtype, arguments}}})};
+  };
+  // x * y is 1 - 2^-46, which f32 rounds to 1.
+  HostTensor x({1}, dtype), y({1}, dtype), z({1}, dtype);
+  x.r(0) = 1 + 0x1p-23;
+  y.r(0) = 1 - 0x1p-23;
+  z.r(0) = 1;
+  const HostTensor* const inputs[] = {&x, &y, &z};
+  const auto run = [&](const op::Elementwise& program) {
+    return run_gpu_kernel(program, inputs, {&x.spec, 1})[0].r(0);
+  };
+  const op::Binary add{BinaryKind::kAdd}, subtract{BinaryKind::kSubtract};
+  EXPECT_EQ(run(make(multiply, subtract, true)), -0x1p-46);
+  EXPECT_EQ(run(make(multiply, subtract, false)), 0x1p-46);
+  z.r(0) = -1;
+  EXPECT_EQ(run(make(multiply, add, true)), -0x1p-46);
+  EXPECT_EQ(run(make(multiply, add, false)), -0x1p-46);
+  z.r(0) = -1 - 0x1p-22;
+  EXPECT_EQ(run(make(op::Unary{UnaryKind::kSquare}, add, true)), 0x1p-46);
+  // What is read twice is made once, and rounded.
+  const op::Elementwise twice{std::make_shared<const ElementwiseProgram>(
+      ElementwiseProgram{{dtype, dtype, dtype},
+                         {{multiply, dtype, {0, 1}},
+                          {subtract, dtype, {3, 2}},
+                          {op::Binary{BinaryKind::kMaximum}, dtype, {4, 3}}}})};
+  z.r(0) = 1;
+  EXPECT_EQ(run(twice), 1);
+}
+
 // Positions of 64 bits, with operands that lie further apart than 32 bits reach.
 TEST(GpuElementwiseTest, WidePositions) {
   const TensorLayout far{{4, 6}, {std::int64_t{1} << 40, 1}, DType::kF32};

@@ -96,7 +96,12 @@
   X(RoundF16, float(half(x)))    \
   X(RoundBF16, float(bfloat(x)))
 
-#define MC_TERNARY_FUNCTIONS(X) X(Select, x != 0 ? y : z)
+// Sums of products, which contractions() of element_code.h finds, are rounded once.
+#define MC_TERNARY_FUNCTIONS(X)       \
+  X(Select, x != 0 ? y : z)           \
+  X(MultiplyAdd, fmaf(x, y, z))       \
+  X(MultiplySubtract, fmaf(x, y, -z)) \
+  X(SubtractProduct, fmaf(-x, y, z))
 
 // What an instruction of a program (kernels/element_program.h) does: one of those, or brings the
 // packet's elements of operand z, or takes x as it is.
