@@ -245,16 +245,16 @@ std::unique_ptr<Kernel> make_many_rows(const LoraPlan& plan, bool wants_low, Gpu
       low_bytes + library);
 }
 
-// What our kernels of many rows can do, and are quicker with: plain products in f32, whose matrices
-// lie either way. They read x again for every eight columns of a.
+// What our kernels of many rows can do, and are quicker with: f32, matrices that lie either way.
+// They read x again for every eight columns of a.
 bool suits_our_kernels(const LoraPlan& plan) {
   constexpr std::int64_t kRowsOfAnyRank = 256;
   const auto lies = [](const MatmulDescription::Matrix& m) {
     return m.row_stride == 1 || m.column_stride == 1;
   };
-  return plan.dtype == DType::kF32 && !plan.has_weight && plan.rank > 0 &&
-         plan.rank <= kLoraMaxManyRank && (plan.rank <= kMaxRank || plan.rows <= kRowsOfAnyRank) &&
-         plan.depth > 0 && lies(plan.a) && lies(plan.b);
+  return plan.dtype == DType::kF32 && plan.rank > 0 && plan.rank <= kLoraMaxManyRank &&
+         (plan.rank <= kMaxRank || plan.rows <= kRowsOfAnyRank) && plan.depth > 0 && lies(plan.a) &&
+         lies(plan.b);
 }
 
 // lora_down and lora_up, with few rows a group where more would leave the device idle.
@@ -295,11 +295,12 @@ class ManyRowsLaunch {
     return static_cast<std::size_t>(plan_.rows * plan_.rank) * down_grid_.z * sizeof(float);
   }
 
-  void encode(const KernelArguments& run, Encoder& encoder) const {
+  /// adds: to what is in the output.
+  void encode(const KernelArguments& run, void* low, bool adds, Encoder& encoder) const {
     const LoraManyArguments arguments{.x = static_cast<const float*>(run.inputs[0]),
                                       .a = static_cast<const float*>(run.inputs[plan_.a_input]),
                                       .b = static_cast<const float*>(run.inputs[plan_.b_input]),
-                                      .low = static_cast<float*>(run.scratch),
+                                      .low = static_cast<float*>(low),
                                       .out = static_cast<float*>(run.outputs[0]),
                                       .a_row_stride = plan_.a.row_stride,
                                       .a_column_stride = plan_.a.column_stride,
@@ -308,6 +309,7 @@ class ManyRowsLaunch {
                                       .rows = checked_count(plan_.rows),
                                       .depth = checked_count(plan_.depth),
                                       .columns = checked_count(plan_.columns),
+                                      .adds = adds ? 1u : 0u,
                                       .parts = down_grid_.z,
                                       .chunk = static_cast<std::uint32_t>(chunk_),
                                       .scale = plan_.scale,
@@ -356,9 +358,15 @@ std::unique_ptr<Kernel> make_lora(const KernelRequest& request, GpuDevice& devic
   }
   if (suits_our_kernels(plan) && counts_fit && plan.rows <= kMostGroups && !wants_low) {
     const ManyRowsLaunch launch(plan, device);
+    const Base base(plan, device);
+    const std::size_t base_bytes = round_up(base.scratch_bytes(), kScratchAlignment);
     return make_gpu_kernel(
-        [launch](const KernelArguments& run, Encoder& encoder) { launch.encode(run, encoder); },
-        launch.scratch_bytes());
+        [launch, base, base_bytes](const KernelArguments& run, Encoder& encoder) {
+          const bool adds{base};
+          if (adds) base.encode(run, run.scratch, encoder);
+          launch.encode(run, static_cast<std::byte*>(run.scratch) + base_bytes, adds, encoder);
+        },
+        base_bytes + launch.scratch_bytes());
   }
   return make_many_rows(plan, wants_low, device);
 }

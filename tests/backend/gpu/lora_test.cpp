@@ -82,6 +82,12 @@ TEST(GpuLoraTest, ManyRowsInF32AgreeWithTheReference) {
       const Tolerance tolerance{1e-4, 1e-5 * std::sqrt(static_cast<double>(depth * rank))};
       expect_gpu_matches(lora, operands, {}, tolerance);
       expect_gpu_matches(lora, operands, {}, tolerance, Placement::kColumns);
+      if (rows <= 33) {
+        const HostTensor w = random_operand({depth, columns}, DType::kF32, 4);
+        const HostTensor bias = random_operand({columns}, DType::kF32, 5);
+        const HostTensor* const linear[] = {&x, &w, &a, &b, &bias};
+        expect_gpu_matches(op::LoraLinear{0.5f, true}, linear, {}, tolerance);
+      }
       const TensorSpec spec{{rows, columns}, DType::kF32};
       const HostTensor expected = interpret_operation(lora, operands, spec)[0];
       for (const std::size_t shift : {1, 4}) {

@@ -1,8 +1,8 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
-// out = scale * (x @ a) @ b in f32 for many rows and a small rank, in two launches: both products
-// are bound by memory, the first by reading x, the second by writing the result. Sums are cut by
-// shape alone, and always added in the same order. In the dialect of dialect.h.
+// out = base + scale * (x @ a) @ b in f32 for many rows and a small rank, in two launches: both
+// products are bound by memory, the first by reading x, the second by writing the result. Sums are
+// cut by shape alone, and always added in the same order. In the dialect of dialect.h.
 #pragma once
 
 #include "metal_candle/backend/gpu/kernels/arguments.h"
@@ -144,9 +144,9 @@ MC_FUNCTION Packet<float, 4> lora_row_of_b(MC_CONSTANT LoraManyArguments& argume
   return values;
 }
 
-// out = scale * (the sum of low's parts) @ b: a group has 256 columns and 4 * rows rows, a thread 4
-// columns of each fourth of them. in_packets: b's rows are dense, and those of b and of out whole
-// packets.
+// out (+)= scale * (the sum of low's parts) @ b: a group has 256 columns and 4 * rows rows, a
+// thread 4 columns of each fourth of them. in_packets: b's rows are dense, and those of b and of
+// out whole packets.
 template <bool in_packets, int rows>
 MC_FUNCTION void lora_up(MC_CONSTANT LoraManyArguments& arguments, MC_GROUP char* memory,
                          Thread self) {
@@ -197,11 +197,16 @@ MC_FUNCTION void lora_up(MC_CONSTANT LoraManyArguments& arguments, MC_GROUP char
     if (row >= arguments.rows) continue;
     MC_GLOBAL float* const out = arguments.out + int64_t(row) * arguments.columns + column;
     if (in_packets) {
+      Packet<float, 4> base = {};
+      if (arguments.adds != 0) base = load_packet<float, 4>(out);
+      MC_UNROLL
+      for (int c = 0; c < 4; ++c) sums[i].values[c] += base.values[c];
       store_packet<float, 4>(out, sums[i]);
     } else {
       MC_UNROLL
       for (int c = 0; c < 4; ++c) {
-        if (column + c < arguments.columns) out[c] = sums[i].values[c];
+        if (column + c >= arguments.columns) continue;
+        out[c] = arguments.adds != 0 ? out[c] + sums[i].values[c] : sums[i].values[c];
       }
     }
   }
