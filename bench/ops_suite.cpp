@@ -125,8 +125,8 @@ Row make_row(const std::string& name, const char* unit, double scale,
 void stay_awake(Device device) {
   Operands make(device);
   std::int64_t size = 1;
-  for (int round = 0; round < 2;
-       ++round) {  // Kernels that the first needs are there in the second.
+  // Kernels that the first round needs are there in the second.
+  for (int round = 0; round < 2; ++round) {
     const double begin = wall_seconds();
     while (wall_seconds() - begin < kLeastWarmUpSeconds) static_cast<void>(make({1, size++}));
     backend::backend_for(device).finish_compiling();

@@ -224,8 +224,8 @@ class Backend {
   /// Work that moves no more bytes than this is done sooner by the thread that asks for it than
   /// handed to an idle queue.
   [[nodiscard]] virtual std::size_t bytes_worth_a_queue() const { return 0; }
-  /// Waits until no kernel is being compiled beside the work, and returns how many have been so
-  /// far.
+  /// Waits until nothing is done beside the work any more, compiling kernels above all, and returns
+  /// how many such tasks have been done so far.
   virtual std::uint64_t finish_compiling() { return 0; }
   [[nodiscard]] virtual QueueStatistics queue_statistics() const = 0;
 };

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <cstdlib>
+#include <exception>
 #include <map>
 #include <string_view>
 
@@ -156,7 +157,7 @@ void CudaBackend::warm_up() {
   gpu_.in_background([this] {
     try {
       slabs_.prepare();
-    } catch (const Error&) {
+    } catch (const std::exception&) {
       // Whoever needs memory meets the same.
     }
   });

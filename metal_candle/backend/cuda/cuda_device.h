@@ -80,7 +80,7 @@ class CudaDevice final : public gpu::GpuDevice, public BlockSource {
   void in_background(std::function<void()> task) { background_.add(std::move(task)); }
   /// Begins what warm_up.h says, there too.
   void warm_up();
-  /// Waits for the kernel that is being compiled, if one is, and forgets others that were to be.
+  /// Waits for the task in the background, if there is one, and forgets others that were to come.
   void stop_compiling();
   std::shared_ptr<const gpu::Matmul> make_matmul(
       const gpu::MatmulDescription& description) override;

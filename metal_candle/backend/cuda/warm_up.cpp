@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <memory>
 
 #include "metal_candle/backend/cuda/cuda_matmul.h"
@@ -115,7 +116,7 @@ std::function<void()> quietly(Fn fn) {
   return [fn = std::move(fn)] {
     try {
       fn();
-    } catch (const Error&) {
+    } catch (const std::exception&) {
       // Whoever needs it meets the same.
     }
   };

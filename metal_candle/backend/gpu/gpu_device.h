@@ -186,8 +186,7 @@ class GpuDevice {
   /// compile later have the kernel `element_program`.
   virtual std::shared_ptr<const PendingFunction> compile_later(std::string_view name,
                                                                const std::string& source);
-  /// Waits until nothing is being compiled, and returns how many kernels have been, later than they
-  /// were asked for. For those who measure.
+  /// As Backend::finish_compiling(). For those who measure.
   virtual std::uint64_t finish_compiling() { return 0; }
   /// Null if the device cannot do this product with its library in this form (an odd stride, an
   /// activation it does not have): then the caller asks for less and does the rest with a kernel.

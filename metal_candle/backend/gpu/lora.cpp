@@ -1,9 +1,9 @@
 // Copyright 2026 The metal-candle authors. SPDX-License-Identifier: Apache-2.0
 //
 // Lora and LoraLinear. A few rows take one launch of our own, after the library's product with the
-// weight if there is one; more rows in f32, without a weight, two of our own, as the library
-// reaches a third of the memory's rate with such narrow matrices, and has to be asked how for each
-// shape; others take the library's products, and so does who wants the product with a.
+// weight if there is one; more rows in f32, two of our own, as the library reaches a third of the
+// memory's rate with such narrow matrices, and has to be asked how for each shape; others take the
+// library's products, and so does who wants the product with a.
 //
 // Inputs: x kContiguous; weight, a and b kMatrix; bias kContiguous.
 #include <fmt/format.h>

@@ -64,8 +64,8 @@ WideProduct::WideProduct(std::span<const MatmulDescription> products, std::int64
       (first.m + rows - 1) / rows * ((first.n + panel_columns - 1) / panel_columns);
   const std::int64_t most = std::max<std::int64_t>(limits.multiprocessors / kPair, 1);
   grid_ = {static_cast<std::uint32_t>(kPair * std::min(pairs, most))};
-  // Where panels leave much of the device idle, the library's smaller tiles are quicker, and it cuts
-  // long inner axes in parts.
+  // Where panels leave much of the device idle, the library's smaller tiles are quicker, and it
+  // cuts long inner axes in parts.
   const std::int64_t rounds = (pairs + most - 1) / most;
   const bool fills = rounds == 1 ? 5 * pairs >= 2 * most : 4 * pairs >= 3 * rounds * most;
   if (!fills || (2 * pairs < most && shape_.steps > kShort)) suits_ = false;

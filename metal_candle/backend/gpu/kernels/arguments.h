@@ -165,7 +165,7 @@ struct LoraManyArguments {
   MC_GLOBAL float* out;      // [rows, columns], dense
   int64_t a_row_stride, a_column_stride, b_row_stride, b_column_stride;
   uint32_t rows, depth, columns;
-  uint32_t adds;  // To what is in out.
+  uint32_t adds;          // To what is in out.
   uint32_t parts, chunk;  // Of the depth: a whole number of packets.
   float scale;
   uint32_t rank;  // At most 64.
